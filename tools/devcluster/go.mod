@@ -1,0 +1,3 @@
+module github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster
+
+go 1.26
