@@ -1,0 +1,93 @@
+package testcluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// buildDevcluster compiles the tool of this checkout into the user's cache
+// directory and returns the path of the executable. The Go command does
+// nothing when the executable is up to date.
+func buildDevcluster(ctx context.Context, progress io.Writer) (string, error) {
+	module, err := moduleDir(ctx)
+	if err != nil {
+		return "", err
+	}
+
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a cache directory for devcluster: %w", err)
+	}
+
+	dir := filepath.Join(cache, "aksmesh", "bin")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", fmt.Errorf("create the cache for devcluster: %w", err)
+	}
+
+	binary := filepath.Join(dir, "devcluster")
+
+	// Test packages run as processes side by side and would all compile.
+	unlock, err := lockFile(ctx, binary+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+
+	var complaints bytes.Buffer
+
+	//nolint:gosec // The path is made here, below the user's cache directory.
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", binary, ".")
+	build.Dir = filepath.Join(module, "tools", "devcluster")
+	build.Stderr = io.MultiWriter(&complaints, progress)
+
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("build devcluster: %w\n%s", err, complaints.Bytes())
+	}
+
+	return binary, nil
+}
+
+// moduleDir returns the root of this module. Tests run in the directory of
+// their package and the demo in that of its user, both inside the checkout.
+func moduleDir(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/aksmesh/terraform-provider-aksmesh").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the checkout of the provider: %w", err)
+	}
+
+	return string(bytes.TrimSpace(out)), nil
+}
+
+// lockFile waits until this process alone holds the lock at path.
+func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
+	}
+
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+
+	for {
+		// Closing the file, which the end of the process does too, unlocks it.
+		if err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			_ = file.Close()
+
+			return nil, fmt.Errorf("wait for lock %s: %w", path, ctx.Err())
+		}
+	}
+}
