@@ -1,0 +1,117 @@
+package helm
+
+import (
+	"context"
+	"fmt"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Connection is the cluster as Helm needs it. The mapper and the discovery client are shared by everything in the
+// process that talks to the cluster, so that its kinds are asked for once.
+type Connection interface {
+	RESTConfig() *rest.Config
+	Mapper() meta.RESTMapper
+	Discovery() discovery.CachedDiscoveryInterface
+}
+
+// getter hands a connection to Helm, every request ended with ctx.
+type getter struct {
+	ctx        context.Context //nolint:containedctx // Helm's getter interface has no contexts.
+	connection Connection
+	config     *rest.Config
+	namespace  string
+}
+
+func (g *getter) ToRESTConfig() (*rest.Config, error) {
+	return rest.CopyConfig(g.config), nil
+}
+
+func (g *getter) ToRESTMapper() (meta.RESTMapper, error) {
+	return &boundMapper{RESTMapper: g.connection.Mapper(), ctx: g.ctx}, nil
+}
+
+// ToDiscoveryClient gives none: Helm would only invalidate the shared cache before each action, and Releases does so
+// when there is cause.
+func (g *getter) ToDiscoveryClient() (discovery.CachedDiscoveryInterface, error) {
+	return nil, nil //nolint:nilnil // Helm checks for this.
+}
+
+func (g *getter) ToRawKubeConfigLoader() clientcmd.ClientConfig {
+	overrides := &clientcmd.ConfigOverrides{Context: clientcmdapi.Context{Namespace: g.namespace}}
+	return clientcmd.NewDefaultClientConfig(*clientcmdapi.NewConfig(), overrides)
+}
+
+// boundMapper ends the discovery that a mapping may cause with ctx.
+type boundMapper struct {
+	meta.RESTMapper
+	ctx context.Context //nolint:containedctx // The mapper interface that Helm uses has no contexts.
+}
+
+func (m *boundMapper) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
+	return meta.ToRESTMapperWithContext(m.RESTMapper).RESTMappingWithContext(m.ctx, kind, versions...)
+}
+
+// Reset makes the mapper forget the kinds it knows, when it can.
+func (m *boundMapper) Reset() {
+	if resettable, ok := m.RESTMapper.(meta.ResettableRESTMapper); ok {
+		meta.ToResettableRESTMapperWithContext(resettable).ResetWithContext(m.ctx)
+	}
+}
+
+// boundResources ends discovery with ctx.
+type boundResources struct {
+	discovery.ServerResourcesInterface
+	ctx context.Context //nolint:containedctx // Helm's GetVersionSet has no context.
+}
+
+func (d boundResources) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	return discovery.ToServerResourcesInterfaceWithContext(d.ServerResourcesInterface).
+		ServerGroupsAndResourcesWithContext(d.ctx)
+}
+
+// capabilities tells charts what the cluster is. The version is asked for once per process, the kinds are those of
+// the shared cache.
+func (r *Releases) capabilities(ctx context.Context) (*chartutil.Capabilities, error) {
+	version, err := r.serverVersion(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the version of Kubernetes: %w", err)
+	}
+	// The error of a single API group whose server is away is no reason to stop: Helm goes on without it, too.
+	kinds, err := action.GetVersionSet(boundResources{ctx: ctx, ServerResourcesInterface: r.connection.Discovery()})
+	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+		return nil, fmt.Errorf("ask for the kinds that Kubernetes serves: %w", err)
+	}
+	return &chartutil.Capabilities{
+		KubeVersion: *version,
+		APIVersions: kinds,
+		HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
+	}, nil
+}
+
+func (r *Releases) serverVersion(ctx context.Context) (*chartutil.KubeVersion, error) {
+	if version := r.version.Load(); version != nil {
+		return version, nil
+	}
+	info, err := discovery.ToDiscoveryInterfaceWithContext(r.connection.Discovery()).ServerVersionWithContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	version := &chartutil.KubeVersion{Version: info.GitVersion, Major: info.Major, Minor: info.Minor}
+	r.version.Store(version)
+	return version, nil
+}
+
+// forgetKinds makes everyone who shares the connection ask again for the kinds the cluster serves.
+func (r *Releases) forgetKinds(ctx context.Context) {
+	r.connection.Discovery().Invalidate()
+	(&boundMapper{RESTMapper: r.connection.Mapper(), ctx: ctx}).Reset()
+}

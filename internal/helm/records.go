@@ -1,0 +1,165 @@
+package helm
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+// history is the largest number of revisions that are kept of a release.
+const history = 10
+
+// records are the revisions of one release, as Secrets. They are what Helm's storage driver writes to: reads come from
+// one LIST made at the start of the operation instead of one per question, and writes have the context of the
+// operation instead of none. Two clients at work on one release still exclude each other, since both create the
+// Secret of the next revision and only one can.
+type records struct {
+	typedcorev1.SecretInterface
+	ctx     context.Context //nolint:containedctx // Helm's driver calls with context.Background.
+	name    string
+	secrets map[string]*corev1.Secret
+	// unrecorded is the error of the last write, if it failed. Helm logs it and reports success.
+	unrecorded error
+}
+
+// readRecords lists the Secrets of a release. Payloads of superseded revisions are the bulk of them: unless all are
+// asked for, they are left out whenever there is a newer one.
+func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, namespace, name string, all bool) (*records, error) {
+	selector := labels.Set{"owner": "helm", "name": name}.String()
+	r := &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+	selectors := []string{selector + ",status!=superseded", selector}
+	if all {
+		selectors = selectors[1:]
+	}
+	for _, selector := range selectors {
+		list, err := secrets.List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, fmt.Errorf("release %s/%s: list its records: %w", namespace, name, err)
+		}
+		for i := range list.Items {
+			r.secrets[list.Items[i].Name] = &list.Items[i]
+		}
+		if len(r.secrets) > 0 {
+			break
+		}
+	}
+	return r, nil
+}
+
+// newestFirst returns the Secrets by revision.
+func (r *records) newestFirst() []*corev1.Secret {
+	return slices.SortedFunc(maps.Values(r.secrets), func(a, b *corev1.Secret) int {
+		return cmp.Compare(revisionOf(b), revisionOf(a))
+	})
+}
+
+func revisionOf(secret *corev1.Secret) int {
+	revision, err := strconv.Atoi(secret.Labels["version"])
+	if err != nil {
+		return 0
+	}
+	return revision
+}
+
+func statusOf(secret *corev1.Secret) release.Status {
+	return release.Status(secret.Labels["status"])
+}
+
+// decode reads the payload of one record.
+func (r *records) decode(secret *corev1.Secret) (*release.Release, error) {
+	found, err := driver.NewSecrets(r).Query(map[string]string{
+		"owner": "helm", "name": r.name, "version": secret.Labels["version"],
+	})
+	if err != nil {
+		return nil, fmt.Errorf("Secret %s/%s: %w", secret.Namespace, secret.Name, err)
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("Secret %s/%s does not hold a readable Helm release", secret.Namespace, secret.Name)
+	}
+	found[0].Labels = customLabels(found[0].Labels)
+	return found[0], nil
+}
+
+// rewrite changes a record in place.
+func (r *records) rewrite(secret *corev1.Secret, change func(*release.Release)) error {
+	record, err := r.decode(secret)
+	if err != nil {
+		return err
+	}
+	change(record)
+	return driver.NewSecrets(r).Update(secret.Name, record)
+}
+
+// prune deletes the oldest revisions above the limit, but never the deployed one.
+func (r *records) prune() error {
+	for i, secret := range r.newestFirst() {
+		if i < history || statusOf(secret) == release.StatusDeployed {
+			continue
+		}
+		if err := r.Delete(r.ctx, secret.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("Secret %s/%s: delete: %w", secret.Namespace, secret.Name, err)
+		}
+	}
+	return nil
+}
+
+// Get implements the part of SecretInterface that Helm's driver uses, as do List, Create, Update and Delete.
+func (r *records) Get(_ context.Context, name string, _ metav1.GetOptions) (*corev1.Secret, error) {
+	secret, ok := r.secrets[name]
+	if !ok {
+		return nil, apierrors.NewNotFound(corev1.Resource("secrets"), name)
+	}
+	return secret, nil
+}
+
+func (r *records) List(_ context.Context, options metav1.ListOptions) (*corev1.SecretList, error) {
+	selector, err := labels.Parse(options.LabelSelector)
+	if err != nil {
+		return nil, err
+	}
+	list := &corev1.SecretList{}
+	for _, secret := range r.newestFirst() {
+		if selector.Matches(labels.Set(secret.Labels)) {
+			list.Items = append(list.Items, *secret)
+		}
+	}
+	return list, nil
+}
+
+func (r *records) Create(_ context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error) {
+	created, err := r.SecretInterface.Create(r.ctx, secret, options)
+	return r.wrote(created, err)
+}
+
+func (r *records) Update(_ context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error) {
+	updated, err := r.SecretInterface.Update(r.ctx, secret, options)
+	return r.wrote(updated, err)
+}
+
+func (r *records) wrote(secret *corev1.Secret, err error) (*corev1.Secret, error) {
+	r.unrecorded = err
+	if err != nil {
+		return nil, err
+	}
+	r.secrets[secret.Name] = secret
+	return secret, nil
+}
+
+func (r *records) Delete(_ context.Context, name string, options metav1.DeleteOptions) error {
+	err := r.SecretInterface.Delete(r.ctx, name, options)
+	if err == nil || apierrors.IsNotFound(err) {
+		delete(r.secrets, name)
+	}
+	return err
+}

@@ -1,0 +1,128 @@
+package helm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// Status of a release, in Helm's words.
+type Status string
+
+// The states a release can be in. Every other word of Helm's than the first two means that an operation was ended
+// before it was done, or is at work.
+const (
+	StatusDeployed    Status = "deployed"
+	StatusFailed      Status = "failed"
+	StatusUninstalled Status = "uninstalled" // given up, but its history was kept
+)
+
+// Release is the newest revision of a release, as recorded in the cluster.
+type Release struct {
+	Namespace    string
+	Name         string
+	Revision     int
+	Status       Status
+	Description  string // Helm's remark on the status, such as the error of a failed upgrade
+	ChartName    string
+	ChartVersion string
+	AppVersion   string
+	Values       map[string]any    // values given, without the chart's defaults; they may hold secrets
+	Labels       map[string]string // labels given to the release, without Helm's own
+	LastDeployed time.Time
+	Rendered     // what this revision sent to the cluster
+}
+
+// Rendered is what a chart renders to.
+type Rendered struct {
+	Manifest string   // all objects but hooks, YAML documents in order of installation; it may hold secrets
+	Hooks    []string // manifests of the hooks
+}
+
+// Objects returns the objects of the manifest in order of installation. They are as the chart wrote them: a namespaced
+// object without a namespace belongs to the namespace of the release.
+func (r *Rendered) Objects() ([]*unstructured.Unstructured, error) {
+	return parseManifest(r.Manifest)
+}
+
+func parseManifest(manifest string) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(&object.Object)
+		if errors.Is(err, io.EOF) {
+			return objects, nil
+		}
+		if err != nil {
+			// The parser's message can quote the line, which can be part of a Secret.
+			return nil, fmt.Errorf("manifest document %d is not valid YAML", len(objects)+1)
+		}
+		if len(object.Object) == 0 {
+			continue
+		}
+		if !object.IsList() {
+			objects = append(objects, object)
+			continue
+		}
+		err = object.EachListItem(func(item runtime.Object) error {
+			member, ok := item.(*unstructured.Unstructured)
+			if !ok {
+				return fmt.Errorf("member of %s is a %T", object.GetKind(), item)
+			}
+			objects = append(objects, member)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func newRelease(record *release.Release) *Release {
+	rel := &Release{
+		Namespace: record.Namespace,
+		Name:      record.Name,
+		Revision:  record.Version,
+		Values:    record.Config,
+		Labels:    customLabels(record.Labels),
+		Rendered:  newRendered(record),
+	}
+	if record.Info != nil {
+		rel.Status = Status(record.Info.Status)
+		rel.Description = record.Info.Description
+		rel.LastDeployed = record.Info.LastDeployed.Time
+	}
+	if record.Chart != nil && record.Chart.Metadata != nil {
+		rel.ChartName = record.Chart.Metadata.Name
+		rel.ChartVersion = record.Chart.Metadata.Version
+		rel.AppVersion = record.Chart.Metadata.AppVersion
+	}
+	return rel
+}
+
+func newRendered(record *release.Release) Rendered {
+	rendered := Rendered{Manifest: record.Manifest}
+	for _, hook := range record.Hooks {
+		rendered.Hooks = append(rendered.Hooks, hook.Manifest)
+	}
+	return rendered
+}
+
+// customLabels drops the labels by which Helm finds its records.
+func customLabels(labels map[string]string) map[string]string {
+	custom := maps.Clone(labels)
+	for _, key := range driver.GetSystemLabels() {
+		delete(custom, key)
+	}
+	return custom
+}

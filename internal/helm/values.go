@@ -1,0 +1,71 @@
+package helm
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"sigs.k8s.io/yaml"
+)
+
+// ParseValues reads YAML documents of chart values and merges them in order, later ones winning. The error names the
+// index of the document that is wrong and never quotes it, as values may hold secrets.
+func ParseValues(documents []string) (map[string]any, error) {
+	merged := map[string]any{}
+	for i, document := range documents {
+		var overlay map[string]any
+		if err := yaml.Unmarshal([]byte(document), &overlay); err != nil {
+			return nil, &ValuesError{Index: i, Err: err}
+		}
+		merged = MergeValues(merged, overlay)
+	}
+	return merged, nil
+}
+
+// ValuesError says which of several values documents cannot be read.
+type ValuesError struct {
+	Index int
+	Err   error
+}
+
+func (e *ValuesError) Error() string {
+	return fmt.Sprintf("values[%d] is not a YAML mapping: %v", e.Index, e.Err)
+}
+
+func (e *ValuesError) Unwrap() error { return e.Err }
+
+// MergeValues lays overlays over base as `helm --values` does: mappings merge key by key, everything else (lists, too)
+// is replaced, and null stays, so that it removes the chart's default. The arguments are not changed.
+func MergeValues(base map[string]any, overlays ...map[string]any) map[string]any {
+	merged := make(map[string]any, len(base))
+	for key, value := range base {
+		merged[key] = value
+	}
+	for _, overlay := range overlays {
+		for key, value := range overlay {
+			over, isMapping := value.(map[string]any)
+			under, wasMapping := merged[key].(map[string]any)
+			if isMapping && wasMapping {
+				value = MergeValues(under, over)
+			}
+			merged[key] = value
+		}
+	}
+	return merged
+}
+
+// plainValues copies values into the form in which Helm reads them from YAML and keeps them in its records, because
+// Helm's actions write into what they are given.
+func plainValues(values map[string]any) (map[string]any, error) {
+	data, err := json.Marshal(values)
+	if err != nil {
+		return nil, fmt.Errorf("values cannot be written as JSON: %w", err)
+	}
+	plain := map[string]any{}
+	if err := json.Unmarshal(data, &plain); err != nil {
+		return nil, fmt.Errorf("values cannot be read back: %w", err)
+	}
+	if plain == nil {
+		plain = map[string]any{}
+	}
+	return plain, nil
+}
