@@ -1,0 +1,229 @@
+package pki_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+func TestBundleIsCanonical(t *testing.T) {
+	t.Parallel()
+	a, b := newAnchor(t, pki.AuthorityOptions{}), newAnchor(t, pki.AuthorityOptions{CommonName: "second"})
+	pemA, pemB := string(a.CertificatePEM()), string(b.CertificatePEM())
+	want := pemA + "\n" + pemB
+
+	for name, input := range map[string]string{
+		"canonical":           want,
+		"trailing newlines":   want + "\n\n\n",
+		"blank lines between": pemA + "\n\n\n" + pemB + "\n",
+		"CRLF":                strings.ReplaceAll(want+"\n", "\n", "\r\n"),
+		"duplicates":          strings.Join([]string{pemA, pemB, pemA, pemB}, "\n"),
+		"openssl text":        "subject=CN = first\nissuer=CN = first\n" + pemA + "\n# the second\n" + pemB + "\n",
+	} {
+		bundle, err := pki.ParseBundle([]byte(input))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := string(bundle.PEM()); got != want {
+			t.Errorf("%s: canonical form is\n%s\nwant\n%s", name, got, want)
+		}
+	}
+
+	bundle := pki.NewBundle(a.Certificate(), b.Certificate())
+	if got := string(bundle.PEM()); got != want {
+		t.Errorf("built bundle is\n%s\nwant\n%s", got, want)
+	}
+	if got := bundle.Fingerprints(); !slices.Equal(got, []string{pki.Fingerprint(a.Certificate()), pki.Fingerprint(b.Certificate())}) {
+		t.Errorf("fingerprints %v", got)
+	}
+	if got := pki.Fingerprint(a.Certificate()); len(got) != 64 || strings.Trim(got, "0123456789abcdef") != "" {
+		t.Errorf("fingerprint %q", got)
+	}
+	// Linkerd's own loop over pem.Decode must end with nothing left.
+	for rest := bundle.PEM(); len(rest) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			t.Fatalf("%d bytes are left over", len(rest))
+		}
+	}
+}
+
+func TestBundleWith(t *testing.T) {
+	t.Parallel()
+	a, b := newAnchor(t, pki.AuthorityOptions{}).Certificate(), newAnchor(t, pki.AuthorityOptions{}).Certificate()
+	one := pki.NewBundle(a)
+	two := one.With(b, a)
+	if one.Contains(b) || !two.Contains(a) || !two.Contains(b) || len(two.Certificates()) != 2 {
+		t.Errorf("with: %v and %v", one.Fingerprints(), two.Fingerprints())
+	}
+	if len((pki.Bundle{}).PEM()) != 0 || (pki.Bundle{}).Contains(a) {
+		t.Error("the zero bundle is not empty")
+	}
+	two.Certificates()[0] = b
+	if !two.Contains(a) {
+		t.Error("the caller's slice is the bundle's own")
+	}
+}
+
+func TestParseBundleRefuses(t *testing.T) {
+	t.Parallel()
+	anchor := newAnchor(t, pki.AuthorityOptions{})
+	good := string(anchor.CertificatePEM())
+	key, err := anchor.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := strings.Replace(good, "MII", "M!!", 1)
+	for name, test := range map[string]struct{ input, message string }{
+		"empty":             {"", "no block"},
+		"white space":       {" \n\n", "no block"},
+		"not PEM":           {"hello", "no block"},
+		"garbage at end":    {good + "\ngarbage\n", "7 bytes after the last block"},
+		"damaged":           {damaged, "block 1 is damaged"},
+		"damaged between":   {good + "\n" + damaged + "\n" + good, "block 2 is damaged"},
+		"cut off":           {good + "\n" + good[:len(good)/2], "block 2 is damaged"},
+		"a private key":     {good + "\n" + string(key), `block 2 is "PRIVATE KEY"`},
+		"not a certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "in PEM block 1"},
+	} {
+		_, err := pki.ParseBundle([]byte(test.input))
+		if !errors.Is(err, pki.ErrMalformed) || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s: error %v, want one with %q", name, err, test.message)
+		}
+	}
+	if _, err := pki.ParseCertificate([]byte(good + "\n" + good)); !errors.Is(err, pki.ErrMalformed) {
+		t.Errorf("two certificates for one: %v", err)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	old := newAnchor(t, pki.AuthorityOptions{Validity: 100 * time.Hour})
+	current := newAnchor(t, pki.AuthorityOptions{Validity: 1000 * time.Hour})
+	stranger := newAnchor(t, pki.AuthorityOptions{})
+	both := pki.NewBundle(old.Certificate(), current.Certificate())
+	issuer := newIssuer(t, current, pki.AuthorityOptions{Validity: 500 * time.Hour}).Certificate()
+	flat := selfSigned(t, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+
+	for name, test := range map[string]struct {
+		bundle pki.Bundle
+		issuer *x509.Certificate
+		at     time.Time
+		anchor *x509.Certificate
+		want   error
+	}{
+		"its anchor among others":       {both, issuer, noon, current.Certificate(), nil},
+		"after another anchor's end":    {both, issuer, noon.Add(200 * time.Hour), current.Certificate(), nil},
+		"an anchor that issues itself":  {pki.NewBundle(flat.Certificate()), flat.Certificate(), noon, flat.Certificate(), nil},
+		"not in the bundle":             {pki.NewBundle(stranger.Certificate()), issuer, noon, nil, pki.ErrUntrusted},
+		"empty bundle":                  {pki.Bundle{}, issuer, noon, nil, pki.ErrUntrusted},
+		"issuer expired":                {both, issuer, noon.Add(501 * time.Hour), nil, pki.ErrExpired},
+		"issuer not yet valid":          {both, issuer, noon.Add(-time.Hour), nil, pki.ErrNotYetValid},
+		"not an authority":              {both, newServing(t, "a.b.svc").Certificate(), noon, nil, pki.ErrNotAuthority},
+		"anchor has room for no issuer": {pki.NewBundle(flat.Certificate()), signedBelow(t, flat, func(*x509.Certificate) {}), noon, nil, pki.ErrPathLength},
+		"anchor expired before issuer": {
+			pki.NewBundle(flat.Certificate()),
+			signedBelow(t, flat, func(c *x509.Certificate) { c.NotAfter = noon.Add(48 * time.Hour) }),
+			noon.Add(24 * time.Hour), nil, pki.ErrExpired,
+		},
+		"restrictive extended key usage": {
+			pki.NewBundle(current.Certificate()),
+			signedBelow(t, current, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			noon, nil, pki.ErrUntrusted,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			anchor, err := test.bundle.Verify(test.issuer, test.at)
+			if !errors.Is(err, test.want) {
+				t.Fatalf("error %v, want %v", err, test.want)
+			}
+			if (anchor == nil) != (test.anchor == nil) || anchor != nil && !anchor.Equal(test.anchor) {
+				t.Errorf("leads to %v, want %v", anchor, test.anchor)
+			}
+		})
+	}
+}
+
+// TestVerifyAgreesWithPeers holds Verify against what a peer finds out when it
+// verifies a workload's certificate.
+func TestVerifyAgreesWithPeers(t *testing.T) {
+	t.Parallel()
+	anchor := newAnchor(t, pki.AuthorityOptions{Validity: 30 * time.Minute})
+	issuer := newIssuer(t, anchor, pki.AuthorityOptions{Validity: 20 * time.Minute})
+	leaf, _ := leafOf(t, issuer, anchor)
+	bundle := pki.NewBundle(anchor.Certificate())
+	for minute := -10; minute < 40; minute += 5 {
+		at := noon.Add(time.Duration(minute)*time.Minute + 30*time.Second)
+		if at.Before(noon.Add(-time.Minute)) {
+			continue // The workload's own certificate has not begun.
+		}
+		_, err := bundle.Verify(issuer.Certificate(), at)
+		if peer := leaf(at); (err == nil) != (peer == nil) {
+			t.Errorf("at %s the bundle says %v, a peer %v", at, err, peer)
+		}
+	}
+}
+
+// signedBelow has parent sign a CA that differs from a sound issuer by edit.
+func signedBelow(t testing.TB, parent *pki.KeyPair, edit func(*x509.Certificate)) *x509.Certificate {
+	t.Helper()
+	child := selfSigned(t, func(c *x509.Certificate) { c.Subject.CommonName = "below" })
+	template := *child.Certificate()
+	edit(&template)
+	keyPEM, err := parent.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := pki.ParseKey(keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(nil, &template, parent.Certificate(), child.Certificate().PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func FuzzParseBundle(f *testing.F) {
+	a, b := newAnchor(f, pki.AuthorityOptions{}), newAnchor(f, pki.AuthorityOptions{})
+	pemA, pemB := a.CertificatePEM(), b.CertificatePEM()
+	f.Add(pemA)
+	f.Add(bytes.Join([][]byte{pemA, pemB, pemA}, []byte("\r\n\r\n")))
+	f.Add(append([]byte("subject=x\n"), pemA...))
+	f.Add(append(slices.Clone(pemA), "\ngarbage"...))
+	f.Add(pemA[:len(pemA)/2])
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bundle, err := pki.ParseBundle(data)
+		if err != nil {
+			if !errors.Is(err, pki.ErrMalformed) {
+				t.Fatalf("untyped error %v", err)
+			}
+			return
+		}
+		canonical := bundle.PEM()
+		again, err := pki.ParseBundle(canonical)
+		if err != nil {
+			t.Fatalf("canonical form is refused: %v", err)
+		}
+		if !bytes.Equal(again.PEM(), canonical) {
+			t.Fatal("canonical form changes when parsed again")
+		}
+		if blocks := bytes.Count(data, []byte("-----BEGIN CERTIFICATE-----")); blocks < len(bundle.Certificates()) {
+			t.Fatalf("%d certificates from %d blocks", len(bundle.Certificates()), blocks)
+		}
+	})
+}

@@ -1,0 +1,30 @@
+package pki
+
+import "errors"
+
+// The reasons for which material is refused. Every error of this package that
+// concerns certificates or keys wraps exactly one of them, so that callers can
+// tell a renewal (ErrExpired) from a mistake in the configuration.
+var (
+	// ErrMalformed is PEM or DER that cannot be read as what was asked for.
+	ErrMalformed = errors.New("malformed")
+	// ErrEncrypted is a private key protected by a password; nothing that
+	// consumes keys in a cluster could ask for it.
+	ErrEncrypted = errors.New("encrypted private key")
+	// ErrUnsupportedKey is a key of a type that no mesh accepts.
+	ErrUnsupportedKey = errors.New("unsupported key")
+	// ErrKeyMismatch is a private key that belongs to another certificate.
+	ErrKeyMismatch = errors.New("private key does not match the certificate")
+	// ErrExpired is a certificate whose life has ended.
+	ErrExpired = errors.New("expired")
+	// ErrNotYetValid is a certificate whose life has not begun.
+	ErrNotYetValid = errors.New("not yet valid")
+	// ErrNotAuthority is a certificate that may not sign others.
+	ErrNotAuthority = errors.New("not a certificate authority")
+	// ErrPathLength is an authority that may not have another one below it.
+	ErrPathLength = errors.New("path length constraint leaves no room for an issuer")
+	// ErrUntrusted is a certificate that no anchor of the bundle vouches for.
+	ErrUntrusted = errors.New("not signed by any anchor of the bundle")
+	// ErrMeshRule is a certificate that is sound but that a mesh refuses.
+	ErrMeshRule = errors.New("refused by the mesh")
+)
