@@ -35,7 +35,7 @@ const crdKind = "CustomResourceDefinition"
 // whole OpenAPI document: the API server validates what it is sent.
 type client struct {
 	*kube.Client
-	ctx       context.Context //nolint:containedctx // Helm's client interface has no contexts.
+	ctx       context.Context // Helm's client interface has no contexts.
 	mapper    meta.RESTMapper
 	discovery discovery.ServerResourcesInterfaceWithContext // without a cache
 	// keepCRDs leaves CustomResourceDefinitions standing where Helm would delete them.

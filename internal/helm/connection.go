@@ -19,13 +19,13 @@ import (
 // process that talks to the cluster, so that its kinds are asked for once.
 type Connection interface {
 	RESTConfig() *rest.Config
-	Mapper() meta.RESTMapper
+	Mapper() meta.ResettableRESTMapper
 	Discovery() discovery.CachedDiscoveryInterface
 }
 
 // getter hands a connection to Helm, every request ended with ctx.
 type getter struct {
-	ctx        context.Context //nolint:containedctx // Helm's getter interface has no contexts.
+	ctx        context.Context // Helm's getter interface has no contexts.
 	connection Connection
 	config     *rest.Config
 	namespace  string
@@ -36,7 +36,7 @@ func (g *getter) ToRESTConfig() (*rest.Config, error) {
 }
 
 func (g *getter) ToRESTMapper() (meta.RESTMapper, error) {
-	return &boundMapper{RESTMapper: g.connection.Mapper(), ctx: g.ctx}, nil
+	return &boundMapper{ResettableRESTMapper: g.connection.Mapper(), ctx: g.ctx}, nil
 }
 
 // ToDiscoveryClient gives none: Helm would only invalidate the shared cache before each action, and Releases does so
@@ -50,27 +50,36 @@ func (g *getter) ToRawKubeConfigLoader() clientcmd.ClientConfig {
 	return clientcmd.NewDefaultClientConfig(*clientcmdapi.NewConfig(), overrides)
 }
 
-// boundMapper ends the discovery that a mapping may cause with ctx.
+// boundMapper stops waiting for the discovery that a mapping may cause when ctx is done.
 type boundMapper struct {
-	meta.RESTMapper
-	ctx context.Context //nolint:containedctx // The mapper interface that Helm uses has no contexts.
+	meta.ResettableRESTMapper
+	ctx context.Context // The mapper interface that Helm uses has no contexts.
 }
 
+// RESTMapping asks in a goroutine of its own, as mappers need not know contexts. One that is left alone ends with the
+// deadline of the connection's requests.
 func (m *boundMapper) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
-	return meta.ToRESTMapperWithContext(m.RESTMapper).RESTMappingWithContext(m.ctx, kind, versions...)
-}
-
-// Reset makes the mapper forget the kinds it knows, when it can.
-func (m *boundMapper) Reset() {
-	if resettable, ok := m.RESTMapper.(meta.ResettableRESTMapper); ok {
-		meta.ToResettableRESTMapperWithContext(resettable).ResetWithContext(m.ctx)
+	type answer struct {
+		mapping *meta.RESTMapping
+		err     error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		mapping, err := m.ResettableRESTMapper.RESTMapping(kind, versions...)
+		answers <- answer{mapping, err}
+	}()
+	select {
+	case got := <-answers:
+		return got.mapping, got.err
+	case <-m.ctx.Done():
+		return nil, context.Cause(m.ctx)
 	}
 }
 
 // boundResources ends discovery with ctx.
 type boundResources struct {
 	discovery.ServerResourcesInterface
-	ctx context.Context //nolint:containedctx // Helm's GetVersionSet has no context.
+	ctx context.Context // Helm's GetVersionSet has no context.
 }
 
 func (d boundResources) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
@@ -111,7 +120,7 @@ func (r *Releases) serverVersion(ctx context.Context) (*chartutil.KubeVersion, e
 }
 
 // forgetKinds makes everyone who shares the connection ask again for the kinds the cluster serves.
-func (r *Releases) forgetKinds(ctx context.Context) {
+func (r *Releases) forgetKinds() {
 	r.connection.Discovery().Invalidate()
-	(&boundMapper{RESTMapper: r.connection.Mapper(), ctx: ctx}).Reset()
+	r.connection.Mapper().Reset()
 }

@@ -126,7 +126,7 @@ func (l *Library) get(ctx context.Context, source Source, location string, limit
 	if err != nil {
 		return nil, &UnreachableError{Repository: source.Repository, Err: err}
 	}
-	defer response.Body.Close() //nolint:errcheck // Nothing hangs on the end of a body that was read.
+	defer response.Body.Close()
 	status := fmt.Errorf("GET %s: %s", request.URL.Redacted(), response.Status)
 	switch response.StatusCode {
 	case http.StatusOK:
@@ -202,7 +202,7 @@ func fetchBlob(
 	if err != nil {
 		return nil, registryError(source, repository.Reference.Registry, err)
 	}
-	defer reader.Close() //nolint:errcheck // Nothing hangs on the end of a body that was read.
+	defer reader.Close()
 	data, err := io.ReadAll(io.LimitReader(reader, maxChartBytes))
 	if err != nil {
 		return nil, registryError(source, repository.Reference.Registry, err)
@@ -222,11 +222,11 @@ func (l *Library) missingTag(ctx context.Context, source Source, repository *rem
 		}
 		return nil
 	})
-	var response *errcode.ErrorResponse
+	response, answered := errors.AsType[*errcode.ErrorResponse](err)
 	switch {
 	case err == nil && len(versions) > 0:
 		return unknownVersion(source, versions)
-	case err == nil, errors.As(err, &response) && response.StatusCode == http.StatusNotFound:
+	case err == nil, answered && response.StatusCode == http.StatusNotFound:
 		return &UnknownChartError{Repository: source.Repository, Name: source.Name}
 	default:
 		return registryError(source, repository.Reference.Registry, err)
@@ -234,11 +234,9 @@ func (l *Library) missingTag(ctx context.Context, source Source, repository *rem
 }
 
 func registryError(source Source, host string, err error) error {
-	var response *errcode.ErrorResponse
-	if errors.As(err, &response) {
-		if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-			return &UnauthorizedError{Repository: source.Repository, Host: host, Err: err}
-		}
+	if response, ok := errors.AsType[*errcode.ErrorResponse](err); ok &&
+		(response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) {
+		return &UnauthorizedError{Repository: source.Repository, Host: host, Err: err}
 	}
 	return &UnreachableError{Repository: source.Repository, Err: err}
 }

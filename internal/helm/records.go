@@ -26,7 +26,7 @@ const history = 10
 // Secret of the next revision and only one can.
 type records struct {
 	typedcorev1.SecretInterface
-	ctx     context.Context //nolint:containedctx // Helm's driver calls with context.Background.
+	ctx     context.Context // Helm's driver calls with context.Background.
 	name    string
 	secrets map[string]*corev1.Secret
 	// unrecorded is the error of the last write, if it failed. Helm logs it and reports success.
@@ -82,10 +82,10 @@ func (r *records) decode(secret *corev1.Secret) (*release.Release, error) {
 		"owner": "helm", "name": r.name, "version": secret.Labels["version"],
 	})
 	if err != nil {
-		return nil, fmt.Errorf("Secret %s/%s: %w", secret.Namespace, secret.Name, err)
+		return nil, fmt.Errorf("read Secret %s/%s: %w", secret.Namespace, secret.Name, err)
 	}
 	if len(found) != 1 {
-		return nil, fmt.Errorf("Secret %s/%s does not hold a readable Helm release", secret.Namespace, secret.Name)
+		return nil, fmt.Errorf("read Secret %s/%s: it does not hold a Helm release", secret.Namespace, secret.Name)
 	}
 	found[0].Labels = customLabels(found[0].Labels)
 	return found[0], nil
@@ -108,7 +108,7 @@ func (r *records) prune() error {
 			continue
 		}
 		if err := r.Delete(r.ctx, secret.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("Secret %s/%s: delete: %w", secret.Namespace, secret.Name, err)
+			return fmt.Errorf("delete Secret %s/%s: %w", secret.Namespace, secret.Name, err)
 		}
 	}
 	return nil
@@ -138,12 +138,12 @@ func (r *records) List(_ context.Context, options metav1.ListOptions) (*corev1.S
 }
 
 func (r *records) Create(_ context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error) {
-	created, err := r.SecretInterface.Create(r.ctx, secret, options)
+	created, err := r.SecretInterface.Create(r.ctx, secret, options) //nolint:contextcheck // Helm's driver hands over context.Background.
 	return r.wrote(created, err)
 }
 
 func (r *records) Update(_ context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error) {
-	updated, err := r.SecretInterface.Update(r.ctx, secret, options)
+	updated, err := r.SecretInterface.Update(r.ctx, secret, options) //nolint:contextcheck // Helm's driver hands over context.Background.
 	return r.wrote(updated, err)
 }
 
@@ -157,7 +157,7 @@ func (r *records) wrote(secret *corev1.Secret, err error) (*corev1.Secret, error
 }
 
 func (r *records) Delete(_ context.Context, name string, options metav1.DeleteOptions) error {
-	err := r.SecretInterface.Delete(r.ctx, name, options)
+	err := r.SecretInterface.Delete(r.ctx, name, options) //nolint:contextcheck // Helm's driver hands over context.Background.
 	if err == nil || apierrors.IsNotFound(err) {
 		delete(r.secrets, name)
 	}

@@ -113,7 +113,7 @@ func (r *Releases) records(ctx context.Context, namespace, name string, all bool
 
 // operation is one piece of work on one release.
 type operation struct {
-	ctx             context.Context //nolint:containedctx // It is what Helm's parts below are bound to.
+	ctx             context.Context // It is what Helm's parts below are bound to.
 	end             context.CancelFunc
 	releases        *Releases
 	namespace, name string
@@ -147,7 +147,7 @@ func (r *Releases) begin(ctx context.Context, namespace, name string, all bool) 
 	helmClient.Namespace = namespace
 	kubeClient := &client{
 		Client: helmClient, ctx: ctx, discovery: uncached,
-		mapper: &boundMapper{RESTMapper: r.connection.Mapper(), ctx: ctx},
+		mapper: &boundMapper{ResettableRESTMapper: r.connection.Mapper(), ctx: ctx},
 	}
 	store := storage.Init(driver.NewSecrets(records))
 	store.Log = log
@@ -191,7 +191,8 @@ type DeployRequest struct {
 // in, and does not wait for the objects to become ready. It ends within two seconds of ctx, having recorded the
 // release as failed if it still could.
 //
-// When it fails after the release was recorded, the release is returned beside the error.
+// When it fails, the newest revision on record, if there is one, is returned beside the error. The errors that callers
+// may want to tell apart are ForeignObjectsError and PendingError.
 func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release, error) {
 	op, err := r.begin(ctx, request.Namespace, request.Name, true)
 	if err != nil {
@@ -223,15 +224,18 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 		err = op.finish(record)
 	}
 	if len(loaded.CRDObjects()) > 0 || record != nil && strings.Contains(record.Manifest, crdKind) {
-		r.forgetKinds(context.WithoutCancel(ctx))
+		r.forgetKinds()
 	}
-	if err != nil {
-		err = op.wrap(op.explain(request, err))
+	if err == nil {
+		return newRelease(record), nil
 	}
-	if record == nil || len(op.records.secrets) == 0 {
-		return nil, err
+	err = op.wrap(op.explain(request, err))
+	if newest := op.records.newestFirst(); len(newest) > 0 {
+		if record, decodeErr := op.records.decode(newest[0]); decodeErr == nil {
+			return newRelease(record), err
+		}
 	}
-	return newRelease(record), err
+	return nil, err
 }
 
 // wasDeployed tells whether a revision of the release was ever in place since it was last uninstalled.
@@ -447,9 +451,12 @@ func ownerOf(info *resource.Info) (owner, error) {
 // explain makes typed errors out of those of Helm that have no type.
 func (op *operation) explain(request DeployRequest, err error) error {
 	if op.ctx.Err() != nil {
-		return fmt.Errorf("%w (%s)", context.Cause(op.ctx), plainError(err))
+		return fmt.Errorf("%w: %w", context.Cause(op.ctx), plainError(err))
 	}
-	// The wording of existingResourceConflict, held by a test.
+	if errors.Is(err, driver.ErrReleaseExists) {
+		return fmt.Errorf("another Helm client has begun to work on it at this moment: %w", err)
+	}
+	// The wording of Helm's existingResourceConflict, held by a test.
 	if !strings.Contains(err.Error(), "cannot be imported into the current release") {
 		return plainError(err)
 	}
@@ -519,13 +526,13 @@ func (r *Releases) Uninstall(ctx context.Context, namespace, name string, option
 	uninstall.Timeout = hookTimeout(options.HookTimeout)
 	_, err = uninstall.Run(name)
 	if !options.KeepCRDs && strings.Contains(record.Manifest, crdKind) {
-		r.forgetKinds(context.WithoutCancel(ctx))
+		r.forgetKinds()
 	}
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		err = fmt.Errorf("%w (%s)", context.Cause(ctx), plainError(err))
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), plainError(err))
 	case op.client.failure != nil:
 		err = op.client.failure
 	}

@@ -16,13 +16,13 @@ const fieldManager = "helm"
 // boundTransport ends every request with ctx. Helm's actions send theirs with contexts of their own, so this is the
 // one place where an action waiting on a silent API server can be ended.
 type boundTransport struct {
-	ctx  context.Context //nolint:containedctx // See above: Helm has no way to hand it over per request.
+	ctx  context.Context // See above: Helm has no way to hand it over per request.
 	next http.RoundTripper
 }
 
 func (t *boundTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	stop := context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })
+	stop := context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) }) //nolint:contextcheck // The point of it.
 	end := func() {
 		stop()
 		cancel(nil)
@@ -53,7 +53,7 @@ func waitRetryAfter(ctx context.Context, response *http.Response) error {
 	}
 	seconds, err := strconv.Atoi(response.Header.Get("Retry-After"))
 	if err != nil || seconds <= 0 {
-		return nil //nolint:nilerr // No number of seconds: client-go does not wait either.
+		return nil // client-go does not wait for anything but a number of seconds either.
 	}
 	timer := time.NewTimer(time.Duration(seconds) * time.Second)
 	defer timer.Stop()

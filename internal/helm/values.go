@@ -3,6 +3,7 @@ package helm
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"sigs.k8s.io/yaml"
 )
@@ -37,9 +38,7 @@ func (e *ValuesError) Unwrap() error { return e.Err }
 // is replaced, and null stays, so that it removes the chart's default. The arguments are not changed.
 func MergeValues(base map[string]any, overlays ...map[string]any) map[string]any {
 	merged := make(map[string]any, len(base))
-	for key, value := range base {
-		merged[key] = value
-	}
+	maps.Copy(merged, base)
 	for _, overlay := range overlays {
 		for key, value := range overlay {
 			over, isMapping := value.(map[string]any)
