@@ -1,0 +1,88 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// pollInterval is how often a condition is looked at that nothing watches.
+	pollInterval = time.Second
+
+	// reviewInterval is how often a condition is looked at without a change of
+	// what is watched: it may depend on the time, or on something else.
+	reviewInterval = 5 * time.Second
+)
+
+// WaitError is an await that ended before its condition held.
+type WaitError struct {
+	Waiting string // what was still waited for
+	Details string // what the cluster says about it, one reason a line; may be empty
+	err     error  // why the wait ended
+}
+
+func (e *WaitError) Error() string {
+	text := fmt.Sprintf("still waiting for %s: %v", e.Waiting, e.err)
+	if e.Details != "" {
+		text += "\n" + e.Details
+	}
+	return text
+}
+
+func (e *WaitError) Unwrap() error { return e.err }
+
+// Await calls the condition now and again at each change of an object of the
+// kinds in the namespace (in all of them if it is ""), until it waits for
+// nothing ("") or fails. Shared reads of the kinds are current within the
+// condition and cost no requests. Without kinds the condition is called every
+// second. If the context ends first, the error is a *[WaitError].
+func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, condition func(context.Context) (waiting string, err error)) error {
+	// One place for the failure of each watch, so that none blocks.
+	f := &follower{namespace: namespace, changed: make(chan struct{}, 1), failed: make(chan error, len(kinds))}
+	var releases []func()
+	defer func() {
+		for _, release := range releases {
+			release()
+		}
+	}()
+	for _, kind := range kinds {
+		err := c.withMirror(kind, namespace, func(m *mirror) error {
+			release, err := m.follow(ctx, f)
+			if err == nil {
+				releases = append(releases, release)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	interval := reviewInterval
+	if len(kinds) == 0 {
+		interval = pollInterval
+	}
+	review := time.NewTicker(interval)
+	defer review.Stop()
+	waiting := "the first look"
+	for {
+		now, err := condition(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return &WaitError{Waiting: waiting, err: context.Cause(ctx)}
+		case err != nil:
+			return err
+		case now == "":
+			return nil
+		}
+		waiting = now
+		select {
+		case <-f.changed:
+		case <-review.C:
+		case err := <-f.failed:
+			return fmt.Errorf("still waiting for %s: %w", waiting, err)
+		case <-ctx.Done():
+			return &WaitError{Waiting: waiting, err: context.Cause(ctx)}
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+)
+
+// Cluster is one cluster as one process sees it: one set of connections and
+// clients, one mapper and one set of shared reads. It is safe for concurrent
+// use and is meant to live as long as the process.
+type Cluster struct {
+	timeout time.Duration
+	config  *rest.Config      // carries the shared transport; never handed out itself
+	objects dynamic.Interface // reads and writes single objects of any kind
+	lists   rest.Interface    // reads lists into Go types
+	scheme  *runtime.Scheme   // kinds that lists are read into Go types of
+	params  runtime.ParameterCodec
+	mapper  *mapper
+
+	mu       sync.Mutex
+	mirrors  map[scope]*mirror
+	narrowed map[Kind]bool // kinds that may not be listed across namespaces
+}
+
+// Connect prepares access to a cluster. Nothing is dialled and no server need
+// exist yet. Errors are those of [Settings.Validate] and of files that the
+// settings name.
+func Connect(settings Settings, userAgent string) (*Cluster, error) {
+	full, err := settings.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	timeout := settings.RequestTimeout
+	if timeout <= 0 {
+		timeout = DefaultRequestTimeout
+	}
+	full.UserAgent = userAgent
+	shared, err := rest.TransportFor(full)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to %s: %w", full.Host, err)
+	}
+	transport := &boundedTransport{
+		next:    shared,
+		timeout: timeout,
+		detach:  full.ExecProvider != nil || full.AuthProvider != nil,
+	}
+
+	c := &Cluster{
+		timeout:  timeout,
+		scheme:   runtime.NewScheme(),
+		mirrors:  map[scope]*mirror{},
+		narrowed: map[Kind]bool{},
+	}
+	metav1.AddToGroupVersion(c.scheme, schema.GroupVersion{Version: "v1"})
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme,
+		admissionregistrationv1.AddToScheme, apiextensionsv1.AddToScheme,
+	} {
+		if err := add(c.scheme); err != nil {
+			return nil, fmt.Errorf("register API types: %w", err)
+		}
+	}
+	c.params = runtime.NewParameterCodec(c.scheme)
+
+	c.config = &rest.Config{
+		Host:      full.Host,
+		Transport: &observingTransport{next: transport, wrote: func(written schema.GroupResource) { c.wrote(written, nil) }},
+		UserAgent: userAgent,
+		// The API server has its own priority and fairness; queueing here as well
+		// only makes large plans slow.
+		QPS:            -1,
+		WarningHandler: rest.NoWarnings{},
+	}
+	client := &http.Client{Transport: transport}
+	if c.objects, err = dynamic.NewForConfigAndClient(c.config, client); err != nil {
+		return nil, fmt.Errorf("prepare the client for %s: %w", full.Host, err)
+	}
+	listing := rest.CopyConfig(c.config)
+	listing.NegotiatedSerializer = serializer.NewCodecFactory(c.scheme).WithoutConversion()
+	listing.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	listing.ContentType = runtime.ContentTypeJSON
+	if c.lists, err = rest.UnversionedRESTClientForConfigAndClient(listing, client); err != nil {
+		return nil, fmt.Errorf("prepare the client for %s: %w", full.Host, err)
+	}
+	discoverer, err := discovery.NewDiscoveryClientForConfigAndClient(c.config, client)
+	if err != nil {
+		return nil, fmt.Errorf("prepare discovery for %s: %w", full.Host, err)
+	}
+	c.mapper = newMapper(memory.NewMemCacheClient(discoverer))
+	return c, nil
+}
+
+// Host is the URL of the API server.
+func (c *Cluster) Host() string { return c.config.Host }
+
+// RESTConfig returns the configuration for other clients of the same cluster.
+// It carries the shared connections, the credentials and the limit of every
+// request; what such clients write is never hidden by shared reads.
+func (c *Cluster) RESTConfig() *rest.Config { return rest.CopyConfig(c.config) }
+
+// Mapper knows the package's own kinds without a request and discovers all
+// others when first asked for one. A kind that it does not know makes it
+// discover again, so kinds that appear later are found.
+func (c *Cluster) Mapper() meta.ResettableRESTMapper { return c.mapper }
+
+// Discovery is the cached discovery that the mapper uses too.
+func (c *Cluster) Discovery() discovery.CachedDiscoveryInterface { return c.mapper.discovery }
+
+// KindFor finds the kind that a manifest names, without a request if it is one
+// of the package's own.
+func (c *Cluster) KindFor(ctx context.Context, gvk schema.GroupVersionKind) (Kind, error) {
+	type outcome struct {
+		mapping *meta.RESTMapping
+		err     error
+	}
+	// Discovery knows no contexts; it ends by itself at its own deadline.
+	done := make(chan outcome, 1)
+	go func() {
+		mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		done <- outcome{mapping, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return Kind{}, fmt.Errorf("find kind %s: %w", gvk, context.Cause(ctx))
+	case got := <-done:
+		if got.err != nil {
+			return Kind{}, fmt.Errorf("find kind %s: %w", gvk, got.err)
+		}
+		return Kind{
+			Group: gvk.Group, Version: gvk.Version, Name: gvk.Kind,
+			Resource:   got.mapping.Resource.Resource,
+			Namespaced: got.mapping.Scope.Name() == meta.RESTScopeNameNamespace,
+		}, nil
+	}
+}
+
+// mapper puts the static kinds before discovery.
+type mapper struct {
+	meta.RESTMapper // static first, then discovered
+	discovered      *restmapper.DeferredDiscoveryRESTMapper
+	discovery       discovery.CachedDiscoveryInterface
+}
+
+var _ meta.ResettableRESTMapper = (*mapper)(nil)
+
+func newMapper(cached discovery.CachedDiscoveryInterface) *mapper {
+	static := meta.NewDefaultRESTMapper(nil)
+	for _, kind := range staticKinds() {
+		scope := meta.RESTScopeRoot
+		if kind.Namespaced {
+			scope = meta.RESTScopeNamespace
+		}
+		static.AddSpecific(kind.GVK(), kind.GVR(), kind.GVR(), scope)
+	}
+	discovered := restmapper.NewDeferredDiscoveryRESTMapper(cached)
+	return &mapper{
+		RESTMapper: meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{static, discovered}},
+		discovered: discovered,
+		discovery:  cached,
+	}
+}
+
+// RESTMapping discovers once more before it says that a kind does not exist:
+// the cached answer may be older than the CRD.
+func (m *mapper) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
+	mapping, err := m.RESTMapper.RESTMapping(kind, versions...)
+	if meta.IsNoMatchError(err) {
+		m.Reset()
+		return m.discovered.RESTMapping(kind, versions...)
+	}
+	return mapping, err
+}
+
+func (m *mapper) Reset() { m.discovered.Reset() }

@@ -1,0 +1,591 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// sharedFor is how long a list that nothing keeps current answers reads.
+	// Long enough that a plan lists each kind once, short enough that an apply
+	// sees what other providers did in the meantime.
+	sharedFor = 30 * time.Second
+
+	pageSize = 500
+
+	// watchFor is when the API server is asked to end a watch; a connection that
+	// has died unnoticed is given up a little later.
+	watchFor = 5 * time.Minute
+)
+
+// object is what mirrors hold: the Go type of the kind if the scheme has one,
+// otherwise *unstructured.Unstructured.
+type object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// scope is what one LIST covers: all namespaces if namespace is "".
+type scope struct {
+	kind      Kind
+	namespace string
+}
+
+func (s scope) String() string {
+	if s.namespace == "" {
+		return s.kind.Resource
+	}
+	return s.kind.Resource + " in namespace " + s.namespace
+}
+
+// mirror is the process's one copy of a scope. It is listed when first read,
+// again when it may be out of date, and kept current by a watch for as long as
+// somebody awaits a change.
+type mirror struct {
+	scope
+	cluster *Cluster
+	loads   singleflight.Group
+
+	mu       sync.Mutex
+	objects  map[string]map[string]object // by namespace and name; read-only once stored
+	version  string                       // resourceVersion that the objects are at least as new as
+	loadedAt time.Time
+	outdated notes
+	arriving *notes // what happened since the LIST under way began, nil if there is none
+	run      *run   // the watch, nil if nobody awaits anything
+}
+
+// notes are writes that a list may not contain.
+type notes struct {
+	same  bool // to objects of this kind
+	other bool // to objects of other kinds, which controllers may act upon
+}
+
+// run is one life of a watch.
+type run struct {
+	cancel    context.CancelFunc
+	ready     chan struct{} // closed once the first list is there, or failed
+	err       error         // why there is no list; set before ready is closed
+	connected bool
+	followers map[*follower]struct{}
+}
+
+// follower is told about changes in a namespace, or in all if it is "".
+type follower struct {
+	namespace string
+	changed   chan struct{}
+	failed    chan error
+}
+
+func (f *follower) wake() {
+	select {
+	case f.changed <- struct{}{}:
+	default: // A change is already waiting to be seen.
+	}
+}
+
+// listedPerNamespace are kinds of which other namespaces hold too much that
+// nobody asked for.
+func listedPerNamespace(kind Kind) bool { return kind == ConfigMap || kind == Event }
+
+// mirror returns the mirror that answers for a kind in a namespace.
+func (c *Cluster) mirror(kind Kind, namespace string) *mirror {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := scope{kind: kind}
+	if kind.Namespaced && (c.narrowed[kind] || listedPerNamespace(kind)) {
+		key.namespace = namespace
+	}
+	m, ok := c.mirrors[key]
+	if !ok {
+		m = &mirror{scope: key, cluster: c}
+		c.mirrors[key] = m
+	}
+	return m
+}
+
+// withMirror runs a use of the mirror for a kind in a namespace. If objects of
+// the kind may not be listed in all namespaces, it is run again with the mirror
+// of the one namespace.
+func (c *Cluster) withMirror(kind Kind, namespace string, use func(*mirror) error) error {
+	if kind == Secret {
+		return errors.New("secrets are read one by one, never listed")
+	}
+	m := c.mirror(kind, namespace)
+	err := use(m)
+	if !apierrors.IsForbidden(err) || !kind.Namespaced || namespace == "" || m.namespace != "" {
+		return err
+	}
+	c.mu.Lock()
+	c.narrowed[kind] = true
+	c.mu.Unlock()
+	return use(c.mirror(kind, namespace))
+}
+
+// note records a write of this process. Object is the state after it, or nil if
+// that is unknown.
+func (m *mirror) note(same bool, written *unstructured.Unstructured) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.arriving != nil {
+		m.arriving.same = m.arriving.same || same
+		m.arriving.other = m.arriving.other || !same
+	}
+	switch {
+	case !same:
+		m.outdated.other = true
+	case written == nil:
+		m.outdated.same = true
+	case m.loadedAt.IsZero() || m.namespace != "" && m.namespace != written.GetNamespace():
+	case m.version != "" && !newer(written.GetResourceVersion(), m.version):
+		// Already seen, and maybe deleted again since.
+	default:
+		folded, err := m.cluster.typed(m.kind, written)
+		if err != nil {
+			m.outdated.same = true
+			return
+		}
+		m.put(folded)
+	}
+}
+
+func newer(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err != nil || order > 0
+}
+
+// put stores an object unless a newer state of it is there. The caller holds
+// the lock.
+func (m *mirror) put(o object) {
+	names := m.objects[o.GetNamespace()]
+	if names == nil {
+		names = map[string]object{}
+		m.objects[o.GetNamespace()] = names
+	}
+	if known, ok := names[o.GetName()]; ok && !newer(o.GetResourceVersion(), known.GetResourceVersion()) {
+		return
+	}
+	names[o.GetName()] = trim(o)
+	m.tell(o.GetNamespace())
+}
+
+// tell wakes those who await changes in a namespace. The caller holds the lock.
+func (m *mirror) tell(namespace string) {
+	if m.run == nil {
+		return
+	}
+	for f := range m.run.followers {
+		if f.namespace == "" || namespace == "" || f.namespace == namespace {
+			f.wake()
+		}
+	}
+}
+
+// trim drops what nobody reads of kinds that there are many of.
+func trim(o object) object {
+	switch o := o.(type) {
+	case *corev1.Pod:
+		o.ManagedFields = nil
+	case *appsv1.ReplicaSet:
+		// Only the way from a pod to its Deployment leads through these.
+		o.ManagedFields = nil
+		o.Spec.Template = corev1.PodTemplateSpec{}
+	}
+	return o
+}
+
+// typed converts an object to the form in which mirrors hold its kind.
+func (c *Cluster) typed(kind Kind, from *unstructured.Unstructured) (object, error) {
+	if !c.scheme.Recognizes(kind.GVK()) {
+		return from.DeepCopy(), nil
+	}
+	empty, err := c.scheme.New(kind.GVK())
+	if err != nil {
+		return nil, fmt.Errorf("make a %s: %w", kind, err)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(from.Object, empty); err != nil {
+		return nil, fmt.Errorf("decode %s %s: %w", kind, from.GetName(), err)
+	}
+	return asObject(empty)
+}
+
+func asObject(from runtime.Object) (object, error) {
+	o, ok := from.(object)
+	if !ok {
+		return nil, fmt.Errorf("the answer contains a %T, which is not an object", from)
+	}
+	return o, nil
+}
+
+// current makes sure that the mirror holds everything that this process wrote
+// before the call.
+func (m *mirror) current(ctx context.Context) error {
+	// The first load may have begun before the call; a second one has not.
+	for range 2 {
+		if m.usable() {
+			return nil
+		}
+		if err := m.load(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mirror) usable() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.loadedAt.IsZero() || m.outdated.same:
+		return false
+	case m.run != nil && m.run.connected:
+		return true
+	}
+	return !m.outdated.other && time.Since(m.loadedAt) < sharedFor
+}
+
+// load lists the scope, once for all who ask at the same time.
+func (m *mirror) load(ctx context.Context) error {
+	done := m.loads.DoChan("", func() (any, error) {
+		// Who asked first may leave; others still wait for the answer. Each page
+		// has its own deadline.
+		return nil, m.list(context.WithoutCancel(ctx))
+	})
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("list %s: %w", m.scope, context.Cause(ctx))
+	case result := <-done:
+		return result.Err
+	}
+}
+
+func (m *mirror) list(ctx context.Context) error {
+	m.mu.Lock()
+	m.arriving = &notes{}
+	m.mu.Unlock()
+
+	objects, version, err := m.pages(ctx, pageSize)
+	if apierrors.IsResourceExpired(err) {
+		// The snapshot that the pages are cut from is gone: take it in one piece.
+		objects, version, err = m.pages(ctx, 0)
+	}
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	arrived := *m.arriving
+	m.arriving = nil
+	if err != nil {
+		return err
+	}
+	m.objects, m.version, m.loadedAt, m.outdated = objects, version, time.Now(), arrived
+	m.tell("")
+	return nil
+}
+
+func (m *mirror) pages(ctx context.Context, size int64) (objects map[string]map[string]object, version string, err error) {
+	objects = map[string]map[string]object{}
+	options := metav1.ListOptions{Limit: size}
+	for {
+		page, err := m.page(ctx, options)
+		if err != nil {
+			return nil, "", err
+		}
+		err = meta.EachListItem(page, func(item runtime.Object) error {
+			o, err := asObject(item)
+			if err != nil {
+				return err
+			}
+			if objects[o.GetNamespace()] == nil {
+				objects[o.GetNamespace()] = map[string]object{}
+			}
+			objects[o.GetNamespace()][o.GetName()] = trim(o)
+			return nil
+		})
+		if err != nil {
+			return nil, "", fmt.Errorf("list %s: %w", m.scope, err)
+		}
+		list, err := meta.ListAccessor(page)
+		if err != nil {
+			return nil, "", fmt.Errorf("list %s: %w", m.scope, err)
+		}
+		if options.Continue = list.GetContinue(); options.Continue == "" {
+			return objects, list.GetResourceVersion(), nil
+		}
+	}
+}
+
+func (m *mirror) page(ctx context.Context, options metav1.ListOptions) (page runtime.Object, err error) {
+	err = m.cluster.call(ctx, "list", m.scope, func(ctx context.Context) error {
+		page, err = m.cluster.list(ctx, m.scope, options)
+		return err
+	})
+	return page, err
+}
+
+// list makes one LIST request.
+func (c *Cluster) list(ctx context.Context, of scope, options metav1.ListOptions) (runtime.Object, error) {
+	var list runtime.Object
+	if c.scheme.Recognizes(of.kind.GVK()) {
+		var err error
+		if list, err = c.scheme.New(of.kind.GVK().GroupVersion().WithKind(of.kind.Name + "List")); err != nil {
+			return nil, err
+		}
+		if err := c.listing(of, options).Do(ctx).Into(list); err != nil {
+			return nil, err
+		}
+	} else {
+		untyped, err := c.resource(of.kind, of.namespace).List(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		list = untyped
+	}
+	accessor, err := meta.ListAccessor(list)
+	if err != nil {
+		return nil, err
+	}
+	if accessor.GetResourceVersion() == "" {
+		// Not from an API server; an empty list would mean that all is gone.
+		return nil, errors.New("the answer is not a list of objects: it has no resourceVersion")
+	}
+	return list, nil
+}
+
+func (c *Cluster) listing(of scope, options metav1.ListOptions) *rest.Request {
+	prefix := []string{"apis", of.kind.Group, of.kind.Version}
+	if of.kind.Group == "" {
+		prefix = []string{"api", of.kind.Version}
+	}
+	return c.lists.Get().AbsPath(prefix...).
+		NamespaceIfScoped(of.namespace, of.namespace != "").
+		Resource(of.kind.Resource).
+		SpecificallyVersionedParams(&options, c.params, schema.GroupVersion{Version: "v1"})
+}
+
+// follow begins to tell a follower about changes. The mirror is current when it
+// returns, and stays so until release is called or the follower is told of a
+// failure.
+func (m *mirror) follow(ctx context.Context, f *follower) (release func(), err error) {
+	m.mu.Lock()
+	r := m.run
+	if r == nil {
+		background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		r = &run{cancel: cancel, ready: make(chan struct{}), followers: map[*follower]struct{}{}}
+		m.run = r
+		// What was listed before may be long out of date.
+		m.outdated.same = true
+		if m.arriving != nil {
+			m.arriving.same = true
+		}
+		go m.keepCurrent(background, r)
+	}
+	r.followers[f] = struct{}{}
+	m.mu.Unlock()
+
+	release = func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(r.followers, f)
+		if len(r.followers) == 0 {
+			m.end(r)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		release()
+		return nil, fmt.Errorf("list %s: %w", m.scope, context.Cause(ctx))
+	case <-r.ready:
+		if r.err != nil {
+			release()
+			return nil, r.err
+		}
+		return release, nil
+	}
+}
+
+// end ends a run. The caller holds the lock.
+func (m *mirror) end(r *run) {
+	r.cancel()
+	r.connected = false
+	if m.run == r {
+		m.run = nil
+	}
+}
+
+// keepCurrent lists, then watches until the context ends. What cannot be helped
+// by trying again, and what does not get better for as long as a single request
+// may take, ends it and is told to the followers.
+func (m *mirror) keepCurrent(ctx context.Context, r *run) {
+	err := m.current(ctx)
+	r.err = err
+	if err != nil {
+		m.mu.Lock()
+		m.end(r)
+		m.mu.Unlock()
+		close(r.ready)
+		return
+	}
+	close(r.ready)
+
+	newPause := func() wait.Backoff {
+		return wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 6, Cap: 5 * time.Second}
+	}
+	pause := newPause()
+	healthy := time.Now()
+	for {
+		received, err := m.watch(ctx, r)
+		if ctx.Err() != nil {
+			return
+		}
+		if expired(err) {
+			// Too much has happened since: begin again from a list.
+			m.mu.Lock()
+			m.outdated.same = true
+			m.mu.Unlock()
+			err = m.current(ctx)
+		}
+		if received || err == nil {
+			healthy = time.Now()
+			if received {
+				pause = newPause()
+			}
+		}
+		if err != nil && (!transient(err) || time.Since(healthy) > m.cluster.timeout) {
+			m.mu.Lock()
+			for f := range r.followers {
+				f.failed <- err
+			}
+			m.end(r)
+			m.mu.Unlock()
+			return
+		}
+		timer := time.NewTimer(pause.Step())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func expired(err error) bool {
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
+}
+
+// watch follows changes over one connection. It returns when the connection
+// ends, which is no error by itself, and whether anything was received.
+func (m *mirror) watch(ctx context.Context, r *run) (received bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, watchFor+m.cluster.timeout)
+	defer cancel()
+	m.mu.Lock()
+	seconds := int64(watchFor / time.Second)
+	options := metav1.ListOptions{Watch: true, AllowWatchBookmarks: true, ResourceVersion: m.version, TimeoutSeconds: &seconds}
+	m.mu.Unlock()
+
+	var events watch.Interface
+	if m.cluster.scheme.Recognizes(m.kind.GVK()) {
+		events, err = m.cluster.listing(m.scope, options).Watch(ctx)
+	} else {
+		events, err = m.cluster.resource(m.kind, m.namespace).Watch(ctx, options)
+	}
+	if err != nil {
+		return false, fmt.Errorf("watch %s: %w", m.scope, err)
+	}
+	defer events.Stop()
+	m.setConnected(r, true)
+	defer m.setConnected(r, false)
+
+	for {
+		select {
+		case <-ctx.Done():
+			return received, nil
+		case event, open := <-events.ResultChan():
+			if !open {
+				return received, nil
+			}
+			if event.Type == watch.Error {
+				return received, fmt.Errorf("watch %s: %w", m.scope, apierrors.FromObject(event.Object))
+			}
+			changed, err := asObject(event.Object)
+			if err != nil {
+				return received, fmt.Errorf("watch %s: %w", m.scope, err)
+			}
+			received = true
+			m.see(event.Type, changed)
+		}
+	}
+}
+
+func (m *mirror) setConnected(r *run, connected bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.connected = connected && m.run == r
+}
+
+// see takes in one event of the watch.
+func (m *mirror) see(event watch.EventType, changed object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !newer(changed.GetResourceVersion(), m.version) {
+		return // From before a list that was made meanwhile.
+	}
+	m.version = changed.GetResourceVersion()
+	switch event {
+	case watch.Added, watch.Modified:
+		m.put(changed)
+	case watch.Deleted:
+		delete(m.objects[changed.GetNamespace()], changed.GetName())
+		m.tell(changed.GetNamespace())
+	case watch.Bookmark, watch.Error: // Nothing changed.
+	}
+}
+
+// find returns the object by that name, or nil.
+func (m *mirror) find(namespace, name string) object {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.objects[namespace][name]
+}
+
+// all returns the objects of a namespace, or of all if it is "", in order of
+// namespace and name.
+func (m *mirror) all(namespace string) []object {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []object
+	for in, names := range m.objects {
+		if namespace != "" && in != namespace {
+			continue
+		}
+		for _, o := range names {
+			found = append(found, o)
+		}
+	}
+	slices.SortFunc(found, func(a, b object) int {
+		if order := strings.Compare(a.GetNamespace(), b.GetNamespace()); order != 0 {
+			return order
+		}
+		return strings.Compare(a.GetName(), b.GetName())
+	})
+	return found
+}

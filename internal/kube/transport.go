@@ -1,0 +1,149 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// noAnswerError is a request that was given up because the API server took too
+// long, as opposed to one that the caller gave up.
+type noAnswerError struct{ after time.Duration }
+
+func (e noAnswerError) Error() string   { return fmt.Sprintf("no answer within %s", e.after) }
+func (e noAnswerError) Timeout() bool   { return true }
+func (e noAnswerError) Temporary() bool { return true }
+
+// Is makes the error one of the family of exceeded deadlines.
+func (e noAnswerError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// boundedTransport gives every request a deadline of its own, and lets a
+// cancelled caller go at once even from a credential plugin, which knows no
+// contexts. http.Client.Timeout would do the first, but would also end watches.
+type boundedTransport struct {
+	next    http.RoundTripper
+	timeout time.Duration
+	detach  bool // next may block without regard to the request's context
+}
+
+func (t *boundedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(request.Context())
+	timer := time.AfterFunc(t.timeout, func() { cancel(noAnswerError{t.timeout}) })
+	release := func() {
+		timer.Stop()
+		cancel(context.Canceled)
+	}
+	response, err := t.exchange(request.WithContext(ctx))
+	if err != nil {
+		if cause, ok := context.Cause(ctx).(noAnswerError); ok { //nolint:errorlint // The cause is the very value given above.
+			err = cause
+		}
+		release()
+		return nil, err
+	}
+	if request.URL.Query().Get("watch") == "true" {
+		// A watch has answered once it has begun; it then lasts as long as it likes.
+		timer.Stop()
+	}
+	response.Body = &releasingBody{ReadCloser: response.Body, ctx: ctx, release: release}
+	return response, nil
+}
+
+func (t *boundedTransport) exchange(request *http.Request) (*http.Response, error) {
+	if !t.detach {
+		return t.next.RoundTrip(request)
+	}
+	type outcome struct {
+		response *http.Response
+		err      error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		response, err := t.next.RoundTrip(request)
+		done <- outcome{response, err}
+	}()
+	select {
+	case got := <-done:
+		return got.response, got.err
+	case <-request.Context().Done():
+		go func() {
+			if got := <-done; got.err == nil {
+				_ = got.response.Body.Close()
+			}
+		}()
+		return nil, context.Cause(request.Context())
+	}
+}
+
+// WrappedRoundTripper lets client-go reach the transport beneath.
+func (t *boundedTransport) WrappedRoundTripper() http.RoundTripper { return t.next }
+
+type releasingBody struct {
+	io.ReadCloser
+	ctx     context.Context //nolint:containedctx // The body is part of the request that the context belongs to.
+	release func()
+}
+
+func (b *releasingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // Readers return io.EOF itself.
+		if cause, ok := context.Cause(b.ctx).(noAnswerError); ok { //nolint:errorlint // As above.
+			err = cause
+		}
+	}
+	return n, err
+}
+
+func (b *releasingBody) Close() error {
+	defer b.release()
+	return b.ReadCloser.Close()
+}
+
+// observingTransport reports writes made by clients other than the package's
+// own, so that shared reads do not hide them.
+type observingTransport struct {
+	next  http.RoundTripper
+	wrote func(schema.GroupResource)
+}
+
+func (t *observingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.next.RoundTrip(request)
+	switch request.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+		// Also after an error: the write may have been done all the same.
+		if request.URL.Query().Get("dryRun") == "" {
+			t.wrote(resourceOf(request.URL.Path))
+		}
+	}
+	return response, err
+}
+
+// WrappedRoundTripper lets client-go reach the transport beneath.
+func (t *observingTransport) WrappedRoundTripper() http.RoundTripper { return t.next }
+
+// resourceOf finds the resource in a request path such as
+// /apis/apps/v1/namespaces/dgraph/deployments/alpha.
+func resourceOf(path string) schema.GroupResource {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	var group string
+	for i, part := range parts {
+		// The API may be served below a prefix.
+		if part == "api" && len(parts) > i+2 {
+			parts = parts[i+2:]
+			break
+		}
+		if part == "apis" && len(parts) > i+3 {
+			group, parts = parts[i+1], parts[i+3:]
+			break
+		}
+	}
+	if len(parts) > 2 && parts[0] == "namespaces" {
+		parts = parts[2:]
+	}
+	return schema.GroupResource{Group: group, Resource: parts[0]}
+}

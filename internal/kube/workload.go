@@ -1,0 +1,188 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+)
+
+// RestartAnnotation on a pod template makes the workload's controller replace
+// its pods whenever the value changes; the value is a time in RFC 3339.
+const RestartAnnotation = "kubectl.kubernetes.io/restartedAt"
+
+// restartManager is the field manager of RestartAnnotation: no other manager
+// loses or gains anything by a restart.
+const restartManager = "aksmesh-restart"
+
+// Workload is one view of Deployments, StatefulSets and DaemonSets.
+type Workload struct {
+	Ref
+	UID             types.UID
+	ResourceVersion string
+	Labels          map[string]string
+	Annotations     map[string]string
+	Template        *corev1.PodTemplateSpec // shared, not to be modified
+	Selector        labels.Selector
+
+	Generation         int64
+	ObservedGeneration int64 // generation that the counts below belong to, or an earlier one
+	Desired            int32 // pods there should be
+	Current            int32 // pods there are
+	Updated            int32 // … of the newest template
+	Ready              int32
+	Available          int32
+
+	Paused    bool  // a Deployment that does not roll out
+	OnDelete  bool  // pods are replaced only when somebody deletes them
+	Partition int32 // pods of a StatefulSet below this ordinal keep the old template
+
+	failure string // why the controller has given up, or cannot make pods
+}
+
+// WorkloadKinds are the kinds that have a [Workload].
+func WorkloadKinds() []Kind { return []Kind{Deployment, StatefulSet, DaemonSet} }
+
+// Workload reads a workload from the shared reads.
+func (c *Cluster) Workload(ctx context.Context, ref Ref) (*Workload, error) {
+	if !slices.Contains(WorkloadKinds(), ref.Kind) {
+		return nil, fmt.Errorf("%s: only a Deployment, StatefulSet or DaemonSet is a workload", ref)
+	}
+	found, err := c.shared(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return workloadOf(found)
+}
+
+// Workloads returns the workloads of a namespace, or of all if it is "": first
+// Deployments, then StatefulSets, then DaemonSets.
+func (c *Cluster) Workloads(ctx context.Context, namespace string) ([]*Workload, error) {
+	var workloads []*Workload
+	for _, kind := range WorkloadKinds() {
+		err := c.withMirror(kind, namespace, func(m *mirror) error {
+			if err := m.current(ctx); err != nil {
+				return err
+			}
+			for _, o := range m.all(namespace) {
+				w, err := workloadOf(o)
+				if err != nil {
+					return err
+				}
+				workloads = append(workloads, w)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return workloads, nil
+}
+
+func workloadOf(o object) (*Workload, error) {
+	w := &Workload{
+		UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
+		Labels: o.GetLabels(), Annotations: o.GetAnnotations(), Generation: o.GetGeneration(),
+	}
+	w.Namespace, w.Name = o.GetNamespace(), o.GetName()
+	var selector *metav1.LabelSelector
+	switch o := o.(type) {
+	case *appsv1.Deployment:
+		w.Kind, w.Template, selector = Deployment, &o.Spec.Template, o.Spec.Selector
+		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, ptr.Deref(o.Spec.Replicas, 1)
+		w.Current, w.Updated, w.Ready, w.Available = o.Status.Replicas, o.Status.UpdatedReplicas, o.Status.ReadyReplicas, o.Status.AvailableReplicas
+		w.Paused = o.Spec.Paused
+		for _, condition := range o.Status.Conditions {
+			if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue ||
+				condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse {
+				w.failure = condition.Reason + ": " + condition.Message
+			}
+		}
+	case *appsv1.StatefulSet:
+		w.Kind, w.Template, selector = StatefulSet, &o.Spec.Template, o.Spec.Selector
+		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, ptr.Deref(o.Spec.Replicas, 1)
+		w.Current, w.Updated, w.Ready, w.Available = o.Status.Replicas, o.Status.UpdatedReplicas, o.Status.ReadyReplicas, o.Status.AvailableReplicas
+		w.OnDelete = o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+		if update := o.Spec.UpdateStrategy.RollingUpdate; update != nil {
+			w.Partition = ptr.Deref(update.Partition, 0)
+		}
+	case *appsv1.DaemonSet:
+		w.Kind, w.Template, selector = DaemonSet, &o.Spec.Template, o.Spec.Selector
+		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, o.Status.DesiredNumberScheduled
+		w.Current, w.Updated, w.Ready, w.Available = o.Status.CurrentNumberScheduled, o.Status.UpdatedNumberScheduled, o.Status.NumberReady, o.Status.NumberAvailable
+		w.OnDelete = o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+	default:
+		return nil, fmt.Errorf("%s/%s is a %T, not a workload", o.GetNamespace(), o.GetName(), o)
+	}
+	var err error
+	if w.Selector, err = metav1.LabelSelectorAsSelector(selector); err != nil {
+		return nil, fmt.Errorf("%s: selector: %w", w.Ref, err)
+	}
+	return w, nil
+}
+
+// RestartError is a workload that a changed pod template does not restart.
+type RestartError struct {
+	Ref    Ref
+	Reason string
+}
+
+func (e *RestartError) Error() string {
+	return fmt.Sprintf("%s cannot be restarted by changing its pod template: %s", e.Ref, e.Reason)
+}
+
+// CheckRestart returns a *[RestartError] if [Cluster.Restart] would refuse.
+func (w *Workload) CheckRestart() error {
+	switch {
+	case w.Paused:
+		return &RestartError{w.Ref, "its rollout is paused; resume it first"}
+	case w.OnDelete:
+		return &RestartError{w.Ref, "its update strategy is OnDelete; delete its pods one by one, or change the strategy to RollingUpdate"}
+	case w.Partition > 0:
+		return &RestartError{w.Ref, fmt.Sprintf("its update strategy has partition %d, so pods with a lower ordinal would keep running as they are; set the partition to 0", w.Partition)}
+	}
+	return nil
+}
+
+// Restart makes the controller of a workload replace all its pods, in its own
+// order, and returns at once; [Cluster.AwaitRollout] waits. A workload that
+// would not do so is refused with a *[RestartError]. Restarting again with the
+// same time does nothing.
+func (c *Cluster) Restart(ctx context.Context, ref Ref, at time.Time) error {
+	live, err := c.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	converted, err := c.typed(ref.Kind, live)
+	if err != nil {
+		return err
+	}
+	workload, err := workloadOf(converted)
+	if err != nil {
+		return err
+	}
+	if err := workload.CheckRestart(); err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{
+		// Only this very workload, not one that took its name meanwhile.
+		"metadata": map[string]any{"uid": string(workload.UID)},
+		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
+			"annotations": map[string]any{RestartAnnotation: at.UTC().Format(time.RFC3339)},
+		}}},
+	})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", ref, err)
+	}
+	_, err = c.patch(ctx, "restart", ref, types.MergePatchType, body, metav1.PatchOptions{FieldManager: restartManager})
+	return err
+}
