@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// buildDevcluster compiles the tool of this checkout into the user's cache
-// directory and returns the path of the executable. The Go command does
-// nothing when the executable is up to date.
+// buildDevcluster compiles the tool of this checkout, and all that its clusters
+// run, into the user's cache directory and returns the path of the tool. It
+// takes minutes the first time and about a second when all is up to date.
 func buildDevcluster(ctx context.Context, progress io.Writer) (string, error) {
 	module, err := moduleDir(ctx)
 	if err != nil {
@@ -40,18 +40,33 @@ func buildDevcluster(ctx context.Context, progress io.Writer) (string, error) {
 	}
 	defer unlock()
 
-	var complaints bytes.Buffer
-
-	//nolint:gosec // The path is made here, below the user's cache directory.
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", binary, ".")
-	build.Dir = filepath.Join(module, "tools", "devcluster")
-	build.Stderr = io.MultiWriter(&complaints, progress)
-
-	if err := build.Run(); err != nil {
-		return "", fmt.Errorf("build devcluster: %w\n%s", err, complaints.Bytes())
+	source := filepath.Join(module, "tools", "devcluster")
+	for _, command := range [][]string{
+		{"go", "build", "-buildvcs=false", "-o", binary, "."},
+		// What a cluster builds only once it needs it would not be there before
+		// the client that waits for it gives up.
+		{binary, "build"},
+	} {
+		if err := runIn(ctx, source, progress, command); err != nil {
+			return "", fmt.Errorf("build devcluster: %w", err)
+		}
 	}
 
 	return binary, nil
+}
+
+func runIn(ctx context.Context, dir string, progress io.Writer, args []string) error {
+	var complaints tailBuffer
+
+	command := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // Only buildDevcluster's own commands.
+	command.Dir = dir
+	command.Stderr = io.MultiWriter(&complaints, progress)
+
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", filepath.Base(args[0]), err, &complaints)
+	}
+
+	return nil
 }
 
 // moduleDir returns the root of this module. Tests run in the directory of

@@ -38,9 +38,11 @@ import (
 type Options struct {
 	// Nodes is the number of simulated nodes; 0 leaves it to devcluster.
 	Nodes int
-	// Name tells this cluster from others in logs and state directories;
-	// empty leaves it to devcluster.
+	// Name tells this cluster from others that run; empty means a random one.
 	Name string
+	// Keep leaves the cluster running after Close and after this process, until
+	// StopCommand is run.
+	Keep bool
 	// AuditLog makes the API server record every request, for AuditEvents.
 	AuditLog bool
 	// Progress receives the human-readable progress of builds and start-up,
@@ -72,6 +74,7 @@ type Cluster struct {
 // endpoints is the line that `devcluster up --json` prints when the cluster is
 // ready.
 type endpoints struct {
+	Name            string `json:"name"`
 	Kubeconfig      string `json:"kubeconfig"`
 	ChartRepository string `json:"chartRepository"`
 	OCIRegistry     string `json:"ociRegistry"`
@@ -93,13 +96,13 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 		return nil, err
 	}
 
-	args := []string{"up", "--foreground", "--json"}
-	if opts.Nodes > 0 {
-		args = append(args, "--nodes", strconv.Itoa(opts.Nodes))
+	args := []string{"up", "--json", "--name", opts.Name}
+	if !opts.Keep {
+		args = append(args, "--foreground")
 	}
 
-	if opts.Name != "" {
-		args = append(args, "--name", opts.Name)
+	if opts.Nodes > 0 {
+		args = append(args, "--nodes", strconv.Itoa(opts.Nodes))
 	}
 
 	if opts.AuditLog {
@@ -203,9 +206,10 @@ func New(t testing.TB, opts Options) *Cluster {
 	return c
 }
 
-// Close ends the cluster and returns when its processes and files are gone.
+// Close ends the cluster and returns when its processes and files are gone. Of
+// a cluster with Options.Keep it ends nothing.
 func (c *Cluster) Close() error {
-	if err := c.stdin.Close(); err != nil {
+	if err := c.stdin.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("ask devcluster to end: %w", err)
 	}
 
@@ -217,6 +221,10 @@ func (c *Cluster) Close() error {
 
 	return nil
 }
+
+// StopCommand returns the shell command that ends a cluster that was started
+// with Options.Keep.
+func (c *Cluster) StopCommand() string { return c.process.Path + " down --name " + c.endpoints.Name }
 
 // Kubeconfig returns the path of a kubeconfig file with cluster-admin rights.
 func (c *Cluster) Kubeconfig() string { return c.endpoints.Kubeconfig }

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+// summary reads back from the cluster what the walkthrough has made of it.
+type summary struct {
+	client kubernetes.Interface
+	story  walkthrough
+	now    time.Time
+	out    *tabwriter.Writer
+}
+
+func summarise(ctx context.Context, client kubernetes.Interface, story walkthrough, out io.Writer) error {
+	s := summary{client: client, story: story, now: time.Now(), out: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+
+	for _, section := range []func(context.Context) error{s.certificates, s.controlPlane, s.meshedPods, s.policies} {
+		if err := section(ctx); err != nil {
+			return err
+		}
+	}
+
+	return s.out.Flush()
+}
+
+func (s summary) certificates(ctx context.Context) error {
+	fmt.Fprintln(s.out, "Certificates")
+
+	anchors, issuer, err := s.story.certificates(ctx, s.client)
+	if err != nil {
+		return err
+	}
+
+	bundle, err := pki.ParseBundle(anchors)
+	if err != nil {
+		return fmt.Errorf("trust bundle: %w", err)
+	}
+
+	for _, anchor := range bundle.Certificates() {
+		s.certificate("trust anchor", anchor.Subject.CommonName, anchor.NotAfter)
+	}
+
+	certificate, err := pki.ParseCertificate(issuer)
+	if err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+
+	s.certificate("issuer", certificate.Subject.CommonName, certificate.NotAfter)
+
+	return nil
+}
+
+func (s summary) certificate(role, name string, notAfter time.Time) {
+	fmt.Fprintf(s.out, "  %s\t%s\tvalid until %s (%d days)\n",
+		role, name, notAfter.Format(time.DateOnly), int(notAfter.Sub(s.now).Hours()/24))
+}
+
+func (s summary) controlPlane(ctx context.Context) error {
+	fmt.Fprintf(s.out, "Control plane in namespace %s\n", s.story.controlPlane)
+
+	deployments, err := s.client.AppsV1().Deployments(s.story.controlPlane).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the control plane: %w", err)
+	}
+
+	for _, d := range deployments.Items {
+		fmt.Fprintf(s.out, "  %s\t%d of %d available\n", d.Name, d.Status.AvailableReplicas, d.Status.Replicas)
+	}
+
+	return nil
+}
+
+func (s summary) meshedPods(ctx context.Context) error {
+	fmt.Fprintln(s.out, "Meshed pods")
+
+	for _, namespace := range s.story.namespaces {
+		pods, err := s.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return fmt.Errorf("list the pods of %s: %w", namespace, err)
+		}
+
+		living := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+		fmt.Fprintf(s.out, "  %s\t%d of %d\n", namespace, countMeshed(s.story.mesh, living), len(living))
+	}
+
+	return nil
+}
+
+func countMeshed(m mesh.Mesh, pods []corev1.Pod) int {
+	meshed := 0
+
+	for i := range pods {
+		if m.Meshed(&pods[i]) {
+			meshed++
+		}
+	}
+
+	return meshed
+}
+
+func (s summary) policies(ctx context.Context) error {
+	fmt.Fprintln(s.out, "Network policies")
+
+	for _, namespace := range s.story.namespaces {
+		policies, err := s.client.NetworkingV1().NetworkPolicies(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return fmt.Errorf("list the network policies of %s: %w", namespace, err)
+		}
+
+		for _, policy := range policies.Items {
+			fmt.Fprintf(s.out, "  %s/%s\t%s\t%s\n", namespace, policy.Name,
+				metav1.FormatLabelSelector(&policy.Spec.PodSelector), describeIngress(policy.Spec.Ingress))
+		}
+	}
+
+	return nil
+}
+
+// describeIngress says what a policy admits: who, and on which ports.
+func describeIngress(rules []networkingv1.NetworkPolicyIngressRule) string {
+	admitted := make([]string, 0, len(rules))
+
+	for _, rule := range rules {
+		ports := "every port"
+
+		if len(rule.Ports) > 0 {
+			names := make([]string, len(rule.Ports))
+			for i, port := range rule.Ports {
+				names[i] = port.Port.String()
+			}
+
+			ports = strings.Join(names, ",")
+		}
+
+		peers := "everyone"
+
+		if len(rule.From) > 0 {
+			names := make([]string, len(rule.From))
+			for i, peer := range rule.From {
+				names[i] = describePeer(peer)
+			}
+
+			peers = strings.Join(names, " or ")
+		}
+
+		admitted = append(admitted, ports+" from "+peers)
+	}
+
+	if len(admitted) == 0 {
+		return "admits nothing"
+	}
+
+	return "admits " + strings.Join(admitted, "; ")
+}
+
+func describePeer(peer networkingv1.NetworkPolicyPeer) string {
+	var parts []string
+	if peer.PodSelector != nil {
+		parts = append(parts, "pods "+metav1.FormatLabelSelector(peer.PodSelector))
+	}
+
+	if peer.NamespaceSelector != nil {
+		parts = append(parts, "namespaces "+metav1.FormatLabelSelector(peer.NamespaceSelector))
+	}
+
+	if peer.IPBlock != nil {
+		parts = append(parts, peer.IPBlock.CIDR)
+	}
+
+	return strings.Join(parts, " in ")
+}
