@@ -82,21 +82,35 @@ func (b Bundle) Verify(issuer *x509.Certificate, at time.Time) (*x509.Certificat
 	if err := checkAuthority(issuer, at); err != nil {
 		return nil, err
 	}
+	signers, err := b.Signers(issuer)
+	if err != nil {
+		return nil, err
+	}
 	var problems []error
-	for _, anchor := range b.certs {
-		if !signedBy(issuer, anchor) {
-			continue
-		}
+	for _, anchor := range signers {
 		err := verifyBelow(issuer, anchor, at)
 		if err == nil {
 			return anchor, nil
 		}
 		problems = append(problems, err)
 	}
-	if len(problems) == 0 {
-		return nil, fmt.Errorf("certificate %s, issued by %q, is %w", describe(issuer), issuer.Issuer.String(), ErrUntrusted)
-	}
 	return nil, errors.Join(problems...)
+}
+
+// Signers returns the anchors whose key signed cert, at least one, or
+// ErrUntrusted. Several can share a key when an anchor was extended; whether any
+// of them is valid is for Verify to say.
+func (b Bundle) Signers(cert *x509.Certificate) ([]*x509.Certificate, error) {
+	var signers []*x509.Certificate
+	for _, anchor := range b.certs {
+		if signedBy(cert, anchor) {
+			signers = append(signers, anchor)
+		}
+	}
+	if len(signers) == 0 {
+		return nil, fmt.Errorf("certificate %s, issued by %q, is %w", describe(cert), cert.Issuer.String(), ErrUntrusted)
+	}
+	return signers, nil
 }
 
 // Fingerprint returns the SHA-256 of the certificate's DER form as 64 lower-case

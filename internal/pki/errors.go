@@ -26,5 +26,5 @@ var (
 	// ErrUntrusted is a certificate that no anchor of the bundle vouches for.
 	ErrUntrusted = errors.New("not signed by any anchor of the bundle")
 	// ErrMeshRule is a certificate that is sound but that a mesh refuses.
-	ErrMeshRule = errors.New("refused by the mesh")
+	ErrMeshRule = errors.New("refused by")
 )

@@ -1,0 +1,151 @@
+package linkerd_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"maps"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+var identityNow = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// identityAnchor makes an anchor with any key, as a user may bring one.
+func identityAnchor(t *testing.T, key crypto.Signer, algorithm x509.SignatureAlgorithm) *pki.KeyPair {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, SignatureAlgorithm: algorithm,
+		NotBefore: identityNow.Add(-time.Hour), NotAfter: identityNow.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := pki.NewKeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func identityKeys(t *testing.T) (p256, p384, rsa2048, rsa3072, ed crypto.Signer) {
+	t.Helper()
+	must := func(key crypto.Signer, err error) crypto.Signer {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
+		must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)),
+		must(rsa.GenerateKey(rand.Reader, 2048)),
+		must(rsa.GenerateKey(rand.Reader, 3072)),
+		must(edKey, err)
+}
+
+func TestCheckAnchor(t *testing.T) {
+	t.Parallel()
+	p256, p384, rsa2048, rsa3072, ed := identityKeys(t)
+	for name, test := range map[string]struct {
+		key       crypto.Signer
+		algorithm x509.SignatureAlgorithm
+		ok        bool
+	}{
+		"P-256":                {p256, x509.ECDSAWithSHA256, true},
+		"P-256 with SHA-384":   {p256, x509.ECDSAWithSHA384, false},
+		"P-384":                {p384, x509.ECDSAWithSHA384, false},
+		"P-384 with SHA-256":   {p384, x509.ECDSAWithSHA256, false},
+		"RSA 2048":             {rsa2048, x509.SHA256WithRSA, true},
+		"RSA 2048 and SHA-512": {rsa2048, x509.SHA512WithRSA, false},
+		"RSA 3072":             {rsa3072, x509.SHA256WithRSA, false},
+		"Ed25519":              {ed, x509.PureEd25519, false},
+	} {
+		err := linkerd.CheckAnchor(identityAnchor(t, test.key, test.algorithm).Certificate())
+		if (err == nil) != test.ok || err != nil && !errors.Is(err, pki.ErrMeshRule) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestIssuer(t *testing.T) {
+	t.Parallel()
+	p256, p384, rsa2048, _, _ := identityKeys(t)
+	made, err := pki.NewAnchor(pki.AuthorityOptions{Now: identityNow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := identityAnchor(t, p256, x509.ECDSAWithSHA256)
+	for name, test := range map[string]struct {
+		anchor *pki.KeyPair
+		bundle pki.Bundle
+		want   error
+	}{
+		"made by us":            {made, pki.NewBundle(made.Certificate()), nil},
+		"RSA anchor":            {identityAnchor(t, rsa2048, x509.SHA256WithRSA), pki.Bundle{}, nil},
+		"P-384 anchor":          {identityAnchor(t, p384, x509.ECDSAWithSHA384), pki.Bundle{}, pki.ErrMeshRule},
+		"refused beside it":     {made, pki.NewBundle(made.Certificate(), identityAnchor(t, p384, x509.ECDSAWithSHA384).Certificate()), pki.ErrMeshRule},
+		"anchor not in bundle":  {made, pki.NewBundle(stranger.Certificate()), pki.ErrUntrusted},
+		"several in the bundle": {made, pki.NewBundle(stranger.Certificate(), made.Certificate()), nil},
+	} {
+		if len(test.bundle.Certificates()) == 0 {
+			test.bundle = pki.NewBundle(test.anchor.Certificate())
+		}
+		issuer, err := pki.NewIssuer(test.anchor, pki.AuthorityOptions{Now: identityNow})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := linkerd.CheckIssuer(issuer.Certificate(), test.bundle, identityNow); !errors.Is(err, test.want) {
+			t.Errorf("%s: check %v, want %v", name, err, test.want)
+		}
+		data, err := linkerd.IssuerSecretData(issuer, test.bundle)
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: data %v, want %v", name, err, test.want)
+		}
+		if test.want != nil {
+			continue
+		}
+		if keys := slices.Sorted(maps.Keys(data)); !slices.Equal(keys, []string{"ca.crt", "tls.crt", "tls.key"}) {
+			t.Errorf("%s: keys %v", name, keys)
+		}
+		if _, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.HasPrefix(data["tls.key"], []byte("-----BEGIN PRIVATE KEY-----\n")) {
+			t.Errorf("%s: tls.key is not PKCS#8", name)
+		}
+		if !bytes.Equal(data["ca.crt"], test.bundle.PEM()) {
+			t.Errorf("%s: ca.crt is not the bundle", name)
+		}
+	}
+	issuer, err := pki.NewIssuer(made, pki.AuthorityOptions{Now: identityNow, Validity: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := linkerd.CheckIssuer(issuer.Certificate(), pki.NewBundle(made.Certificate()), identityNow.Add(2*time.Hour)); !errors.Is(err, pki.ErrExpired) {
+		t.Errorf("expired issuer: %v", err)
+	}
+	rsaIssuer := identityAnchor(t, rsa2048, x509.SHA256WithRSA)
+	if err := linkerd.CheckIssuer(rsaIssuer.Certificate(), pki.NewBundle(rsaIssuer.Certificate()), identityNow); !errors.Is(err, pki.ErrMeshRule) {
+		t.Errorf("an anchor with an RSA key as issuer: %v", err)
+	}
+}
