@@ -1,0 +1,82 @@
+# From an empty cluster to a Dgraph that only meshed clients can reach.
+
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    aksmesh = {
+      source = "aksmesh/aksmesh"
+    }
+  }
+}
+
+variable "kubeconfig" {
+  description = "Path of the kubeconfig file of the cluster."
+  type        = string
+  default     = "~/.kube/config"
+}
+
+variable "chart_repository" {
+  description = "Where Linkerd's charts come from."
+  type        = string
+  default     = "https://helm.linkerd.io/edge"
+}
+
+provider "aksmesh" {
+  kubernetes = {
+    config_path = var.kubeconfig
+  }
+}
+
+resource "aksmesh_trust_anchor" "this" {}
+
+resource "aksmesh_issuer" "linkerd" {
+  trust_anchor_id = aksmesh_trust_anchor.this.id
+  mesh            = "linkerd"
+}
+
+resource "aksmesh_linkerd" "this" {
+  version    = "2026.8.3"
+  repository = var.chart_repository
+
+  identity = {
+    trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+    issuer_id        = aksmesh_issuer.linkerd.id
+  }
+}
+
+# Dgraph's own peers speak on 5080 and 7080; those ports bypass the proxy.
+resource "aksmesh_injection" "dgraph" {
+  namespace = "dgraph"
+
+  mesh = {
+    linkerd = {
+      control_plane_namespace = aksmesh_linkerd.this.namespace
+      skip_inbound_ports      = ["5080", "7080"]
+      skip_outbound_ports     = ["5080", "7080"]
+    }
+  }
+}
+
+# The namespace pydgraph-client stays outside the mesh, and so outside of this.
+resource "aksmesh_network_policy" "alpha" {
+  namespace    = aksmesh_injection.dgraph.namespace
+  pod_selector = { app = "dgraph", component = "alpha" }
+  ports        = [8080, 9080]
+
+  mesh = {
+    linkerd = {
+      version = aksmesh_linkerd.this.version
+    }
+  }
+}
+
+output "dgraph" {
+  description = "What the pods of the database show."
+  value       = "${aksmesh_injection.dgraph.meshed_pods} of ${aksmesh_injection.dgraph.total_pods} pods are meshed"
+}
+
+output "guarantee" {
+  description = "What the policy guarantees, and what it does not."
+  value       = aksmesh_network_policy.alpha.guarantee
+}

@@ -1,0 +1,3 @@
+# A namespace by <mesh>/<namespace>, a workload by <mesh>/<namespace>/<kind>/<name>.
+terraform import aksmesh_injection.dgraph linkerd/dgraph
+terraform import aksmesh_injection.client istio/pydgraph-client/Deployment/pydgraph-client

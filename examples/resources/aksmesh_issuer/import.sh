@@ -1,0 +1,2 @@
+# By <mesh>/<namespace>.
+terraform import aksmesh_issuer.linkerd linkerd/linkerd
