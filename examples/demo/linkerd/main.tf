@@ -45,15 +45,14 @@ resource "aksmesh_linkerd" "this" {
   }
 }
 
-# Dgraph's own peers speak on 5080 and 7080; those ports bypass the proxy.
+# All of Dgraph's traffic stays in the mesh, its peers' on 5080 and 7080 too:
+# a port that bypasses the proxy would bypass, or break on, the policy below.
 resource "aksmesh_injection" "dgraph" {
   namespace = "dgraph"
 
   mesh = {
     linkerd = {
       control_plane_namespace = aksmesh_linkerd.this.namespace
-      skip_inbound_ports      = ["5080", "7080"]
-      skip_outbound_ports     = ["5080", "7080"]
     }
   }
 }
