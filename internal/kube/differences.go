@@ -1,6 +1,299 @@
 package kube
 
-import "k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 
-// Differences is written below in full.
-func Differences(desired, live *unstructured.Unstructured) []string { return nil }
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Differences lists the fields that desired sets and that are absent or
+// different in live, one line a field, in order of path. What desired does not
+// set is nobody's business here: defaults of the API server, fields of other
+// managers, status, and all metadata but labels and annotations. Values of a
+// Secret are compared but never shown.
+func Differences(desired, live *unstructured.Unstructured) []string {
+	if live == nil {
+		return []string{"the object is absent"}
+	}
+	var found comparison
+	for _, key := range slices.Sorted(maps.Keys(desired.Object)) {
+		want, is := desired.Object[key], live.Object[key]
+		switch key {
+		case "apiVersion", "kind", "status":
+		case "metadata":
+			wantMeta, _ := want.(map[string]any)
+			isMeta, _ := is.(map[string]any)
+			for _, part := range []string{"annotations", "labels"} {
+				found.compare(fieldPath{"metadata", part}, wantMeta[part], isMeta[part])
+			}
+		case "data", "stringData":
+			if desired.GetKind() == "Secret" {
+				found.compareSecret(key, want, live.Object["data"])
+				continue
+			}
+			found.compare(fieldPath{key}, want, is)
+		default:
+			found.compare(fieldPath{key}, want, is)
+		}
+	}
+	return found
+}
+
+// fieldPath is a path such as spec, containers, [name=app], image.
+type fieldPath []string
+
+func (p fieldPath) String() string {
+	var text strings.Builder
+	for i, part := range p {
+		switch {
+		case strings.HasPrefix(part, "["):
+			text.WriteString(part)
+		case strings.ContainsAny(part, "./"):
+			fmt.Fprintf(&text, "[%q]", part)
+		default:
+			if i > 0 {
+				text.WriteByte('.')
+			}
+			text.WriteString(part)
+		}
+	}
+	return text.String()
+}
+
+func (p fieldPath) at(part string) fieldPath { return append(slices.Clip(p), part) }
+
+// quantityFields hold resource quantities, which the API server rewrites
+// ("0.1" becomes "100m"). Elsewhere such texts are different: "1.10" and "1.1"
+// may be two versions.
+var quantityFields = []string{"limits", "requests", "capacity", "hard", "divisor", "sizeLimit", "averageValue", "podFixed"}
+
+func (p fieldPath) quantity() bool {
+	return slices.ContainsFunc(p, func(part string) bool { return slices.Contains(quantityFields, part) })
+}
+
+type comparison []string
+
+func (c *comparison) differ(at fieldPath, want, is any) {
+	*c = append(*c, fmt.Sprintf("%s: want %s, is %s", at, show(want), show(is)))
+}
+
+func show(value any) string {
+	const enough = 80
+	if absent(value) {
+		return "absent"
+	}
+	var text string
+	switch value := value.(type) {
+	case string:
+		text = strconv.Quote(value)
+	case map[string]any:
+		return fmt.Sprintf("an object of %d fields", len(value))
+	case []any:
+		return fmt.Sprintf("a list of %d", len(value))
+	default:
+		text = fmt.Sprint(value)
+	}
+	if len(text) > enough {
+		text = fmt.Sprintf("%.*s… (%d characters)", enough, text, len(text))
+	}
+	return text
+}
+
+// absent reports values that the API server does not keep apart from none.
+func absent(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case string:
+		return value == ""
+	case map[string]any:
+		return len(value) == 0
+	case []any:
+		return len(value) == 0
+	}
+	return false
+}
+
+// zero reports values that the API server may leave out.
+func zero(value any) bool {
+	if absent(value) || value == false {
+		return true
+	}
+	number, ok := asNumber(value)
+	return ok && number == 0
+}
+
+func (c *comparison) compare(at fieldPath, want, is any) {
+	if absent(want) || absent(is) && zero(want) {
+		return
+	}
+	switch want := want.(type) {
+	case map[string]any:
+		found, ok := is.(map[string]any)
+		if !ok {
+			c.absentOrDifferent(at, want, is)
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(want)) {
+			c.compare(at.at(key), want[key], found[key])
+		}
+	case []any:
+		found, ok := is.([]any)
+		if !ok {
+			c.absentOrDifferent(at, want, is)
+			return
+		}
+		c.compareLists(at, want, found)
+	default:
+		if !sameScalar(at, want, is) {
+			c.differ(at, want, is)
+		}
+	}
+}
+
+// absentOrDifferent reports a whole that is missing; want may consist of
+// nothing but what the API server leaves out.
+func (c *comparison) absentOrDifferent(at fieldPath, want, is any) {
+	if hollow(want) && absent(is) {
+		return
+	}
+	c.differ(at, want, is)
+}
+
+func hollow(value any) bool {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, inner := range value {
+			if !hollow(inner) {
+				return false
+			}
+		}
+		return true
+	default:
+		return zero(value)
+	}
+}
+
+// mergeKeys are the fields by which the API identifies items of lists, the more
+// telling first.
+var mergeKeys = []string{"name", "mountPath", "devicePath", "containerPort", "port", "key", "type", "topologyKey", "ip", "uid"}
+
+func (c *comparison) compareLists(at fieldPath, want, is []any) {
+	for _, key := range mergeKeys {
+		wanted, ok := byKey(want, key)
+		if !ok {
+			continue
+		}
+		found, ok := byKey(is, key)
+		if !ok {
+			continue
+		}
+		for _, item := range want {
+			id := idOf(item, key)
+			itemAt := at.at(fmt.Sprintf("[%s=%s]", key, id))
+			if found[id] == nil {
+				c.differ(itemAt, wanted[id], nil)
+				continue
+			}
+			c.compare(itemAt, wanted[id], found[id])
+		}
+		return
+	}
+	if len(want) != len(is) {
+		c.differ(at, want, is)
+		return
+	}
+	for i := range want {
+		c.compare(at.at(fmt.Sprintf("[%d]", i)), want[i], is[i])
+	}
+}
+
+// byKey indexes the items of a list; it fails if they cannot be told apart by
+// the key.
+func byKey(items []any, key string) (map[string]any, bool) {
+	index := make(map[string]any, len(items))
+	for _, item := range items {
+		id := idOf(item, key)
+		if id == "" || index[id] != nil {
+			return nil, false
+		}
+		index[id] = item
+	}
+	return index, true
+}
+
+func idOf(item any, key string) string {
+	fields, ok := item.(map[string]any)
+	if !ok {
+		return ""
+	}
+	switch id := fields[key].(type) {
+	case nil, map[string]any, []any:
+		return ""
+	default:
+		return fmt.Sprint(id)
+	}
+}
+
+func asNumber(value any) (float64, bool) {
+	switch value := value.(type) {
+	case int:
+		return float64(value), true
+	case int32:
+		return float64(value), true
+	case int64:
+		return float64(value), true
+	case float64:
+		return value, true
+	}
+	return 0, false
+}
+
+func sameScalar(at fieldPath, want, is any) bool {
+	if want == is {
+		return true
+	}
+	wantNumber, wantIsNumber := asNumber(want)
+	isNumber, isIsNumber := asNumber(is)
+	if wantIsNumber && isIsNumber {
+		return wantNumber == isNumber
+	}
+	if at.quantity() {
+		wanted, wantErr := resource.ParseQuantity(fmt.Sprint(want))
+		found, foundErr := resource.ParseQuantity(fmt.Sprint(is))
+		if wantErr == nil && foundErr == nil {
+			return wanted.Cmp(found) == 0
+		}
+	}
+	// A port may be written 8080 or "8080".
+	return wantIsNumber != isIsNumber && fmt.Sprint(want) == fmt.Sprint(is)
+}
+
+// compareSecret compares by content: stringData is kept as data, and base64 may
+// be wrapped.
+func (c *comparison) compareSecret(key string, want, is any) {
+	wanted, _ := want.(map[string]any)
+	found, _ := is.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		wantText, _ := wanted[name].(string)
+		content, err := []byte(wantText), error(nil)
+		if key == "data" {
+			content, err = base64.StdEncoding.DecodeString(wantText)
+		}
+		isText, present := found[name].(string)
+		live, liveErr := base64.StdEncoding.DecodeString(isText)
+		switch at := (fieldPath{"data", name}); {
+		case !present && len(content) > 0:
+			*c = append(*c, fmt.Sprintf("%s: absent", at))
+		case err != nil || liveErr != nil || !bytes.Equal(content, live):
+			*c = append(*c, fmt.Sprintf("%s: differs (not shown)", at))
+		}
+	}
+}

@@ -452,7 +452,7 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 	pause := newPause()
 	healthy := time.Now()
 	for {
-		received, err := m.watch(ctx, r)
+		useful, err := m.watch(ctx, r)
 		if ctx.Err() != nil {
 			return
 		}
@@ -461,15 +461,18 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 			m.mu.Lock()
 			m.outdated.same = true
 			m.mu.Unlock()
-			err = m.current(ctx)
-		}
-		if received || err == nil {
-			healthy = time.Now()
-			if received {
-				pause = newPause()
+			if err = m.current(ctx); err == nil {
+				useful = true
 			}
 		}
-		if err != nil && (!transient(err) || time.Since(healthy) > m.cluster.timeout) {
+		if useful {
+			healthy = time.Now()
+			pause = newPause()
+		} else if err == nil {
+			err = fmt.Errorf("watch %s: %w", m.scope, errWatchEnds)
+		}
+		hopeless := err != nil && !transient(err) && !errors.Is(err, errWatchEnds)
+		if hopeless || time.Since(healthy) > m.cluster.timeout {
 			m.mu.Lock()
 			for f := range r.followers {
 				f.failed <- err
@@ -488,13 +491,16 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 	}
 }
 
+// errWatchEnds is a server that answers watches but sends nothing.
+var errWatchEnds = errors.New("the server ends each watch at once")
+
 func expired(err error) bool {
 	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
-// watch follows changes over one connection. It returns when the connection
-// ends, which is no error by itself, and whether anything was received.
-func (m *mirror) watch(ctx context.Context, r *run) (received bool, err error) {
+// watch follows changes over one connection until the connection ends, which is
+// no error by itself. It returns whether the connection was of any use.
+func (m *mirror) watch(ctx context.Context, r *run) (useful bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchFor+m.cluster.timeout)
 	defer cancel()
 	m.mu.Lock()
@@ -502,11 +508,16 @@ func (m *mirror) watch(ctx context.Context, r *run) (received bool, err error) {
 	options := metav1.ListOptions{Watch: true, AllowWatchBookmarks: true, ResourceVersion: m.version, TimeoutSeconds: &seconds}
 	m.mu.Unlock()
 
+	// client-go retries to connect for minutes, and then calls it an empty watch.
+	connecting := time.AfterFunc(m.cluster.timeout, cancel)
 	var events watch.Interface
 	if m.cluster.scheme.Recognizes(m.kind.GVK()) {
 		events, err = m.cluster.listing(m.scope, options).Watch(ctx)
 	} else {
 		events, err = m.cluster.resource(m.kind, m.namespace).Watch(ctx, options)
+	}
+	if !connecting.Stop() {
+		err = errors.Join(noAnswerError{m.cluster.timeout}, err)
 	}
 	if err != nil {
 		return false, fmt.Errorf("watch %s: %w", m.scope, err)
@@ -515,22 +526,23 @@ func (m *mirror) watch(ctx context.Context, r *run) (received bool, err error) {
 	m.setConnected(r, true)
 	defer m.setConnected(r, false)
 
+	began := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			return received, nil
+			return true, nil
 		case event, open := <-events.ResultChan():
 			if !open {
-				return received, nil
+				return useful || time.Since(began) > m.cluster.timeout, nil
 			}
 			if event.Type == watch.Error {
-				return received, fmt.Errorf("watch %s: %w", m.scope, apierrors.FromObject(event.Object))
+				return useful, fmt.Errorf("watch %s: %w", m.scope, apierrors.FromObject(event.Object))
 			}
 			changed, err := asObject(event.Object)
 			if err != nil {
-				return received, fmt.Errorf("watch %s: %w", m.scope, err)
+				return useful, fmt.Errorf("watch %s: %w", m.scope, err)
 			}
-			received = true
+			useful = true
 			m.see(event.Type, changed)
 		}
 	}
