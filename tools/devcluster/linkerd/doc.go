@@ -1,7 +1,36 @@
 // Package linkerd stands in for Linkerd in the embedded cluster: the charts
-// that install it and the three controllers whose answers decide whether a
-// mesh works. The charts render the objects of the real ones under the same
-// names, from the same values; the controllers decide as the real ones do,
-// but no proxy ever runs. Written from what is known of Linkerd's behaviour,
-// so that everything can be tried where its charts and images cannot be had.
+// that install it and the controllers whose answers decide whether a mesh
+// works. The charts render the objects of the real ones under the same names
+// from the same values, and the controllers decide as the real ones do, but no
+// proxy ever runs. It is written from what is known of Linkerd's behaviour, so
+// that everything can be tried where its charts and images cannot be had.
 package linkerd
+
+import (
+	"time"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
+)
+
+const (
+	// The label that tells the pods of the control plane apart, and its values.
+	componentLabel         = "linkerd.io/control-plane-component"
+	identityComponent      = "identity"
+	destinationComponent   = "destination"
+	proxyInjectorComponent = "proxy-injector"
+
+	// mountLag is how long a changed Secret or ConfigMap takes to appear in the
+	// containers that mount it. A kubelet needs up to two minutes; what matters
+	// is that whoever forgets to wait for it meets the old content.
+	mountLag = 200 * time.Millisecond
+)
+
+// Programs are what the pods of Linkerd's control plane run in the embedded
+// cluster: the identity controller, the proxy injector and the two validators.
+func Programs() []program.Program {
+	return []program.Program{
+		identity{lag: mountLag},
+		injector{lag: mountLag},
+		destination{lag: mountLag},
+	}
+}

@@ -1,0 +1,61 @@
+package linkerd
+
+// This file stands in for the two validators in Linkerd's destination pods (linkerd2 controller/sp-validator, policy-controller).
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
+)
+
+// destination answers the webhooks that validate ServiceProfiles and policies.
+// Discovery has nobody to serve.
+type destination struct {
+	lag time.Duration
+}
+
+func (destination) Name() string { return "linkerd-destination" }
+
+func (destination) Runs(pod *corev1.Pod) bool {
+	return runs(pod, destinationComponent, "destination")
+}
+
+// Start serves both webhooks of the pod.
+func (p destination) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ program.Instance, err error) {
+	c, err := newClients(env, pod)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := dynamic.NewForConfig(c.podREST)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	i := &instance{addresses: map[int]string{}}
+	defer func() {
+		if err != nil {
+			i.Stop()
+		}
+	}()
+	if err := c.awaitIdentity(ctx); err != nil {
+		return nil, err
+	}
+	err = i.serveWebhook(ctx, c, env.Log, webhookServer{
+		port: 8443, secret: volumeSource(pod, "sp-tls"), lag: p.lag, answer: validating(validateServiceProfile),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("container sp-validator: %w", err)
+	}
+	err = i.serveWebhook(ctx, c, env.Log, webhookServer{
+		port: 9443, secret: volumeSource(pod, "policy-tls"), lag: p.lag, checkKey: checkRustlsKey,
+		answer: validating(policyValidator{policies}.validate),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("container policy: %w", err)
+	}
+	return i, nil
+}

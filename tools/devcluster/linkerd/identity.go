@@ -1,0 +1,100 @@
+package linkerd
+
+// This file stands in for Linkerd's identity controller (linkerd2 pkg/identity).
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
+)
+
+// How the identity controller names the files of its issuer.
+const (
+	linkerdScheme    = "linkerd.io/tls"
+	kubernetesScheme = "kubernetes.io/tls"
+)
+
+// identity issues no certificate, as there is no proxy to ask for one, but
+// starts only where the real controller could: with an issuer that its trust
+// anchors vouch for.
+type identity struct {
+	lag time.Duration
+}
+
+func (identity) Name() string { return "linkerd-identity" }
+
+func (identity) Runs(pod *corev1.Pod) bool { return runs(pod, identityComponent, "identity") }
+
+// Start checks the issuer and goes on checking it whenever it changes. The
+// trust anchors are read once, so that a new anchor takes a new pod.
+func (p identity) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ program.Instance, err error) {
+	c, err := newClients(env, pod)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{addresses: map[int]string{}}
+	defer func() {
+		if err != nil {
+			i.Stop()
+		}
+	}()
+
+	roots, err := i.configMap(ctx, c, volumeSource(pod, "trust-roots"), p.lag)
+	if err != nil {
+		return nil, err
+	}
+	anchors, err := decodeAnchors(roots.Files()["ca-bundle.crt"])
+	if err != nil {
+		return nil, err
+	}
+	crt, key, err := issuerFiles(argument(container(pod, "identity"), "identity-scheme", linkerdScheme))
+	if err != nil {
+		return nil, err
+	}
+	verify := func(files map[string][]byte) error { return verifyIssuer(files[crt], files[key], anchors) }
+
+	deployment := p.deployment(ctx, c)
+	recorder := i.events(c, p.Name())
+	issuer, err := i.secret(ctx, c, volumeSource(pod, "identity-issuer"), p.lag, func(files map[string][]byte) {
+		if err := verify(files); err != nil {
+			recorder.Eventf(deployment, corev1.EventTypeWarning, "IssuerUpdateSkipped", "Skipping issuer update as certs could not be read from disk: %v", err)
+			return
+		}
+		recorder.Event(deployment, corev1.EventTypeNormal, "IssuerUpdated", "Updated identity issuer")
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := verify(issuer.Files()); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// deployment is what events are about. Without its UID, should it be gone
+// already, they are still found by name.
+func (identity) deployment(ctx context.Context, c *clients) *corev1.ObjectReference {
+	const name = "linkerd-identity"
+	reference := &corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: c.namespace, Name: name}
+	if deployment, err := c.node.AppsV1().Deployments(c.namespace).Get(ctx, name, metav1.GetOptions{}); err == nil {
+		reference.UID = deployment.UID
+	}
+	return reference
+}
+
+// issuerFiles are the names of certificate and key in the issuer's Secret.
+func issuerFiles(scheme string) (crt, key string, err error) {
+	switch scheme {
+	case linkerdScheme:
+		return "crt.pem", "key.pem", nil
+	case kubernetesScheme:
+		return corev1.TLSCertKey, corev1.TLSPrivateKeyKey, nil
+	default:
+		return "", "", fmt.Errorf("unknown identity scheme %q", scheme)
+	}
+}

@@ -1,0 +1,146 @@
+package linkerd
+
+// This file stands in for the HTTPS servers of Linkerd's admission webhooks.
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// reviewLimit is the size of the largest request that the API server sends:
+// an object and its old version, each as large as etcd takes them.
+const reviewLimit = 8 << 20
+
+// A review answers an admission request. An error refuses it, as Linkerd's
+// webhooks do when they cannot tell.
+type review func(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error)
+
+// A webhookServer is one webhook of a pod.
+type webhookServer struct {
+	// port is the container port it listens on.
+	port int
+	// secret of type kubernetes.io/tls holds its certificate, mounted with a lag.
+	secret string
+	lag    time.Duration
+	// checkKey, unless nil, has a say about private keys.
+	checkKey func(keyPEM []byte) error
+	answer   review
+}
+
+// serveWebhook serves w until the instance stops. A new certificate in the
+// Secret is taken up, unless it cannot be read.
+func (i *instance) serveWebhook(ctx context.Context, c *clients, log *slog.Logger, w webhookServer) error {
+	var certificate atomic.Pointer[tls.Certificate]
+	load := func(files map[string][]byte) error {
+		if w.checkKey != nil {
+			if err := w.checkKey(files[corev1.TLSPrivateKeyKey]); err != nil {
+				return err
+			}
+		}
+		pair, err := tls.X509KeyPair(files[corev1.TLSCertKey], files[corev1.TLSPrivateKeyKey])
+		if err != nil {
+			return err
+		}
+		certificate.Store(&pair)
+		return nil
+	}
+	m, err := i.secret(ctx, c, w.secret, w.lag, func(files map[string][]byte) {
+		if err := load(files); err != nil {
+			log.Error("cannot use new webhook certificate", "secret", w.secret, "error", err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := load(m.Files()); err != nil {
+		return fmt.Errorf("certificate of Secret %s/%s: %w", c.namespace, w.secret, err)
+	}
+
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen for webhook: %w", err)
+	}
+	server := &http.Server{
+		Handler:           handler(log, w.answer),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				return certificate.Load(), nil
+			},
+		},
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("webhook ended", "error", err)
+		}
+	}()
+	i.onStop(func() {
+		// A pod that ends cuts off its clients; they have no more to lose.
+		_ = server.Close()
+		<-done
+	})
+	i.addresses[w.port] = listener.Addr().String()
+	return nil
+}
+
+// handler serves answer as admission.k8s.io/v1.
+func handler(log *slog.Logger, answer review) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.URL.Path != "/" {
+			http.NotFound(w, r)
+			return
+		}
+		var review admissionv1.AdmissionReview
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, reviewLimit))
+		if err == nil {
+			err = json.Unmarshal(body, &review)
+		}
+		if err == nil && review.Request == nil {
+			err = errors.New("review without a request")
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		request := review.Request
+		response, err := answer(r.Context(), request)
+		if err != nil {
+			log.Info("admission refused", "kind", request.Kind.Kind,
+				"namespace", request.Namespace, "name", request.Name, "reason", err)
+			response = &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: err.Error()}}
+		}
+		response.UID = request.UID
+		review.Request, review.Response = nil, response
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(review); err != nil {
+			log.Debug("admission response not delivered", "error", err)
+		}
+	})
+}
+
+// validating turns a check into the review of a validating webhook.
+func validating(check func(ctx context.Context, request *admissionv1.AdmissionRequest) error) review {
+	return func(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error) {
+		if err := check(ctx, request); err != nil {
+			return nil, err
+		}
+		return &admissionv1.AdmissionResponse{Allowed: true}, nil
+	}
+}
