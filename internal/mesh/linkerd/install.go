@@ -1,0 +1,235 @@
+package linkerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+const (
+	// EdgeRepository is the Helm repository of Linkerd's releases; the stable
+	// one has had none since 2024.
+	EdgeRepository = "https://helm.linkerd.io/edge"
+
+	crdsChart         = "linkerd-crds"
+	controlPlaneChart = "linkerd-control-plane"
+	namespaceHolder   = "linkerd"
+)
+
+// Resources are the compute resources of the proxies, as Kubernetes
+// quantities; empty ones stay as the chart has them.
+type Resources struct {
+	CPURequest, CPULimit, MemoryRequest, MemoryLimit string
+}
+
+// Specification is a Linkerd as it should be.
+type Specification struct {
+	Namespace string
+	// Repository is a Helm repository, an OCI reference or a directory that
+	// holds the charts; Version the version of both charts.
+	Repository, Version string
+	// TrustBundle are the anchors in PEM that proxies trust.
+	TrustBundle      string
+	HighAvailability bool
+	// Registry replaces everything before the name of each image; empty keeps
+	// the chart's.
+	Registry string
+	Proxy    Resources
+	// Heartbeat lets the control plane report its version to the project daily.
+	Heartbeat bool
+	// Values are the user's, merged over the settings above. OwnedValue tells
+	// which keys they must not have.
+	Values map[string]any
+	Now    time.Time
+}
+
+// Installer installs Linkerd and looks after it.
+type Installer struct{ mesh.Charts }
+
+// Resumable tells whether what is in the namespace was left by an apply that
+// was cut off; mesh.ErrForeign when it is not ours.
+func (i Installer) Resumable(ctx context.Context, namespace string) (bool, error) {
+	crds, err := i.Charts.Resumable(ctx, namespace, crdsChart)
+	if err != nil {
+		return false, err
+	}
+	controlPlane, err := i.Charts.Resumable(ctx, namespace, controlPlaneChart)
+	return crds || controlPlane, err
+}
+
+// Prepared is an installation of which everything that can fail without the
+// cluster has been done.
+type Prepared struct {
+	specification      Specification
+	crds, controlPlane *helm.Chart
+	values             map[string]any
+}
+
+// Prepare fetches the charts and composes their values. It changes nothing.
+func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, error) {
+	crds, err := i.Library.Load(ctx, helm.Source{Repository: s.Repository, Name: crdsChart, Version: s.Version})
+	if err != nil {
+		return nil, err
+	}
+	controlPlane, err := i.Library.Load(ctx, helm.Source{Repository: s.Repository, Name: controlPlaneChart, Version: s.Version})
+	if err != nil {
+		return nil, err
+	}
+	values, err := compose(s, controlPlane)
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{specification: s, crds: crds, controlPlane: controlPlane, values: values}, nil
+}
+
+// Apply brings the cluster to the specification, CRDs before the control plane,
+// and returns once the control plane is healthy. It may be repeated. The issuer
+// must be in its Secret and lead to the trust bundle.
+func (i Installer) Apply(ctx context.Context, p *Prepared) error {
+	s := p.specification
+	if err := i.checkIssuer(ctx, s); err != nil {
+		return err
+	}
+	labels, annotations := NamespaceMetadata(s.Namespace)
+	if _, err := i.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: s.Namespace, Holder: namespaceHolder, Labels: labels, Annotations: annotations}); err != nil {
+		return err
+	}
+	bundles, err := i.ensureWebhookCertificates(ctx, s.Namespace, s.Now)
+	if err != nil {
+		return err
+	}
+	if err := i.Deploy(ctx, mesh.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: crdsValues(p.crds)}); err != nil {
+		return err
+	}
+	return i.Deploy(ctx, mesh.Release{
+		Namespace: s.Namespace, Name: controlPlaneChart, Chart: p.controlPlane,
+		Values: helm.MergeValues(p.values, webhookValues(bundles)),
+	})
+}
+
+// crdsValues leaves the Gateway API's CRDs alone: on AKS they may belong to
+// the cluster, and deleting them deletes everybody's routes.
+func crdsValues(chart *helm.Chart) map[string]any {
+	values := map[string]any{}
+	defaults, err := chart.DefaultValues()
+	if err != nil {
+		return values
+	}
+	for _, key := range []string{"installGatewayAPI", "enableHttpRoutes", "enableTlsRoutes", "enableTcpRoutes"} {
+		if _, known := defaults[key]; known {
+			values[key] = false
+		}
+	}
+	return values
+}
+
+// checkIssuer verifies what the identity controller would refuse to start
+// with, while nothing is half done yet.
+func (i Installer) checkIssuer(ctx context.Context, s Specification) error {
+	ref := kube.Ref{Kind: kube.Secret, Namespace: s.Namespace, Name: IssuerSecret}
+	secret, err := i.Cluster.Secret(ctx, ref.Namespace, ref.Name)
+	if errors.Is(err, kube.ErrNotFound) {
+		return fmt.Errorf("%s: the issuer is not there; create it with aksmesh_issuer and refer to its id: %w", ref, err)
+	}
+	if err != nil {
+		return err
+	}
+	issuer, err := pki.ParseKeyPair(secret.Data["tls.crt"], secret.Data["tls.key"])
+	if err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	bundle, err := pki.ParseBundle([]byte(s.TrustBundle))
+	if err != nil {
+		return fmt.Errorf("trust bundle: %w", err)
+	}
+	if err := CheckIssuer(issuer.Certificate(), bundle, s.Now); err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	return nil
+}
+
+// Installed is a Linkerd as it is.
+type Installed struct {
+	// Version is the chart version of the control plane, AppVersion Linkerd's.
+	Version, AppVersion string
+	// ValuesDigest is the digest of the control plane's values.
+	ValuesDigest string
+	// WebhooksExpire is the end of the webhook certificate that ends first.
+	WebhooksExpire time.Time
+	// Drift says what is not as it was installed.
+	Drift []string
+}
+
+// Observe looks at the Linkerd in a namespace; helm.ErrReleaseNotFound if
+// there is no control plane.
+func (i Installer) Observe(ctx context.Context, namespace string, now time.Time) (Installed, error) {
+	controlPlane, err := i.Releases.Get(ctx, namespace, controlPlaneChart)
+	if err != nil {
+		return Installed{}, err
+	}
+	if controlPlane.Status == helm.StatusUninstalled {
+		return Installed{}, fmt.Errorf("release %s/%s: %w", namespace, controlPlaneChart, helm.ErrReleaseNotFound)
+	}
+	found := Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
+	if found.ValuesDigest, err = mesh.Digest(controlPlane.Values); err != nil {
+		return Installed{}, err
+	}
+	crds, err := i.Releases.Get(ctx, namespace, crdsChart)
+	switch {
+	case errors.Is(err, helm.ErrReleaseNotFound):
+		found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is missing", namespace, crdsChart))
+	case err != nil:
+		return Installed{}, err
+	default:
+		if crds.ChartVersion != controlPlane.ChartVersion {
+			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is of version %s instead of %s", namespace, crdsChart, crds.ChartVersion, controlPlane.ChartVersion))
+		}
+		drift, err := i.Drift(ctx, crds, nil)
+		if err != nil {
+			return Installed{}, err
+		}
+		found.Drift = append(found.Drift, drift...)
+	}
+	drift, err := i.Drift(ctx, controlPlane, nil)
+	if err != nil {
+		return Installed{}, err
+	}
+	found.Drift = append(found.Drift, drift...)
+	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, now)
+	if err != nil {
+		return Installed{}, err
+	}
+	found.WebhooksExpire = expire
+	found.Drift = append(found.Drift, problems...)
+	return found, nil
+}
+
+// Uninstall removes the control plane and then, if told to, the CRDs with
+// every object of their kinds. It may be repeated after a failure.
+func (i Installer) Uninstall(ctx context.Context, namespace string, deleteCRDs bool) error {
+	for _, name := range []string{controlPlaneChart, crdsChart} {
+		if err := i.Releases.Uninstall(ctx, namespace, name, helm.UninstallOptions{KeepCRDs: !deleteCRDs, Wait: true}); err != nil {
+			return err
+		}
+	}
+	if err := i.deleteWebhookCertificates(ctx, namespace); err != nil {
+		return err
+	}
+	return i.Cluster.ReleaseNamespace(ctx, namespace, namespaceHolder)
+}
+
+// heartbeatSchedule is a daily time that is spread over clusters but the same
+// on every render, unlike the chart's own choice.
+func heartbeatSchedule(trustBundle string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(trustBundle))
+	minute := sum.Sum32() % (24 * 60)
+	return fmt.Sprintf("%d %d * * *", minute%60, minute/60)
+}

@@ -1,0 +1,35 @@
+// Package linkerd speaks Linkerd's vocabulary: its namespaces, labels and
+// annotations, what its injector does and refuses to do, its charts and their
+// values, its identity and its ports. Names and rules are those of linkerd2's
+// pkg/k8s/labels.go, pkg/inject and charts unless a comment says otherwise.
+package linkerd
+
+const (
+	// DefaultNamespace is where the control plane lives unless told otherwise.
+	DefaultNamespace = "linkerd"
+
+	// proxyContainer is the name of the proxy in an injected pod, be it a
+	// container or a native sidecar.
+	proxyContainer = "linkerd-proxy"
+
+	injectAnnotation       = "linkerd.io/inject"
+	controlPlaneLabel      = "linkerd.io/control-plane-ns"
+	componentLabel         = "linkerd.io/control-plane-component"
+	cniResourceLabel       = "linkerd.io/cni-resource"
+	admissionWebhooksLabel = "config.linkerd.io/admission-webhooks"
+	configPrefix           = "config.linkerd.io/"
+)
+
+// NamespaceMetadata returns the labels and annotations that the Linkerd CLI
+// gives the control plane's namespace and that Helm does not: without them the
+// injector would be asked about its own pods and Pod Security may refuse them.
+func NamespaceMetadata(namespace string) (labels, annotations map[string]string) {
+	return map[string]string{
+			"linkerd.io/is-control-plane":        "true",
+			admissionWebhooksLabel:               "disabled",
+			controlPlaneLabel:                    namespace,
+			"pod-security.kubernetes.io/enforce": "privileged",
+		}, map[string]string{
+			injectAnnotation: "disabled",
+		}
+}

@@ -1,0 +1,131 @@
+package linkerd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+)
+
+// ownedValues are the chart values that this provider sets itself, each with
+// the reason for which a user cannot.
+var ownedValues = map[string]string{
+	"identityTrustAnchorsPEM":          "it is taken from identity.trust_bundle_pem",
+	"identity.externalCA":              "the trust bundle is published by the chart",
+	"identity.issuer.scheme":           "the issuer comes from its Secret",
+	"identity.issuer.tls":              "a private key in Helm's values would be readable in the release's Secret; the issuer comes from its Secret",
+	"proxyInjector.caBundle":           "the provider looks after the webhook's certificate",
+	"proxyInjector.crtPEM":             "the provider looks after the webhook's certificate",
+	"proxyInjector.keyPEM":             "the provider looks after the webhook's certificate",
+	"proxyInjector.externalSecret":     "the provider looks after the webhook's certificate",
+	"proxyInjector.injectCaFrom":       "the provider looks after the webhook's certificate",
+	"proxyInjector.injectCaFromSecret": "the provider looks after the webhook's certificate",
+	"profileValidator.caBundle":        "the provider looks after the webhook's certificate",
+	"profileValidator.crtPEM":          "the provider looks after the webhook's certificate",
+	"profileValidator.keyPEM":          "the provider looks after the webhook's certificate",
+	"profileValidator.externalSecret":  "the provider looks after the webhook's certificate",
+	"policyValidator.caBundle":         "the provider looks after the webhook's certificate",
+	"policyValidator.crtPEM":           "the provider looks after the webhook's certificate",
+	"policyValidator.keyPEM":           "the provider looks after the webhook's certificate",
+	"policyValidator.externalSecret":   "the provider looks after the webhook's certificate",
+}
+
+// CheckValues refuses values that the provider sets itself. The error names
+// the key and the reason.
+func CheckValues(values map[string]any) error {
+	for key, reason := range ownedValues {
+		if _, set := lookup(values, strings.Split(key, ".")); set {
+			return fmt.Errorf("value %s cannot be set: %s", key, reason)
+		}
+	}
+	return nil
+}
+
+func lookup(values map[string]any, keys []string) (any, bool) {
+	value, ok := values[keys[0]]
+	if !ok || len(keys) == 1 {
+		return value, ok
+	}
+	inner, ok := value.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	return lookup(inner, keys[1:])
+}
+
+// compose makes the control plane's values: the chart's own overlay for high
+// availability, then the typed settings, then the user's values, and last what
+// only the provider sets.
+func compose(s Specification, chart *helm.Chart) (map[string]any, error) {
+	values := map[string]any{}
+	if s.HighAvailability {
+		overlay, err := chart.ValuesFile("values-ha.yaml")
+		if err != nil {
+			return nil, err
+		}
+		values = overlay
+	}
+	defaults, err := chart.DefaultValues()
+	if err != nil {
+		return nil, fmt.Errorf("chart %s %s: %w", chart.Name(), chart.Version(), err)
+	}
+	own := map[string]any{
+		"identityTrustAnchorsPEM": s.TrustBundle,
+		"identity":                map[string]any{"issuer": map[string]any{"scheme": "kubernetes.io/tls"}},
+	}
+	return helm.MergeValues(values, images(s.Registry, defaults), proxyResources(s.Proxy), heartbeat(s), s.Values, own), nil
+}
+
+func heartbeat(s Specification) map[string]any {
+	if !s.Heartbeat {
+		return map[string]any{"disableHeartBeat": true}
+	}
+	return map[string]any{"heartbeatSchedule": heartbeatSchedule(s.TrustBundle)}
+}
+
+// images points every image of the chart to a registry, keeping the last part
+// of its name as `linkerd install --registry` does. Which images there are
+// depends on the version: the policy controller has had none of its own since
+// 2.19, the init container none since 2.20.
+func images(registry string, defaults map[string]any) map[string]any {
+	if registry == "" {
+		return nil
+	}
+	registry = strings.TrimSuffix(registry, "/")
+	values := map[string]any{}
+	for _, key := range []string{"controllerImage", "proxy.image.name", "proxyInit.image.name", "policyController.image.name", "debugContainer.image.name"} {
+		keys := strings.Split(key, ".")
+		current, known := lookup(defaults, keys)
+		name, isText := current.(string)
+		if !known || !isText {
+			continue
+		}
+		put(values, keys, registry+name[strings.LastIndex(name, "/"):])
+	}
+	return values
+}
+
+func put(values map[string]any, keys []string, value any) {
+	for _, key := range keys[:len(keys)-1] {
+		inner, ok := values[key].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			values[key] = inner
+		}
+		values = inner
+	}
+	values[keys[len(keys)-1]] = value
+}
+
+func proxyResources(r Resources) map[string]any {
+	values := map[string]any{}
+	for key, quantity := range map[string]string{
+		"cpu.request": r.CPURequest, "cpu.limit": r.CPULimit,
+		"memory.request": r.MemoryRequest, "memory.limit": r.MemoryLimit,
+	} {
+		if quantity != "" {
+			put(values, append([]string{"proxy", "resources"}, strings.Split(key, ".")...), quantity)
+		}
+	}
+	return values
+}

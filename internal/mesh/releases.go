@@ -1,0 +1,180 @@
+package mesh
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// releaseLabels mark the Helm releases that are ours. A release that carries
+// them is resumed, whatever state a killed run has left it in.
+func releaseLabels() map[string]string {
+	return map[string]string{"aksmesh.io/managed-by": "aksmesh"}
+}
+
+// Charts installs a mesh's charts into a cluster.
+type Charts struct {
+	Cluster  *kube.Cluster
+	Library  *helm.Library
+	Releases *helm.Releases
+	// Log is told of each step; it may be nil.
+	Log func(message string, fields map[string]any)
+}
+
+// A Release is one chart of a mesh with its values.
+type Release struct {
+	Namespace, Name string
+	Chart           *helm.Chart
+	Values          map[string]any
+}
+
+// Deploy installs or upgrades a release and waits until its workloads are
+// ready. When it fails after Helm has begun, the release is in the cluster.
+func (c Charts) Deploy(ctx context.Context, r Release) error {
+	c.log("deploying", map[string]any{"release": r.Namespace + "/" + r.Name, "chart": r.Chart.Name(), "version": r.Chart.Version()})
+	deployed, err := c.Releases.Deploy(ctx, helm.DeployRequest{
+		Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values, Labels: releaseLabels(),
+	})
+	if err != nil {
+		return err
+	}
+	objects, err := deployed.Objects()
+	if err != nil {
+		return fmt.Errorf("release %s/%s: %w", r.Namespace, r.Name, err)
+	}
+	workloads := workloadsOf(objects, r.Namespace)
+	c.log("waiting until ready", map[string]any{"release": r.Namespace + "/" + r.Name, "workloads": len(workloads)})
+	if err := c.Cluster.AwaitReady(ctx, workloads...); err != nil {
+		return fmt.Errorf("release %s/%s was deployed, but is not healthy: %w", r.Namespace, r.Name, err)
+	}
+	return nil
+}
+
+// workloadsOf returns the workloads among the objects of a release.
+func workloadsOf(objects []*unstructured.Unstructured, namespace string) []kube.Ref {
+	var refs []kube.Ref
+	for _, object := range objects {
+		for _, kind := range []kube.Kind{kube.Deployment, kube.StatefulSet, kube.DaemonSet} {
+			if object.GroupVersionKind() == kind.GVK() {
+				refs = append(refs, kube.Ref{Kind: kind, Namespace: orElse(object.GetNamespace(), namespace), Name: object.GetName()})
+			}
+		}
+	}
+	return refs
+}
+
+// ErrForeign tells that a release of the name exists that this provider has
+// not made.
+var ErrForeign = errors.New("a Helm release of this name exists that was not made by this provider")
+
+// Resumable tells whether a release that must not exist yet is one of ours that
+// an apply left behind when it was cut off: false without an error when there
+// is none, ErrForeign when it is somebody else's.
+func (c Charts) Resumable(ctx context.Context, namespace, name string) (bool, error) {
+	release, err := c.Releases.Get(ctx, namespace, name)
+	switch {
+	case errors.Is(err, helm.ErrReleaseNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case release.Status == helm.StatusUninstalled:
+		return false, nil
+	}
+	for key, value := range releaseLabels() {
+		if release.Labels[key] != value {
+			return false, fmt.Errorf("release %s/%s: %w", namespace, name, ErrForeign)
+		}
+	}
+	return true, nil
+}
+
+// Drift compares a release with what is in the cluster and says, in one line
+// each, which objects are missing or differ in fields that the chart sets.
+// Fields that prune removes from an object are somebody else's to set; it may
+// be nil.
+func (c Charts) Drift(ctx context.Context, release *helm.Release, prune func(*unstructured.Unstructured)) ([]string, error) {
+	var drift []string
+	if release.Status != helm.StatusDeployed {
+		drift = append(drift, fmt.Sprintf("release %s/%s is %s: %s", release.Namespace, release.Name, release.Status, release.Description))
+	}
+	objects, err := release.Objects()
+	if err != nil {
+		return nil, fmt.Errorf("release %s/%s: %w", release.Namespace, release.Name, err)
+	}
+	for _, wanted := range objects {
+		kind, err := c.Cluster.KindFor(ctx, wanted.GroupVersionKind())
+		if err != nil {
+			return nil, err
+		}
+		ref := kube.Ref{Kind: kind, Name: wanted.GetName()}
+		if kind.Namespaced {
+			ref.Namespace = orElse(wanted.GetNamespace(), release.Namespace)
+		}
+		live, err := c.live(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			drift = append(drift, ref.String()+" is missing")
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if prune != nil {
+			wanted = wanted.DeepCopy()
+			prune(wanted)
+		}
+		for _, difference := range kube.Differences(wanted, live) {
+			drift = append(drift, ref.String()+": "+difference)
+		}
+	}
+	return drift, nil
+}
+
+// live finds an object by the shared LIST of its kind and namespace. Secrets
+// are read one by one: a LIST would bring those of everybody else along.
+func (c Charts) live(ctx context.Context, ref kube.Ref) (*unstructured.Unstructured, error) {
+	if ref.Kind == kube.Secret {
+		return c.Cluster.Get(ctx, ref)
+	}
+	all, err := c.Cluster.List(ctx, ref.Kind, ref.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(o *unstructured.Unstructured) bool { return o.GetName() == ref.Name })
+	if i < 0 {
+		return nil, fmt.Errorf("%s: %w", ref, kube.ErrNotFound)
+	}
+	return all[i], nil
+}
+
+// Digest is the SHA-256 of values in hexadecimal: it tells that values differ
+// without keeping them.
+func Digest(values map[string]any) (string, error) {
+	canonical, err := json.Marshal(values)
+	if err != nil {
+		return "", fmt.Errorf("values: %w", err)
+	}
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (c Charts) log(message string, fields map[string]any) {
+	if c.Log != nil {
+		c.Log(message, fields)
+	}
+}
+
+func orElse(value, otherwise string) string {
+	if value != "" {
+		return value
+	}
+	return otherwise
+}

@@ -1,0 +1,408 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = (*linkerdResource)(nil)
+	_ resource.ResourceWithModifyPlan     = (*linkerdResource)(nil)
+	_ resource.ResourceWithValidateConfig = (*linkerdResource)(nil)
+	_ resource.ResourceWithImportState    = (*linkerdResource)(nil)
+	_ resource.ResourceWithIdentity       = (*linkerdResource)(nil)
+)
+
+type linkerdResource struct{ resourceBase }
+
+func newLinkerdResource() resource.Resource { return &linkerdResource{} }
+
+func (r *linkerdResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_linkerd"
+}
+
+func (r *linkerdResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = idIdentity("Namespace of the control plane.")
+}
+
+func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the `linkerd-crds` chart, then the `linkerd-control-plane` chart. " +
+			"An apply returns when the control plane is healthy, and repairs whatever an interrupted one has left behind.\n\n" +
+			"The issuer comes from the Secret of an `aksmesh_issuer`, so no private key passes through Helm. The provider also owns the certificates of " +
+			"Linkerd's three webhooks, which the charts would otherwise make anew on each render, and renews them 60 days before their end.",
+		Attributes: map[string]schema.Attribute{
+			"id": computedString("Namespace of the control plane."),
+			"version": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "Version of the charts, such as `2026.8.3` for edge-26.8.3. Changing it upgrades in place.",
+				Validators:          []validator.String{exactVersion()},
+			},
+			"namespace": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(linkerd.DefaultNamespace),
+				MarkdownDescription: "Namespace of the control plane; created if absent, and then deleted on destroy. Default `" + linkerd.DefaultNamespace + "`. Changing it installs anew.",
+				Validators:          []validator.String{dnsLabel()},
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
+			"repository": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(linkerd.EdgeRepository),
+				MarkdownDescription: "Where the charts come from: a Helm repository (`https://…`), an OCI reference that they are below (`oci://example.azurecr.io/charts`), or a local directory that holds them. Default `" + linkerd.EdgeRepository + "`.",
+				Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
+			},
+			"identity": schema.SingleNestedAttribute{
+				Required:            true,
+				MarkdownDescription: "What the mesh's identities rest on.",
+				Attributes: map[string]schema.Attribute{
+					"trust_bundle_pem": schema.StringAttribute{
+						Required:            true,
+						MarkdownDescription: "PEM bundle of the trusted anchors: `bundle_pem` of an `aksmesh_trust_anchor`. Changing it restarts the control plane.",
+						Validators:          []validator.String{trustBundle(linkerd.CheckAnchor)},
+					},
+					"issuer_id": schema.StringAttribute{
+						Required:            true,
+						MarkdownDescription: "ID of the `aksmesh_issuer` that writes the issuer into this control plane's namespace.",
+					},
+				},
+			},
+			"high_availability": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether to run three replicas spread over nodes with the chart's own `values-ha.yaml`. Needs three nodes. Default `false`.",
+			},
+			"registry": schema.StringAttribute{
+				Optional:            true,
+				MarkdownDescription: "Registry and path that replace everything before the name of each image, as `linkerd install --registry` does: `example.azurecr.io/linkerd`.",
+				Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
+			},
+			"proxy": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Compute resources of the proxies, as Kubernetes quantities. Left out, they are as the chart has them.",
+				Attributes: map[string]schema.Attribute{
+					"cpu_request":    quantityAttribute("CPU that a proxy reserves, such as `100m`."),
+					"cpu_limit":      quantityAttribute("CPU that a proxy may use at most."),
+					"memory_request": quantityAttribute("Memory that a proxy reserves, such as `20Mi`."),
+					"memory_limit":   quantityAttribute("Memory that a proxy may use at most."),
+				},
+			},
+			"heartbeat": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether the control plane reports its version to the Linkerd project once a day. Default `false`; Linkerd's own default is to report.",
+			},
+			"values": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType,
+				MarkdownDescription: "Further values of the `linkerd-control-plane` chart, YAML documents merged in order. Values that the provider sets itself, such as certificates, are refused.",
+			},
+			"delete_crds": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether destroy deletes Linkerd's CRDs, and with them every ServiceProfile, Server, AuthorizationPolicy and so on of the cluster. Default `false`: they stay, and a later install adopts them.",
+			},
+			"app_version":          computedString("Version of Linkerd, such as `edge-26.8.3`."),
+			"values_sha256":        computedString("SHA-256 of the control plane's values as they were applied."),
+			"webhooks_valid_until": computedString("When the first certificate of the webhooks ends, RFC 3339."),
+			"drift":                driftAttribute("objects of the charts that are missing or changed, releases that somebody else has touched, webhook certificates that are due"),
+			"timeouts":             timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
+		},
+	}
+}
+
+type linkerdModel struct {
+	ID                 types.String          `tfsdk:"id"`
+	Version            types.String          `tfsdk:"version"`
+	Namespace          types.String          `tfsdk:"namespace"`
+	Repository         types.String          `tfsdk:"repository"`
+	Identity           *linkerdIdentityModel `tfsdk:"identity"`
+	HighAvailability   types.Bool            `tfsdk:"high_availability"`
+	Registry           types.String          `tfsdk:"registry"`
+	Proxy              types.Object          `tfsdk:"proxy"`
+	Heartbeat          types.Bool            `tfsdk:"heartbeat"`
+	Values             types.List            `tfsdk:"values"`
+	DeleteCRDs         types.Bool            `tfsdk:"delete_crds"`
+	AppVersion         types.String          `tfsdk:"app_version"`
+	ValuesDigest       types.String          `tfsdk:"values_sha256"`
+	WebhooksValidUntil types.String          `tfsdk:"webhooks_valid_until"`
+	Drift              types.List            `tfsdk:"drift"`
+	Timeouts           timeouts.Value        `tfsdk:"timeouts"`
+}
+
+type linkerdIdentityModel struct {
+	TrustBundlePEM types.String `tfsdk:"trust_bundle_pem"`
+	IssuerID       types.String `tfsdk:"issuer_id"`
+}
+
+type proxyResourcesModel struct {
+	CPURequest    types.String `tfsdk:"cpu_request"`
+	CPULimit      types.String `tfsdk:"cpu_limit"`
+	MemoryRequest types.String `tfsdk:"memory_request"`
+	MemoryLimit   types.String `tfsdk:"memory_limit"`
+}
+
+// specification turns the model into the domain's terms.
+func (m *linkerdModel) specification(ctx context.Context, now time.Time, diags *diag.Diagnostics) linkerd.Specification {
+	s := linkerd.Specification{
+		Namespace:        m.Namespace.ValueString(),
+		Repository:       m.Repository.ValueString(),
+		Version:          m.Version.ValueString(),
+		HighAvailability: m.HighAvailability.ValueBool(),
+		Registry:         m.Registry.ValueString(),
+		Heartbeat:        m.Heartbeat.ValueBool(),
+		Now:              now,
+	}
+	if m.Identity != nil {
+		bundle, err := pki.ParseBundle([]byte(m.Identity.TrustBundlePEM.ValueString()))
+		if err != nil {
+			problemAt(diags, path.Root("identity").AtName("trust_bundle_pem"), "Invalid Trust Bundle", err)
+		}
+		s.TrustBundle = string(bundle.PEM())
+	}
+	if !m.Proxy.IsNull() {
+		var p proxyResourcesModel
+		diags.Append(m.Proxy.As(ctx, &p, objectAsOptions)...)
+		s.Proxy = linkerd.Resources{
+			CPURequest: p.CPURequest.ValueString(), CPULimit: p.CPULimit.ValueString(),
+			MemoryRequest: p.MemoryRequest.ValueString(), MemoryLimit: p.MemoryLimit.ValueString(),
+		}
+	}
+	s.Values = parsedValues(ctx, m.Values, path.Root("values"), linkerd.CheckValues, diags)
+	return s
+}
+
+// observe fills in what the cluster shows, as far as it is known.
+func (m *linkerdModel) observe(ctx context.Context, found linkerd.Installed, diags *diag.Diagnostics) {
+	m.ID = m.Namespace
+	m.AppVersion = types.StringValue(found.AppVersion)
+	m.ValuesDigest = types.StringValue(found.ValuesDigest)
+	m.WebhooksValidUntil = types.StringValue(found.WebhooksExpire.Format(time.RFC3339))
+	m.Drift = notesList(ctx, found.Drift, nil, diags)
+}
+
+func (r *linkerdResource) installer(ctx context.Context, diags *diag.Diagnostics) (linkerd.Installer, bool) {
+	charts, ok := r.charts(ctx, diags)
+	return linkerd.Installer{Charts: charts}, ok
+}
+
+func (r *linkerdResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var values types.List
+	var issuer, namespace types.String
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("values"), &values)...)
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("identity").AtName("issuer_id"), &issuer)...)
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("namespace"), &namespace)...)
+	parsedValues(ctx, values, path.Root("values"), linkerd.CheckValues, &resp.Diagnostics)
+	checkIssuerID(issuer, "linkerd", namespace, linkerd.DefaultNamespace, path.Root("identity").AtName("issuer_id"), &resp.Diagnostics)
+}
+
+// ModifyPlan promises a Linkerd without drift, and keeps what an unchanged
+// configuration leaves as it is.
+func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	if req.Plan.Raw.IsNull() {
+		return
+	}
+	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
+	keepUnlessChanged(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks_valid_until"))
+}
+
+func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var model linkerdModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
+	installer, ok := r.installer(ctx, &resp.Diagnostics)
+	if !ok || resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
+	defer cancel()
+	resumed, err := installer.Resumable(ctx, model.Namespace.ValueString())
+	if err != nil {
+		problemExists(&resp.Diagnostics, "Unable to Install Linkerd", err, model.Namespace.ValueString())
+		return
+	}
+	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics))
+	if err != nil || resp.Diagnostics.HasError() {
+		problemInstall(&resp.Diagnostics, "Unable to Install Linkerd", err)
+		return
+	}
+	if resumed {
+		warnAdopted(&resp.Diagnostics, "Linkerd in namespace "+model.Namespace.ValueString())
+	}
+	err = installer.Apply(ctx, prepared)
+	r.record(ctx, installer, &model, &resp.Diagnostics, err)
+	if model.ID.IsUnknown() {
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+}
+
+// record takes down what is in the cluster after an apply, successful or not;
+// the model keeps an unknown ID if nothing is. Whatever failed is reported.
+func (r *linkerdResource) record(ctx context.Context, installer linkerd.Installer, model *linkerdModel, diags *diag.Diagnostics, applied error) {
+	if applied != nil {
+		problemInstall(diags, "Unable to Install Linkerd", applied)
+	}
+	// An apply that was cancelled must still find out what it has left behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	found, err := installer.Observe(ctx, model.Namespace.ValueString(), r.session.time())
+	switch {
+	case err == nil:
+		if applied == nil {
+			found.Drift = nil
+		}
+		model.observe(ctx, found, diags)
+	case applied == nil:
+		problem(diags, "Unable to Read Linkerd", err)
+		fallthrough
+	case !errors.Is(err, helm.ErrReleaseNotFound):
+		model.observe(ctx, linkerd.Installed{Drift: []string{"its state is not known: " + err.Error()}}, diags)
+	}
+}
+
+func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var model linkerdModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
+	if _, ok := r.refreshable(&resp.Diagnostics); !ok {
+		return
+	}
+	installer, ok := r.installer(ctx, &resp.Diagnostics)
+	if !ok || resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
+	defer cancel()
+	found, err := installer.Observe(ctx, model.ID.ValueString(), r.session.time())
+	if errors.Is(err, helm.ErrReleaseNotFound) {
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Read Linkerd", err)
+		return
+	}
+	if applied := model.ValuesDigest.ValueString(); applied != "" && applied != found.ValuesDigest {
+		found.Drift = append(found.Drift, "the values of release linkerd-control-plane are not those that were applied")
+		found.ValuesDigest = applied
+	}
+	model.Namespace = model.ID
+	model.Version = types.StringValue(found.Version)
+	imported := model.Identity == nil
+	if imported {
+		importDefaults(&model)
+	}
+	model.observe(ctx, found, &resp.Diagnostics)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+}
+
+// importDefaults fills in the settings that the cluster does not tell apart
+// from the defaults.
+func importDefaults(m *linkerdModel) {
+	setWhenNull(&m.Repository, linkerd.EdgeRepository)
+	for _, flag := range []*types.Bool{&m.HighAvailability, &m.Heartbeat, &m.DeleteCRDs} {
+		if flag.IsNull() {
+			*flag = types.BoolValue(false)
+		}
+	}
+}
+
+func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var model, state linkerdModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	installer, ok := r.installer(ctx, &resp.Diagnostics)
+	if !ok || resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
+	defer cancel()
+	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics))
+	if err != nil || resp.Diagnostics.HasError() {
+		problemInstall(&resp.Diagnostics, "Unable to Update Linkerd", err)
+		return
+	}
+	err = installer.Apply(ctx, prepared)
+	r.record(ctx, installer, &model, &resp.Diagnostics, err)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+}
+
+func (r *linkerdResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var model linkerdModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
+	installer, ok := r.installer(ctx, &resp.Diagnostics)
+	if !ok || resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
+	defer cancel()
+	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.DeleteCRDs.ValueBool()); err != nil {
+		problem(&resp.Diagnostics, "Unable to Uninstall Linkerd", err)
+	}
+}
+
+func (r *linkerdResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	importID(ctx, req, resp)
+}
+
+// checkIssuerID refuses an issuer that is for another mesh or namespace.
+func checkIssuerID(id types.String, meshName string, namespace types.String, defaultNamespace string, at path.Path, diags *diag.Diagnostics) {
+	if id.IsNull() || id.IsUnknown() {
+		return
+	}
+	ref, err := trust.ParseIssuerRef(id.ValueString())
+	if err != nil {
+		problemAt(diags, at, "Invalid Issuer ID", err)
+		return
+	}
+	want := defaultNamespace
+	if !namespace.IsNull() {
+		want = namespace.ValueString()
+	}
+	if ref.Mesh != meshName || (!namespace.IsUnknown() && ref.Namespace != want) {
+		diags.AddAttributeError(at, "Issuer of Another Control Plane", fmt.Sprintf(
+			"The issuer %q writes its Secret for %s in namespace %s, but this is %s in namespace %s. Set mesh and namespace of the aksmesh_issuer accordingly.",
+			ref, ref.Mesh, ref.Namespace, meshName, want))
+	}
+}
+
+// problemExists explains that Create found somebody else's installation.
+func problemExists(diags *diag.Diagnostics, summary string, err error, importID string) {
+	if errors.Is(err, mesh.ErrForeign) {
+		diags.AddError(summary, fmt.Sprintf("%s To bring it under management, run `terraform import <address> %s`.", sentence(err), importID))
+		return
+	}
+	problem(diags, summary, err)
+}
+
+// problemInstall attaches errors that an attribute has caused to it.
+func problemInstall(diags *diag.Diagnostics, summary string, err error) {
+	var version *helm.UnknownVersionError
+	var chart *helm.UnknownChartError
+	var unreachable *helm.UnreachableError
+	var unauthorized *helm.UnauthorizedError
+	switch {
+	case err == nil:
+	case errors.As(err, &version):
+		problemAt(diags, path.Root("version"), summary, err)
+	case errors.As(err, &chart), errors.As(err, &unreachable), errors.As(err, &unauthorized):
+		problemAt(diags, path.Root("repository"), summary, err)
+	default:
+		problem(diags, summary, err)
+	}
+}

@@ -1,0 +1,53 @@
+// Package provider is the Terraform glue of aksmesh: schemas, models and CRUD
+// that read like a table of contents. What the product knows about meshes,
+// clusters, charts and certificates lives in the packages it calls.
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/provider"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+)
+
+// meshProvider is the aksmesh provider.
+type meshProvider struct {
+	version string
+	now     func() time.Time
+	getenv  func(string) string
+}
+
+// New returns a factory of the provider as it is served: with the wall clock
+// and the environment of the process.
+func New(version string) func() provider.Provider {
+	return newWith(version, time.Now, osGetenv)
+}
+
+// newWith is New with the clock and the environment of the caller, so that
+// expiry can be tested without waiting for it.
+func newWith(version string, now func() time.Time, getenv func(string) string) func() provider.Provider {
+	return func() provider.Provider {
+		return &meshProvider{version: version, now: now, getenv: getenv}
+	}
+}
+
+func (p *meshProvider) Metadata(_ context.Context, _ provider.MetadataRequest, resp *provider.MetadataResponse) {
+	resp.TypeName = "aksmesh"
+	resp.Version = p.version
+}
+
+func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
+	return []func() resource.Resource{
+		newTrustAnchorResource,
+		newIssuerResource,
+		newLinkerdResource,
+		newInjectionResource,
+		newNetworkPolicyResource,
+	}
+}
+
+func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
+	return nil
+}

@@ -1,0 +1,130 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+)
+
+// resourceBase gives every resource its session with the cluster.
+type resourceBase struct {
+	session *session
+}
+
+func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	if req.ProviderData == nil {
+		return
+	}
+	s, ok := req.ProviderData.(*session)
+	if !ok {
+		resp.Diagnostics.AddError("Unexpected Provider Data", fmt.Sprintf("The resource was given %T. This is a bug in the provider.", req.ProviderData))
+		return
+	}
+	b.session = s
+}
+
+// cluster returns the cluster for an operation that cannot do without one.
+func (b *resourceBase) cluster(diags *diag.Diagnostics) (*kube.Cluster, bool) {
+	c, err := b.session.connected()
+	if err != nil {
+		diags.AddError("No Cluster To Talk To", sentence(err)+" Set the provider's kubernetes block or the KUBE_* environment variables.")
+		return nil, false
+	}
+	return c, true
+}
+
+// planningCluster returns the cluster if there is one to ask while planning.
+// A plan has to succeed without one.
+func (b *resourceBase) planningCluster() (*kube.Cluster, bool) {
+	c, err := b.session.connected()
+	return c, err == nil
+}
+
+// refreshable reports whether a Read can ask the cluster. When the provider's
+// configuration depends on a resource that is about to change, there is
+// nobody to ask and the state stays as it is.
+func (b *resourceBase) refreshable(diags *diag.Diagnostics) (*kube.Cluster, bool) {
+	c, err := b.session.connected()
+	if errors.Is(err, errNotConfigured) {
+		return nil, false
+	}
+	if err != nil {
+		diags.AddError("No Cluster To Talk To", sentence(err)+" Set the provider's kubernetes block or the KUBE_* environment variables.")
+		return nil, false
+	}
+	return c, true
+}
+
+// charts returns the means to install charts into the cluster.
+func (b *resourceBase) charts(ctx context.Context, diags *diag.Diagnostics) (mesh.Charts, bool) {
+	cluster, ok := b.cluster(diags)
+	if !ok {
+		return mesh.Charts{}, false
+	}
+	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{
+		Now: b.session.now,
+		Log: func(ctx context.Context, message string) { tflog.Debug(ctx, "helm: "+message) },
+	})
+	if err != nil {
+		problem(diags, "Unable to Reach Helm Releases", err)
+		return mesh.Charts{}, false
+	}
+	return mesh.Charts{
+		Cluster: cluster, Library: b.session.library, Releases: releases,
+		Log: func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
+	}, true
+}
+
+// Defaults of the timeouts block, generous enough for an image pull on a fresh node.
+const (
+	createTimeout = 10 * time.Minute
+	updateTimeout = 10 * time.Minute
+	deleteTimeout = 10 * time.Minute
+	readTimeout   = 2 * time.Minute
+
+	// recordTimeout bounds the look at the cluster after an operation that may
+	// have been cancelled: Terraform is waiting for it to end.
+	recordTimeout = 3 * time.Second
+)
+
+// idIdentity is the identity schema of resources that one string identifies.
+func idIdentity(description string) identityschema.Schema {
+	return identityschema.Schema{Attributes: map[string]identityschema.Attribute{
+		"id": identityschema.StringAttribute{RequiredForImport: true, Description: description},
+	}}
+}
+
+// importID passes the ID of `terraform import`, or of an identity, on to Read.
+func importID(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
+}
+
+// problem turns a domain error into one diagnostic: what was tried, what went
+// wrong, and, where the cluster's answer tells, the likely cause and the cure.
+func problem(diags *diag.Diagnostics, summary string, err error) {
+	diags.AddError(summary, explain(err))
+}
+
+// problemAt is problem for an error that one attribute caused.
+func problemAt(diags *diag.Diagnostics, at path.Path, summary string, err error) {
+	diags.AddAttributeError(at, summary, explain(err))
+}
+
+func explain(err error) string {
+	detail := sentence(err)
+	if advice := kube.Advice(err); advice != "" {
+		detail += "\n\n" + advice
+	}
+	return detail
+}

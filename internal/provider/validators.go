@@ -1,0 +1,122 @@
+package provider
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+// goDuration accepts Go durations such as `720h` between the two bounds, both included.
+func goDuration(least, most time.Duration) validator.String {
+	return checked{
+		description: fmt.Sprintf("a Go duration such as 720h, from %s to %s", plainDuration(least), plainDuration(most)),
+		check: func(value string) error {
+			d, err := time.ParseDuration(value)
+			if err == nil && (d < least || d > most) {
+				err = fmt.Errorf("%s is out of range", value)
+			}
+			return err
+		},
+	}
+}
+
+// portOrRange accepts a port such as `5080` or an inclusive range such as `4000-4100`.
+func portOrRange() validator.String {
+	return checked{
+		description: "a port from 1 to 65535, or a range such as 4000-4100",
+		check: func(value string) error {
+			first, last, isRange := strings.Cut(value, "-")
+			low, err := strconv.ParseUint(first, 10, 16)
+			high := low
+			if err == nil && isRange {
+				high, err = strconv.ParseUint(last, 10, 16)
+			}
+			if err != nil || low == 0 || high < low {
+				return fmt.Errorf("%q", value)
+			}
+			return nil
+		},
+	}
+}
+
+// quantity accepts Kubernetes quantities such as `100m` and `20Mi`.
+func quantity() validator.String {
+	return checked{
+		description: "a Kubernetes quantity such as 100m or 20Mi",
+		check: func(value string) error {
+			_, err := resource.ParseQuantity(value)
+			return err
+		},
+	}
+}
+
+// exactVersion accepts one version, no range: `2026.8.3`, `1.30.2`.
+func exactVersion() validator.String {
+	return checked{
+		description: "an exact version such as 2026.8.3",
+		check: func(value string) error {
+			_, err := semver.StrictNewVersion(value)
+			return err
+		},
+	}
+}
+
+// linkerdVersion accepts versions of Linkerd in the forms that it has itself.
+func linkerdVersion() validator.String {
+	return checked{
+		description: "a version of Linkerd such as 2026.8.3, edge-26.8.3 or stable-2.14.10",
+		check: func(value string) error {
+			_, err := linkerd.ParseVersion(value)
+			return err
+		},
+	}
+}
+
+// trustBundle accepts PEM bundles whose certificates are all authorities that
+// the given mesh rule allows as trust anchors.
+func trustBundle(rule func(*x509.Certificate) error) validator.String {
+	return checked{
+		description: "a PEM bundle of trust anchors",
+		check: func(value string) error {
+			bundle, err := pki.ParseBundle([]byte(value))
+			if err != nil {
+				return err
+			}
+			for _, cert := range bundle.Certificates() {
+				if err := rule(cert); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// checked is a string validator made of a description and a check.
+type checked struct {
+	description string
+	check       func(value string) error
+}
+
+func (v checked) Description(context.Context) string { return v.description }
+
+func (v checked) MarkdownDescription(context.Context) string { return v.description }
+
+func (v checked) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := v.check(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid Value", fmt.Sprintf("The value is not %s: %s.", v.description, err))
+	}
+}
