@@ -6,7 +6,6 @@
 package pki
 
 import (
-	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -237,7 +236,7 @@ func sign(template *x509.Certificate, parent *KeyPair) (*KeyPair, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate key: %w", err)
 	}
-	parentCert, signer := template, crypto.Signer(key)
+	parentCert, signer := template, key
 	if parent != nil {
 		parentCert, signer = parent.cert, parent.signer
 	}

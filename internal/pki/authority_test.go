@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 987654321, time.UTC)
@@ -52,30 +52,7 @@ func selfSigned(t testing.TB, edit func(*x509.Certificate)) *pki.KeyPair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(7),
-		Subject:               pkix.Name{CommonName: "hand made"},
-		NotBefore:             noon.Add(-time.Hour),
-		NotAfter:              noon.Add(time.Hour),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign,
-		MaxPathLen:            -1,
-	}
-	edit(template)
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := pki.NewKeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair
+	return pkitest.SelfSigned(t, noon, key, edit)
 }
 
 func TestNewAnchor(t *testing.T) {
@@ -134,48 +111,32 @@ func TestNewIssuer(t *testing.T) {
 		t.Errorf("ends %s, want %s", cert.NotAfter, want)
 	}
 	// Leaf, issuer and anchor together are what a peer verifies.
-	leaf, _ := leafOf(t, newIssuer(t, anchor, pki.AuthorityOptions{}), anchor)
-	if err := leaf(noon); err != nil {
+	if err := leafOf(t, newIssuer(t, anchor, pki.AuthorityOptions{}), anchor)(noon); err != nil {
 		t.Errorf("a workload certificate below the issuer: %v", err)
 	}
 }
 
 // leafOf signs a workload certificate below issuer and returns how a peer that
 // trusts anchor verifies it.
-func leafOf(t *testing.T, issuer, anchor *pki.KeyPair) (verify func(at time.Time) error, leaf *x509.Certificate) {
+func leafOf(t *testing.T, issuer, anchor *pki.KeyPair) (verify func(at time.Time) error) {
 	t.Helper()
-	keyPEM, err := issuer.KeyPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := pki.ParseKey(keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	leaf := pkitest.Sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		DNSNames:     []string{"default.dgraph.serviceaccount.identity.linkerd.cluster.local"},
 		NotBefore:    noon.Add(-time.Minute),
 		NotAfter:     noon.Add(time.Hour),
-	}, issuer.Certificate(), key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err = x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, issuer.Certificate(), key.Public(), pkitest.Key(t, issuer))
 	return func(at time.Time) error {
 		roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 		roots.AddCert(anchor.Certificate())
 		intermediates.AddCert(issuer.Certificate())
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at})
 		return err
-	}, leaf
+	}
 }
 
 func TestIssuerNeverOutlivesItsAnchor(t *testing.T) {
@@ -241,27 +202,12 @@ func TestNewIssuerBelowImportedAnchors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "rsa"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: noon.Add(-time.Hour), NotAfter: noon.Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, rsaKey.Public(), rsaKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	anchor, err := pki.NewKeyPair(cert, rsaKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	anchor := pkitest.SelfSigned(t, noon, rsaKey, func(*x509.Certificate) {})
 	issuer := newIssuer(t, anchor, pki.AuthorityOptions{}).Certificate()
 	if issuer.SignatureAlgorithm != x509.SHA256WithRSA || issuer.PublicKeyAlgorithm != x509.ECDSA {
 		t.Errorf("%s key signed with %s", issuer.PublicKeyAlgorithm, issuer.SignatureAlgorithm)
 	}
-	if _, err := pki.NewBundle(cert).Verify(issuer, noon); err != nil {
+	if _, err := pki.NewBundle(anchor.Certificate()).Verify(issuer, noon); err != nil {
 		t.Errorf("below an RSA anchor: %v", err)
 	}
 }
@@ -376,7 +322,7 @@ func TestKeyPairIsNotPrinted(t *testing.T) {
 			t.Errorf("%s prints %q", format, got)
 		}
 	}
-	encoded, err := json.Marshal(pair)
+	encoded, err := json.Marshal(pair) //nolint:staticcheck // That nothing is exported is what is tested.
 	if err != nil || string(encoded) != "{}" {
 		t.Errorf("JSON is %s, %v", encoded, err)
 	}

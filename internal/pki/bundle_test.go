@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
 )
 
 func TestBundleIsCanonical(t *testing.T) {
@@ -158,7 +159,7 @@ func TestVerifyAgreesWithPeers(t *testing.T) {
 	t.Parallel()
 	anchor := newAnchor(t, pki.AuthorityOptions{Validity: 30 * time.Minute})
 	issuer := newIssuer(t, anchor, pki.AuthorityOptions{Validity: 20 * time.Minute})
-	leaf, _ := leafOf(t, issuer, anchor)
+	leaf := leafOf(t, issuer, anchor)
 	bundle := pki.NewBundle(anchor.Certificate())
 	for minute := -10; minute < 40; minute += 5 {
 		at := noon.Add(time.Duration(minute)*time.Minute + 30*time.Second)
@@ -178,23 +179,7 @@ func signedBelow(t testing.TB, parent *pki.KeyPair, edit func(*x509.Certificate)
 	child := selfSigned(t, func(c *x509.Certificate) { c.Subject.CommonName = "below" })
 	template := *child.Certificate()
 	edit(&template)
-	keyPEM, err := parent.KeyPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := pki.ParseKey(keyPEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(nil, &template, parent.Certificate(), child.Certificate().PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return pkitest.Sign(t, &template, parent.Certificate(), child.Certificate().PublicKey, pkitest.Key(t, parent))
 }
 
 func FuzzParseBundle(f *testing.F) {

@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"maps"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
 )
 
 var caNow = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -28,24 +28,7 @@ func caAnchor(t *testing.T, key crypto.Signer, err error) *pki.KeyPair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"},
-		NotBefore: caNow.Add(-time.Hour), NotAfter: caNow.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := pki.NewKeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair
+	return pkitest.SelfSigned(t, caNow, key, func(*x509.Certificate) {})
 }
 
 func TestCACertsSecretData(t *testing.T) {
@@ -106,14 +89,11 @@ func checkWorkload(t *testing.T, data map[string][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	leaf := pkitest.Sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), NotBefore: caNow, NotAfter: caNow.Add(24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, ca, key.Public(), caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	presented, err := pki.ParseBundle(append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf}), data["cert-chain.pem"]...))
+	presented, err := pki.ParseBundle(append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), data["cert-chain.pem"]...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +17,7 @@ import (
 const (
 	// IssuerSecret is the Secret in the control plane's namespace from which the
 	// identity controller takes its issuer.
-	IssuerSecret = "linkerd-identity-issuer" //nolint:gosec // A name, not a credential.
+	IssuerSecret = "linkerd-identity-issuer"
 	// IssuerScheme is the chart's identity.issuer.scheme that makes it leave
 	// IssuerSecret to others; the Secret is then of type kubernetes.io/tls.
 	IssuerScheme = string(corev1.SecretTypeTLS)
@@ -93,10 +94,8 @@ func checkAlgorithms(issuer *x509.Certificate, bundle pki.Bundle) error {
 }
 
 func checkSignature(role string, cert *x509.Certificate, allowed ...x509.SignatureAlgorithm) error {
-	for _, algorithm := range allowed {
-		if cert.SignatureAlgorithm == algorithm {
-			return nil
-		}
+	if slices.Contains(allowed, cert.SignatureAlgorithm) {
+		return nil
 	}
 	return refuse(role, cert, "it is signed with %s, must be with one of %v", cert.SignatureAlgorithm, allowed)
 }

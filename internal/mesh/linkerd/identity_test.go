@@ -10,41 +10,23 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"maps"
-	"math/big"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
 )
 
 var identityNow = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// identityAnchor makes an anchor with any key, as a user may bring one.
+// identityAnchor is an anchor with any key, as a user may bring one.
 func identityAnchor(t *testing.T, key crypto.Signer, algorithm x509.SignatureAlgorithm) *pki.KeyPair {
 	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, SignatureAlgorithm: algorithm,
-		NotBefore: identityNow.Add(-time.Hour), NotAfter: identityNow.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := pki.NewKeyPair(cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair
+	return pkitest.SelfSigned(t, identityNow, key, func(c *x509.Certificate) { c.SignatureAlgorithm = algorithm })
 }
 
 func identityKeys(t *testing.T) (p256, p384, rsa2048, rsa3072, ed crypto.Signer) {
