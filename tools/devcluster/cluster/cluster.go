@@ -106,15 +106,16 @@ type Cluster struct {
 	info    Info
 	config  *rest.Config
 
-	state      *statedir.Dir
-	children   *process.Group
-	processes  []*process.Process
-	etcd       *store
-	port       *reservation
-	pool       *node.Pool
-	proxy      *egress.Proxy
-	background context.CancelFunc
-	informers  informers.SharedInformerFactory
+	state         *statedir.Dir
+	children      *process.Group
+	processes     []*process.Process
+	etcd          *store
+	port          *reservation
+	pool          *node.Pool
+	proxy         *egress.Proxy
+	background    context.CancelFunc
+	informers     informers.SharedInformerFactory
+	simulationLog *os.File
 }
 
 // Start builds what is missing, starts a cluster and returns when it accepts
@@ -205,6 +206,9 @@ func (c *Cluster) Stop() error {
 	if c.options.Kubeconfig != "" && c.info.Kubeconfig != "" {
 		failures = append(failures, removeCopy(c.options.Kubeconfig, c.info.Server))
 	}
+	if c.simulationLog != nil {
+		failures = append(failures, c.simulationLog.Close())
+	}
 	if c.state != nil {
 		failures = append(failures, c.state.Release())
 	}
@@ -287,6 +291,9 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 	var run context.Context
 	run, c.background = context.WithCancel(context.WithoutCancel(ctx))
 	c.informers = informers.NewSharedInformerFactory(client, 0)
+	if c.simulationLog, err = os.Create(c.path("kwok.log")); err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
 	c.pool, err = node.Start(ctx, node.Options{
 		Client:         client,
 		Informers:      c.informers,
@@ -296,6 +303,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		Programs:       c.options.Programs,
 		Env:            program.Env{REST: c.Config(), Kubeconfig: c.info.Kubeconfig, Dir: c.path("pods"), Log: c.options.Log},
 		Log:            c.options.Log,
+		SimulationLog:  c.simulationLog,
 	})
 	if err != nil {
 		return err

@@ -111,6 +111,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is a CONNECT proxy", http.StatusMethodNotAllowed)
 		return
 	}
+	p.tunnels.Add(1)
+	defer p.tunnels.Done()
 	remote, err := p.dial(r.Context(), r.Host)
 	if err != nil {
 		p.log.Debug("refused a connection of the API server", "address", r.Host, "error", err)
@@ -133,7 +135,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = local.Close(), remote.Close()
 		return
 	}
-	p.tunnels.Go(func() { tunnel(r.Context(), local, remote) })
+	tunnel(r.Context(), local, remote)
 }
 
 // tunnel copies both ways until either side or ctx ends.

@@ -8,6 +8,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -55,6 +56,8 @@ type Options struct {
 	// Env is what programs get; each instance has its own directory below Env.Dir.
 	Env program.Env
 	Log *slog.Logger
+	// SimulationLog receives the warnings of KWOK as text.
+	SimulationLog io.Writer
 }
 
 // A Pool is a set of simulated nodes.
@@ -66,7 +69,8 @@ type Pool struct {
 // Start registers the nodes and serves them until Stop. It returns once they
 // accept pods.
 func Start(ctx context.Context, options Options) (*Pool, error) {
-	run, cancel := context.WithCancel(kwoklog.NewContext(context.WithoutCancel(ctx), kwoklog.NewLogger(nil, kwoklog.LevelError)))
+	// KWOK logs each change of each pod at the level of information.
+	run, cancel := context.WithCancel(kwoklog.NewContext(context.WithoutCancel(ctx), kwoklog.NewLogger(options.SimulationLog, kwoklog.LevelWarn)))
 	nodes := make(map[string]*controllers.NodeInfo, options.Count)
 	register := func(index int) error {
 		node := describe(index, options)

@@ -1,0 +1,268 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// template returns a pod template with the label app and one container.
+func template(app, image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": app}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: app, Image: image}}},
+	}
+}
+
+// deploy creates a Deployment called as the label app of its template.
+func deploy(t *testing.T, namespace string, replicas int32, pods corev1.PodTemplateSpec) *appsv1.Deployment {
+	t.Helper()
+	created, err := shared.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: pods.Labels["app"]},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: pods.Labels},
+			Template: pods,
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return created
+}
+
+// available waits until all replicas of the Deployment are.
+func available(t *testing.T, deployment *appsv1.Deployment) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		current, err := shared.client.AppsV1().Deployments(deployment.Namespace).Get(ctx, deployment.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if current.Status.AvailableReplicas != *deployment.Spec.Replicas {
+			return fmt.Errorf("%d of %d replicas are available", current.Status.AvailableReplicas, *deployment.Spec.Replicas)
+		}
+		return nil
+	})
+}
+
+// onlyPod waits until accept does not complain about the one pod of the app.
+func onlyPod(t *testing.T, namespace, app string, accept func(*corev1.Pod) error) *corev1.Pod {
+	t.Helper()
+	var found *corev1.Pod
+	eventually(t, func(ctx context.Context) error {
+		pods, err := shared.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+		if err != nil {
+			return err
+		}
+		if len(pods.Items) != 1 {
+			return fmt.Errorf("%d pods", len(pods.Items))
+		}
+		found = &pods.Items[0]
+		return accept(found)
+	})
+	return found
+}
+
+// condition returns the status of a condition of pod.
+func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionStatus {
+	for _, candidate := range pod.Status.Conditions {
+		if candidate.Type == kind {
+			return candidate.Status
+		}
+	}
+	return corev1.ConditionUnknown
+}
+
+// phase accepts pods in the wanted phase.
+func phase(want corev1.PodPhase) func(*corev1.Pod) error {
+	return func(pod *corev1.Pod) error {
+		if pod.Status.Phase != want {
+			return fmt.Errorf("phase is %s", pod.Status.Phase)
+		}
+		return nil
+	}
+}
+
+func TestManyPodsBecomeReadyAndGo(t *testing.T) {
+	t.Parallel()
+	const replicas = 200
+	name := namespace(t, nil)
+	started := time.Now()
+	deployment := deploy(t, name, replicas, template("many", "example.com/app:1"))
+	available(t, deployment)
+	t.Logf("%d pods after %s", replicas, time.Since(started))
+
+	pods, err := shared.client.CoreV1().Pods(name).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ips := map[string]string{}
+	for _, pod := range pods.Items {
+		if other := ips[pod.Status.PodIP]; other != "" || pod.Status.PodIP == "" {
+			t.Errorf("pod %s has the IP %q of %q", pod.Name, pod.Status.PodIP, other)
+		}
+		ips[pod.Status.PodIP] = pod.Name
+	}
+
+	if err := shared.client.CoreV1().Namespaces().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		_, err := shared.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("namespace still exists: %w", err)
+	})
+}
+
+func TestNativeSidecar(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	pods := template("app", "example.com/app:1")
+	always := corev1.ContainerRestartPolicyAlways
+	pods.Spec.InitContainers = []corev1.Container{
+		{Name: "setup", Image: "example.com/setup:1"},
+		{Name: "proxy", Image: "example.com/proxy:1", RestartPolicy: &always},
+	}
+	available(t, deploy(t, name, 1, pods))
+	pod := onlyPod(t, name, "app", phase(corev1.PodRunning))
+	if condition(pod, corev1.PodReady) != corev1.ConditionTrue {
+		t.Errorf("pod is not ready: %+v", pod.Status.Conditions)
+	}
+	statuses := pod.Status.InitContainerStatuses
+	if len(statuses) != 2 {
+		t.Fatalf("%d init container statuses", len(statuses))
+	}
+	if setup := statuses[0]; setup.State.Terminated == nil || setup.State.Terminated.ExitCode != 0 || !setup.Ready {
+		t.Errorf("init container: %+v", setup)
+	}
+	if proxy := statuses[1]; proxy.State.Running == nil || !proxy.Ready || proxy.Started == nil || !*proxy.Started {
+		t.Errorf("native sidecar: %+v", proxy)
+	}
+	if app := pod.Status.ContainerStatuses[0]; app.State.Running == nil || !app.Ready || app.ImageID == "" || app.ContainerID == "" {
+		t.Errorf("container: %+v", app)
+	}
+}
+
+func TestJobCompletes(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	pods := template("job", "example.com/app:1")
+	always := corev1.ContainerRestartPolicyAlways
+	pods.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "example.com/proxy:1", RestartPolicy: &always}}
+	pods.Spec.RestartPolicy = corev1.RestartPolicyNever
+	_, err := shared.client.BatchV1().Jobs(name).Create(t.Context(), &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "job"},
+		Spec:       batchv1.JobSpec{Template: pods},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		job, err := shared.client.BatchV1().Jobs(name).Get(ctx, "job", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if job.Status.Succeeded != 1 || job.Status.CompletionTime == nil {
+			return fmt.Errorf("status is %+v", job.Status)
+		}
+		return nil
+	})
+	pod := onlyPod(t, name, "job", phase(corev1.PodSucceeded))
+	for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+		if status.State.Terminated == nil {
+			t.Errorf("container %s has not ended: %+v", status.Name, status.State)
+		}
+	}
+}
+
+func TestMissingImage(t *testing.T) {
+	t.Parallel()
+	for kind, build := range map[string]func(*corev1.PodSpec){
+		"container": func(spec *corev1.PodSpec) { spec.Containers[0].Image = "example.com/app:does-not-exist" },
+		"init container": func(spec *corev1.PodSpec) {
+			spec.InitContainers = []corev1.Container{{Name: "init", Image: "example.com/init:does-not-exist"}}
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			name := namespace(t, nil)
+			pods := template("app", "example.com/app:1")
+			build(&pods.Spec)
+			deploy(t, name, 1, pods)
+			pod := onlyPod(t, name, "app", func(pod *corev1.Pod) error {
+				for _, status := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
+					if status.State.Waiting != nil && status.State.Waiting.Reason == "ImagePullBackOff" {
+						return nil
+					}
+				}
+				return fmt.Errorf("no container waits for its image: %+v", pod.Status)
+			})
+			if pod.Status.Phase != corev1.PodPending || condition(pod, corev1.PodReady) != corev1.ConditionFalse {
+				t.Errorf("status: %+v", pod.Status)
+			}
+		})
+	}
+}
+
+func TestVolumeClaims(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	replicas := int32(3)
+	pods := template("db", "example.com/db:1")
+	_, err := shared.client.AppsV1().StatefulSets(name).Create(t.Context(), &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "db"},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: &replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: pods.Labels},
+			Template: pods,
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{
+				ObjectMeta: metav1.ObjectMeta{Name: "data"},
+				Spec: corev1.PersistentVolumeClaimSpec{
+					AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+					Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+				},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := time.Now()
+	eventually(t, func(ctx context.Context) error {
+		set, err := shared.client.AppsV1().StatefulSets(name).Get(ctx, "db", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if set.Status.ReadyReplicas != replicas {
+			return fmt.Errorf("%d of %d replicas are ready", set.Status.ReadyReplicas, replicas)
+		}
+		return nil
+	})
+	t.Logf("%d pods with volumes after %s", replicas, time.Since(started))
+
+	claim, err := shared.client.CoreV1().PersistentVolumeClaims(name).Get(t.Context(), "data-db-0", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.client.CoreV1().Namespaces().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		_, err := shared.client.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("volume still exists: %w", err)
+	})
+}
