@@ -5,10 +5,10 @@ package linkerd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/dynamic"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
@@ -26,36 +26,30 @@ func (destination) Runs(pod *corev1.Pod) bool {
 }
 
 // Start serves both webhooks of the pod.
-func (p destination) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ program.Instance, err error) {
+func (p destination) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
 	c, err := newClients(env, pod)
 	if err != nil {
 		return nil, err
 	}
-	policies, err := dynamic.NewForConfig(c.podREST)
-	if err != nil {
-		return nil, fmt.Errorf("create client: %w", err)
-	}
-	i := &instance{addresses: map[int]string{}}
-	defer func() {
-		if err != nil {
-			i.Stop()
-		}
-	}()
+	return start(func(i *instance) error { return p.run(ctx, i, c, env.Log, pod) })
+}
+
+func (p destination) run(ctx context.Context, i *instance, c *clients, log *slog.Logger, pod *corev1.Pod) error {
 	if err := c.awaitIdentity(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	err = i.serveWebhook(ctx, c, env.Log, webhookServer{
+	err := i.serveWebhook(ctx, c, log, webhookServer{
 		port: 8443, secret: volumeSource(pod, "sp-tls"), lag: p.lag, answer: validating(validateServiceProfile),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("container sp-validator: %w", err)
+		return fmt.Errorf("container sp-validator: %w", err)
 	}
-	err = i.serveWebhook(ctx, c, env.Log, webhookServer{
+	err = i.serveWebhook(ctx, c, log, webhookServer{
 		port: 9443, secret: volumeSource(pod, "policy-tls"), lag: p.lag, checkKey: checkRustlsKey,
-		answer: validating(policyValidator{policies}.validate),
+		answer: validating(policyValidator{c.policies}.validate),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("container policy: %w", err)
+		return fmt.Errorf("container policy: %w", err)
 	}
-	return i, nil
+	return nil
 }

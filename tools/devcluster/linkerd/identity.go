@@ -30,31 +30,28 @@ func (identity) Name() string { return "linkerd-identity" }
 
 func (identity) Runs(pod *corev1.Pod) bool { return runs(pod, identityComponent, "identity") }
 
-// Start checks the issuer and goes on checking it whenever it changes. The
-// trust anchors are read once, so that a new anchor takes a new pod.
-func (p identity) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ program.Instance, err error) {
+// Start checks the issuer and goes on checking it whenever it changes.
+func (p identity) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
 	c, err := newClients(env, pod)
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{addresses: map[int]string{}}
-	defer func() {
-		if err != nil {
-			i.Stop()
-		}
-	}()
+	return start(func(i *instance) error { return p.run(ctx, i, c, pod) })
+}
 
+// run reads the trust anchors once, so that a new anchor takes a new pod.
+func (p identity) run(ctx context.Context, i *instance, c *clients, pod *corev1.Pod) error {
 	roots, err := i.configMap(ctx, c, volumeSource(pod, "trust-roots"), p.lag)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	anchors, err := decodeAnchors(roots.Files()["ca-bundle.crt"])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	crt, key, err := issuerFiles(argument(container(pod, "identity"), "identity-scheme", linkerdScheme))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	verify := func(files map[string][]byte) error { return verifyIssuer(files[crt], files[key], anchors) }
 
@@ -68,12 +65,9 @@ func (p identity) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (
 		recorder.Event(deployment, corev1.EventTypeNormal, "IssuerUpdated", "Updated identity issuer")
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := verify(issuer.Files()); err != nil {
-		return nil, err
-	}
-	return i, nil
+	return verify(issuer.Files())
 }
 
 // deployment is what events are about. Without its UID, should it be gone

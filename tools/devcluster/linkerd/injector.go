@@ -32,42 +32,38 @@ func (injector) Runs(pod *corev1.Pod) bool {
 	return runs(pod, proxyInjectorComponent, "proxy-injector")
 }
 
-// Start serves the webhook of the pod. Like the real one it reads the chart's
-// values and the trust anchors from mounted files at each request, so whoever
-// changes them has to wait until the files have changed too.
-func (p injector) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ program.Instance, err error) {
+// Start serves the webhook of the pod.
+func (p injector) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
 	c, err := newClients(env, pod)
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{addresses: map[int]string{}}
-	defer func() {
-		if err != nil {
-			i.Stop()
-		}
-	}()
+	return start(func(i *instance) error { return p.run(ctx, i, c, env.Log, pod) })
+}
+
+// run, like the real injector, reads the chart's values and the trust anchors
+// from mounted files at each request. Whoever changes them has to wait until
+// the files have changed too.
+func (p injector) run(ctx context.Context, i *instance, c *clients, log *slog.Logger, pod *corev1.Pod) error {
 	w := &injectorWebhook{
 		namespace: argument(container(pod, "proxy-injector"), "linkerd-namespace", pod.Namespace),
 		client:    c.pod,
-		log:       env.Log,
+		log:       log,
 		events:    i.events(c, p.Name()),
 	}
+	var err error
 	if w.config, err = i.configMap(ctx, c, volumeSource(pod, "config"), p.lag); err != nil {
-		return nil, err
+		return err
 	}
 	if w.roots, err = i.configMap(ctx, c, volumeSource(pod, "trust-roots"), p.lag); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.awaitIdentity(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	err = i.serveWebhook(ctx, c, env.Log, webhookServer{
+	return i.serveWebhook(ctx, c, log, webhookServer{
 		port: 8443, secret: volumeSource(pod, "tls"), lag: p.lag, answer: w.review,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return i, nil
 }
 
 // An injectorWebhook answers the requests of one pod.

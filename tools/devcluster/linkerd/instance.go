@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -32,6 +33,16 @@ type instance struct {
 	// addresses are the loopback addresses that stand for container ports.
 	addresses map[int]string
 	closers   []func()
+}
+
+// start runs begin for a new instance, and stops what has begun if it fails.
+func start(begin func(i *instance) error) (program.Instance, error) {
+	i := &instance{addresses: map[int]string{}}
+	if err := begin(i); err != nil {
+		i.Stop()
+		return nil, err
+	}
+	return i, nil
 }
 
 // Dial connects to what listens on a container port.
@@ -89,8 +100,8 @@ type clients struct {
 	// pod has the rights of the pod's ServiceAccount, so that the roles of the
 	// chart take effect.
 	pod kubernetes.Interface
-	// podREST is the configuration behind pod.
-	podREST *rest.Config
+	// policies has the same rights for resources without a Go type.
+	policies dynamic.Interface
 }
 
 func newClients(env program.Env, pod *corev1.Pod) (*clients, error) {
@@ -109,7 +120,11 @@ func newClients(env program.Env, pod *corev1.Pod) (*clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
-	return &clients{namespace: pod.Namespace, node: node, pod: own, podREST: config}, nil
+	policies, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	return &clients{namespace: pod.Namespace, node: node, pod: own, policies: policies}, nil
 }
 
 // awaitIdentity stands in for the pod's own proxy, which is not ready before
