@@ -170,6 +170,9 @@ func launch(ctx context.Context, binary string, args []string, progress io.Write
 	return c, nil
 }
 
+// userAgent tells the requests of a test from those of what it tests.
+const userAgent = "testcluster"
+
 func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -178,7 +181,7 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 
 	// Tests share the client; client-side throttling would only slow them.
 	config.QPS = -1
-	config.UserAgent = "testcluster"
+	config.UserAgent = userAgent
 
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
