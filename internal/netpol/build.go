@@ -1,6 +1,7 @@
-// Package netpol writes NetworkPolicies: it turns an intent, stated in terms
-// that leave none of the API's traps open, into the object that enforces it.
-// What a mesh needs admitted is that mesh's package's business.
+// Package netpol writes and reads NetworkPolicies: it turns an intent, stated in
+// terms that leave none of the API's traps open, into the object that enforces
+// it, and tells who gets in when a set of policies is in force. What a mesh
+// needs admitted is that mesh's package's business.
 package netpol
 
 import (

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
@@ -85,6 +87,46 @@ func TestPolicyRules(t *testing.T) {
 		}
 		if _, err := netpol.Build(netpol.Intent{Namespace: "ns", Name: "n", Admit: rules.Admit}); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestPolicyInForce asks who gets in, from any namespace, by the port that a
+// client of each kind dials.
+func TestPolicyInForce(t *testing.T) {
+	t.Parallel()
+	meshed, plain := map[string]string{"linkerd.io/control-plane-ns": "linkerd"}, map[string]string{"app": "client"}
+	otherMesh := map[string]string{"linkerd.io/control-plane-ns": "linkerd-canary"}
+	for _, test := range []struct {
+		transportHeader bool
+		client          map[string]string
+		open            []int32
+	}{
+		{true, meshed, []int32{4143}},
+		{true, plain, nil},
+		{true, otherMesh, nil},
+		{false, meshed, []int32{4143, 8080, 9080}},
+		{false, plain, nil},
+		{false, otherMesh, nil},
+	} {
+		rules, err := linkerd.PolicyRules(linkerd.PolicyOptions{Ports: []int32{8080, 9080}, TransportHeader: test.transportHeader})
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy, err := netpol.Build(netpol.Intent{Namespace: "dgraph", Name: "alpha", Admit: rules.Admit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, port := range []int32{4143, 4191, 7080, 8080, 9080} {
+			verdict, err := netpol.Evaluate([]networkingv1.NetworkPolicy{*policy},
+				netpol.Endpoint{Namespace: "elsewhere", Name: "client", Labels: test.client},
+				netpol.Endpoint{Namespace: "dgraph", Name: "alpha"}, netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if verdict.Allowed != slices.Contains(test.open, port) {
+				t.Errorf("transport header %t, client %v, port %d: %+v", test.transportHeader, test.client, port, verdict)
+			}
 		}
 	}
 }
