@@ -176,6 +176,12 @@ func (i *instance) Dial(ctx context.Context, containerPort int) (net.Conn, error
 	if !ok {
 		return nil, fmt.Errorf("istiod does not listen on port %d", containerPort)
 	}
+	select {
+	case <-i.process.Done():
+		// Better than that the connection is refused.
+		return nil, i.process.Err()
+	default:
+	}
 	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 

@@ -6,18 +6,22 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,15 +37,46 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
-const system = "istio-system"
+const (
+	system   = "istio-system"
+	injector = "istio-sidecar-injector"
+	webhooks = 15017
+)
 
-// world is a cluster and what the test does with it.
+// recorder remembers the instances of a program, to look at them from within.
+type recorder struct {
+	program.Program
+
+	mu        sync.Mutex
+	instances map[string]program.Instance
+}
+
+func (r *recorder) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
+	i, err := r.Program.Start(ctx, env, pod)
+	if err == nil {
+		r.mu.Lock()
+		r.instances[pod.Labels["istio.io/rev"]] = i
+		r.mu.Unlock()
+	}
+	return i, err
+}
+
+// instance is the youngest istiod of a revision.
+func (r *recorder) instance(revision string) program.Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.instances[revision]
+}
+
+// world is a cluster and what a test does with it.
 type world struct {
 	*testing.T
 	cluster *cluster.Cluster
 	client  kubernetes.Interface
+	istiod  *recorder
 }
 
 func start(t *testing.T) world {
@@ -55,16 +90,18 @@ func start(t *testing.T) world {
 		t.Fatal(err)
 	}
 	builder := binaries.Builder{GoMod: goMod, GoSum: goSum, Progress: t.Output()}
+	programs := istio.Programs(func(ctx context.Context) (string, error) {
+		paths, err := builder.Build(ctx, binaries.Istiod)
+		if err != nil {
+			return "", err
+		}
+		return paths[0], nil
+	})
+	istiod := &recorder{Program: programs[0], instances: map[string]program.Instance{}}
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Binaries: builder,
 		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Programs: istio.Programs(func(ctx context.Context) (string, error) {
-			paths, err := builder.Build(ctx, binaries.Istiod)
-			if err != nil {
-				return "", err
-			}
-			return paths[0], nil
-		}),
+		Programs: []program.Program{istiod},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,14 +115,22 @@ func start(t *testing.T) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world{T: t, cluster: c, client: client}
+	return world{T: t, cluster: c, client: client, istiod: istiod}
 }
 
-// eventually fails the test unless met becomes true within a minute, a time
-// that only a broken cluster needs.
+// run runs a part of the test.
+func (w world) run(name string, part func(w world)) {
+	w.Run(name, func(t *testing.T) {
+		w.T = t
+		part(w)
+	})
+}
+
+// eventually fails the test unless met becomes true within a minute, which
+// only a broken cluster needs.
 func (w world) eventually(what string, met func(context.Context) (bool, error)) {
 	w.Helper()
-	if err := wait.PollUntilContextTimeout(w.Context(), 25*time.Millisecond, time.Minute, true, met); err != nil {
+	if err := wait.PollUntilContextTimeout(w.Context(), 20*time.Millisecond, time.Minute, true, met); err != nil {
 		w.Fatalf("%s: %v", what, err)
 	}
 }
@@ -99,65 +144,111 @@ func (w world) namespace(name string, labels map[string]string) {
 	}
 }
 
-// install installs a chart as release in namespace.
-func (w world) install(chart, release, namespace string, values map[string]any) {
+// helm returns a chart of Istio and access to the releases of a namespace.
+func (w world) helm(name, version, namespace string) (*chart.Chart, *action.Configuration) {
 	w.Helper()
 	archives, err := istio.Charts()
 	if err != nil {
 		w.Fatal(err)
 	}
+	var c *chart.Chart
 	for _, a := range archives {
-		if a.Name != chart || a.Version != istio.Version {
-			continue
+		if a.Name == name && a.Version == version {
+			if c, err = a.Chart(); err != nil {
+				w.Fatal(err)
+			}
 		}
-		c, err := a.Chart()
-		if err != nil {
-			w.Fatal(err)
-		}
-		path := w.cluster.Info().Kubeconfig
-		flags := genericclioptions.NewConfigFlags(false)
-		flags.KubeConfig, flags.Namespace = &path, &namespace
-		flags.WrapConfigFn = func(c *rest.Config) *rest.Config {
-			c.QPS = -1
-			return c
-		}
-		var configuration action.Configuration
-		if err := configuration.Init(flags, namespace, "", w.Logf); err != nil {
-			w.Fatal(err)
-		}
-		install := action.NewInstall(&configuration)
-		install.ReleaseName, install.Namespace = release, namespace
-		if _, err := install.RunWithContext(w.Context(), c, values); err != nil {
-			w.Fatal(err)
-		}
-		return
 	}
-	w.Fatalf("no chart %s", chart)
+	if c == nil {
+		w.Fatalf("no chart %s %s", name, version)
+	}
+	path := w.cluster.Info().Kubeconfig
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.KubeConfig, flags.Namespace = &path, &namespace
+	flags.WrapConfigFn = func(c *rest.Config) *rest.Config {
+		c.QPS = -1
+		return c
+	}
+	configuration := new(action.Configuration)
+	if err := configuration.Init(flags, namespace, "", func(string, ...any) {}); err != nil {
+		w.Fatal(err)
+	}
+	return c, configuration
 }
 
-// available waits until a Deployment has the replicas it wants.
-func (w world) available(namespace, name string) {
+func (w world) install(name, version, release, namespace string, values map[string]any) {
 	w.Helper()
-	w.eventually("Deployment "+namespace+"/"+name+" is available", func(ctx context.Context) (bool, error) {
+	c, configuration := w.helm(name, version, namespace)
+	install := action.NewInstall(configuration)
+	install.ReleaseName, install.Namespace = release, namespace
+	if _, err := install.RunWithContext(w.Context(), c, values); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w world) upgrade(name, version, release, namespace string) {
+	w.Helper()
+	c, configuration := w.helm(name, version, namespace)
+	upgrade := action.NewUpgrade(configuration)
+	upgrade.Namespace = namespace
+	// Plain reuse would bring back the defaults of the old chart, which are
+	// values like any other in Istio's charts, and the old images with them.
+	upgrade.ResetThenReuseValues = true
+	if _, err := upgrade.RunWithContext(w.Context(), release, c, nil); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// rolledOut waits until all replicas of a Deployment are available and of its
+// newest template.
+func (w world) rolledOut(namespace, name string) {
+	w.Helper()
+	w.eventually("Deployment "+namespace+"/"+name+" is rolled out", func(ctx context.Context) (bool, error) {
 		d, err := w.client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return false, err
 		}
-		return slices.ContainsFunc(d.Status.Conditions, func(c appsv1.DeploymentCondition) bool {
-			return c.Type == appsv1.DeploymentAvailable && c.Status == corev1.ConditionTrue
-		}), nil
+		s := d.Status
+		return s.ObservedGeneration == d.Generation && s.Replicas == 1 && s.UpdatedReplicas == 1 &&
+			slices.ContainsFunc(s.Conditions, func(c appsv1.DeploymentCondition) bool {
+				return c.Type == appsv1.DeploymentAvailable && c.Status == corev1.ConditionTrue
+			}), nil
 	})
 }
 
-func (w world) createPod(namespace, name string) (*corev1.Pod, error) {
-	return w.client.CoreV1().Pods(namespace).Create(w.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+// tryPod has the API server admit a pod without keeping it.
+func (w world) tryPod(ctx context.Context, namespace string) (*corev1.Pod, error) {
+	return w.client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "app"},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
-	}, metav1.CreateOptions{})
+	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 }
 
-// issue makes a certificate authority for which signer vouches, or that
-// vouches for itself if signer is nil, as PEM certificate and key.
+// proxy is the native sidecar that a pod gets in a namespace.
+func (w world) proxy(namespace string) (*corev1.Pod, corev1.Container) {
+	w.Helper()
+	pod, err := w.tryPod(w.Context(), namespace)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if c.Name == "istio-proxy" && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			return pod, c
+		}
+	}
+	w.Fatalf("no sidecar among the init containers %v", pod.Spec.InitContainers)
+	return nil, corev1.Container{}
+}
+
+// An authority is a certificate authority.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	pem         []byte
+}
+
+// issue makes an authority for which signer vouches, or that vouches for
+// itself if signer is nil.
 func issue(t *testing.T, name string, signer *authority) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -187,134 +278,191 @@ func issue(t *testing.T, name string, signer *authority) *authority {
 	return a
 }
 
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
-
-func (a *authority) keyPEM(t *testing.T) []byte {
+// secret is what plugs issuer, signed by root, into Istio.
+func secret(t *testing.T, root, issuer *authority) *corev1.Secret {
 	t.Helper()
-	der, err := x509.MarshalECPrivateKey(a.key)
+	key, err := x509.MarshalECPrivateKey(issuer.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "cacerts"}, Data: map[string][]byte{
+		"ca-cert.pem":    issuer.pem,
+		"ca-key.pem":     pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
+		"cert-chain.pem": issuer.pem,
+		"root-cert.pem":  root.pem,
+	}}
+}
+
+// signedBy is the name of the authority that signed the certificate with which
+// an instance serves its webhooks, which must lead to root.
+func signedBy(ctx context.Context, i program.Instance, root *authority) (name string, err error) {
+	raw, err := i.Dial(ctx, webhooks)
+	if err != nil {
+		return "", err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(root.certificate)
+	conn := tls.Client(raw, &tls.Config{RootCAs: roots, ServerName: "istiod.istio-system.svc"})
+	defer func() { err = closing(conn, err) }()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return "", err
+	}
+	return conn.ConnectionState().PeerCertificates[0].Issuer.CommonName, nil
+}
+
+func closing(conn *tls.Conn, err error) error {
+	if closeErr := conn.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // TestIstiod takes one cluster through the life of a control plane, because
-// starting one costs more than all that is looked at.
+// starting a cluster takes longer than all that is looked at.
 func TestIstiod(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	root := issue(t, "root", nil)
-	issuer := issue(t, "issuer", root)
-
 	w.namespace(system, nil)
-	_, err := w.client.CoreV1().Secrets(system).Create(t.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "cacerts"},
-		Data: map[string][]byte{
-			"ca-cert.pem":    issuer.pem,
-			"ca-key.pem":     issuer.keyPEM(t),
-			"cert-chain.pem": issuer.pem,
-			"root-cert.pem":  root.pem,
-		},
-	}, metav1.CreateOptions{})
-	if err != nil {
+	if _, err := w.client.CoreV1().Secrets(system).Create(t.Context(), secret(t, root, issue(t, "first", root)), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.install("base", "istio-base", system, nil)
-	w.install("istiod", "istiod", system, map[string]any{
+	w.install("base", istio.PreviousVersion, "istio-base", system, nil)
+	w.install("istiod", istio.PreviousVersion, "istiod", system, map[string]any{
 		"meshConfig": map[string]any{"trustDomain": "example.org"},
 		"global":     map[string]any{"logging": map[string]any{"level": "default:warn"}},
 	})
-	w.available(system, "istiod")
+	w.rolledOut(system, "istiod")
 	w.namespace("app", map[string]string{"istio-injection": "enabled"})
 
-	t.Run("certificate authority", func(t *testing.T) {
-		w := world{t, w.cluster, w.client}
-		w.eventually("ConfigMap app/istio-ca-root-cert holds the plugged-in root", func(ctx context.Context) (bool, error) {
+	w.run("distributes the root", func(w world) {
+		w.eventually("ConfigMap app/istio-ca-root-cert", func(ctx context.Context) (bool, error) {
 			config, err := w.client.CoreV1().ConfigMaps("app").Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}
 			return err == nil && config.Data["root-cert.pem"] == string(root.pem), err
 		})
-		w.eventually("the injector is trusted by the plugged-in root", func(ctx context.Context) (bool, error) {
-			hook, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "istio-sidecar-injector", metav1.GetOptions{})
+		w.eventually("MutatingWebhookConfiguration "+injector, func(ctx context.Context) (bool, error) {
+			hook, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, injector, metav1.GetOptions{})
 			return err == nil && bytes.Equal(hook.Webhooks[0].ClientConfig.CABundle, root.pem), err
 		})
 	})
 
-	t.Run("injection", func(t *testing.T) {
-		w := world{t, w.cluster, w.client}
-		pod, err := w.createPod("app", "injected")
-		if err != nil {
-			t.Fatal(err)
+	w.run("injects", func(w world) {
+		pod, proxy := w.proxy("app")
+		if want := "registry.istio.io/release/proxyv2:" + istio.PreviousVersion; proxy.Image != want {
+			w.Errorf("image of the proxy is %s, want %s", proxy.Image, want)
 		}
-		i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == "istio-proxy" })
-		if i < 0 {
-			t.Fatalf("init containers are %v", pod.Spec.InitContainers)
-		}
-		proxy := pod.Spec.InitContainers[i]
-		if proxy.RestartPolicy == nil || *proxy.RestartPolicy != corev1.ContainerRestartPolicyAlways {
-			t.Errorf("the proxy is not a sidecar: restart policy %v", proxy.RestartPolicy)
-		}
-		if want := "registry.istio.io/release/proxyv2:" + istio.Version; proxy.Image != want {
-			t.Errorf("image of the proxy is %s, want %s", proxy.Image, want)
-		}
-		trustDomain := slices.IndexFunc(proxy.Env, func(e corev1.EnvVar) bool { return e.Name == "TRUST_DOMAIN" })
-		if trustDomain < 0 || proxy.Env[trustDomain].Value != "example.org" {
-			t.Errorf("the mesh configuration of the chart is not in force: %v", proxy.Env)
+		if !slices.Contains(proxy.Env, corev1.EnvVar{Name: "TRUST_DOMAIN", Value: "example.org"}) {
+			w.Errorf("the mesh configuration of the chart is not in force: %v", proxy.Env)
 		}
 		if pod.Annotations["sidecar.istio.io/status"] == "" || pod.Labels["security.istio.io/tlsMode"] != "istio" {
-			t.Errorf("annotations %v, labels %v", pod.Annotations, pod.Labels)
+			w.Errorf("annotations are %v, labels %v", pod.Annotations, pod.Labels)
 		}
 	})
 
-	t.Run("gateway", func(t *testing.T) {
-		w := world{t, w.cluster, w.client}
+	w.run("injects gateways", func(w world) {
 		w.namespace("ingress", nil)
-		w.install("gateway", "istio-ingressgateway", "ingress", nil)
-		w.available("ingress", "istio-ingressgateway")
-		pods, err := w.client.CoreV1().Pods("ingress").List(t.Context(), metav1.ListOptions{LabelSelector: "istio=ingressgateway"})
+		w.install("gateway", istio.PreviousVersion, "istio-ingressgateway", "ingress", nil)
+		w.rolledOut("ingress", "istio-ingressgateway")
+		pods, err := w.client.CoreV1().Pods("ingress").List(w.Context(), metav1.ListOptions{LabelSelector: "istio=ingressgateway"})
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
-		if len(pods.Items) != 1 || pods.Items[0].Spec.Containers[0].Image != "registry.istio.io/release/proxyv2:"+istio.Version {
-			t.Errorf("gateway pods are %v", pods.Items)
+		if len(pods.Items) != 1 || pods.Items[0].Spec.Containers[0].Image != "registry.istio.io/release/proxyv2:"+istio.PreviousVersion {
+			w.Errorf("gateway pods are %v", pods.Items)
 		}
 	})
 
-	t.Run("validation", func(t *testing.T) {
-		w := world{t, w.cluster, w.client}
+	w.run("validates", func(w world) {
 		client, err := dynamic.NewForConfig(w.cluster.Config())
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
-		services := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}).Namespace("app")
+		services := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"})
 		invalid := &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
 			"metadata": map[string]any{"name": "invalid"},
 			"spec":     map[string]any{"hosts": []any{"*"}, "gateways": []any{"mesh"}},
 		}}
+		// Istiod makes the webhook binding some time after it started.
 		w.eventually("an invalid VirtualService is refused", func(ctx context.Context) (bool, error) {
-			_, err := services.Create(ctx, invalid, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-			return err != nil && strings.Contains(err.Error(), "validation.istio.io"), nil
+			_, err := services.Namespace("app").Create(ctx, invalid, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err != nil && strings.Contains(err.Error(), "wildcard host * is not allowed for virtual services bound to the mesh gateway"), nil
 		})
 	})
 
-	t.Run("deletion", func(t *testing.T) {
-		w := world{t, w.cluster, w.client}
-		if err := w.client.AppsV1().Deployments(system).Delete(t.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
+	w.run("reloads its issuer", func(w world) {
+		serving := func(want string) func(context.Context) (bool, error) {
+			return func(ctx context.Context) (bool, error) {
+				name, err := signedBy(ctx, w.istiod.instance("default"), root)
+				return name == want, err
+			}
+		}
+		w.eventually("istiod serves with a certificate of the first issuer", serving("first"))
+		if _, err := w.client.CoreV1().Secrets(system).Update(w.Context(), secret(w.T, root, issue(w.T, "second", root)), metav1.UpdateOptions{}); err != nil {
+			w.Fatal(err)
+		}
+		w.eventually("istiod serves with a certificate of the second issuer", serving("second"))
+	})
+
+	w.run("runs beside another revision", func(w world) {
+		w.install("istiod", istio.Version, "istiod-canary", system, map[string]any{"revision": "canary"})
+		w.rolledOut(system, "istiod-canary")
+		w.namespace("canary", map[string]string{"istio.io/rev": "canary"})
+		pod, proxy := w.proxy("canary")
+		if got := pod.Annotations["istio.io/rev"]; got != "canary" || proxy.Image != "registry.istio.io/release/proxyv2:"+istio.Version {
+			w.Errorf("pod is of revision %q with image %s", got, proxy.Image)
+		}
+	})
+
+	w.run("says why it does not start", func(w world) {
+		const namespace = "broken"
+		w.namespace(namespace, nil)
+		incomplete := secret(w.T, root, root)
+		delete(incomplete.Data, "cert-chain.pem")
+		if _, err := w.client.CoreV1().Secrets(namespace).Create(w.Context(), incomplete, metav1.CreateOptions{}); err != nil {
+			w.Fatal(err)
+		}
+		w.install("istiod", istio.Version, "istiod", namespace, map[string]any{
+			"revision": "broken", "global": map[string]any{"istioNamespace": namespace},
+		})
+		var last string
+		w.eventually("the pod of istiod waits", func(ctx context.Context) (bool, error) {
+			pods, err := w.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return false, err
+			}
+			last = fmt.Sprint(pods.Items)
+			return strings.Contains(last, "incomplete signing CA bundle detected"), nil
+		})
+	})
+
+	w.run("is upgraded", func(w world) {
+		old := w.istiod.instance("default")
+		w.upgrade("base", istio.Version, "istio-base", system)
+		w.upgrade("istiod", istio.Version, "istiod", system)
+		w.rolledOut(system, "istiod")
+		if _, proxy := w.proxy("app"); proxy.Image != "registry.istio.io/release/proxyv2:"+istio.Version {
+			w.Errorf("image of the proxy is %s", proxy.Image)
+		}
+		w.eventually("the former istiod is gone", func(ctx context.Context) (bool, error) {
+			conn, err := old.Dial(ctx, webhooks)
+			if err != nil {
+				return true, nil //nolint:nilerr // This is what is waited for.
+			}
+			return false, conn.Close()
+		})
+	})
+
+	w.run("is missed", func(w world) {
+		if err := w.client.AppsV1().Deployments(system).Delete(w.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
+			w.Fatal(err)
 		}
 		w.eventually("pods that must be injected are refused", func(ctx context.Context) (bool, error) {
-			_, err := w.client.CoreV1().Pods("app").Create(ctx, &corev1.Pod{
-				ObjectMeta: metav1.ObjectMeta{Name: "refused"},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
-			}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-			return err != nil && strings.Contains(err.Error(), "istio.io"), nil
+			_, err := w.tryPod(ctx, "app")
+			return err != nil && strings.Contains(err.Error(), "failed calling webhook"), nil
 		})
 	})
 }
