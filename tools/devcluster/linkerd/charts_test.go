@@ -633,3 +633,10 @@ func TestEveryFileSaysWhatItStandsInFor(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// podSpec is what the pods of a Deployment of the control plane are made from.
+func podSpec(t *testing.T, version, deployment string, values map[string]any) corev1.PodSpec {
+	t.Helper()
+	all := renderObjects(t, ControlPlaneChart, version, values)
+	return object[appsv1.Deployment](t, all, "Deployment/"+deployment).Spec.Template.Spec
+}
