@@ -124,7 +124,7 @@ func (s summary) policies(ctx context.Context) error {
 
 		for _, policy := range policies.Items {
 			fmt.Fprintf(s.out, "  %s/%s\t%s\t%s\n", namespace, policy.Name,
-				metav1.FormatLabelSelector(&policy.Spec.PodSelector), describeIngress(policy.Spec.Ingress))
+				labelled("pods", &policy.Spec.PodSelector), describeIngress(policy.Spec.Ingress))
 		}
 	}
 
@@ -171,11 +171,11 @@ func describeIngress(rules []networkingv1.NetworkPolicyIngressRule) string {
 func describePeer(peer networkingv1.NetworkPolicyPeer) string {
 	var parts []string
 	if peer.PodSelector != nil {
-		parts = append(parts, "pods "+metav1.FormatLabelSelector(peer.PodSelector))
+		parts = append(parts, labelled("pods", peer.PodSelector))
 	}
 
 	if peer.NamespaceSelector != nil {
-		parts = append(parts, "namespaces "+metav1.FormatLabelSelector(peer.NamespaceSelector))
+		parts = append(parts, labelled("namespaces", peer.NamespaceSelector))
 	}
 
 	if peer.IPBlock != nil {
@@ -183,4 +183,13 @@ func describePeer(peer networkingv1.NetworkPolicyPeer) string {
 	}
 
 	return strings.Join(parts, " in ")
+}
+
+// labelled says which of the things a selector selects; an empty one selects all.
+func labelled(things string, selector *metav1.LabelSelector) string {
+	if len(selector.MatchLabels) == 0 && len(selector.MatchExpressions) == 0 {
+		return "all " + things
+	}
+
+	return things + " " + metav1.FormatLabelSelector(selector)
 }
