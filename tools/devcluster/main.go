@@ -11,12 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -173,7 +173,6 @@ func serve(command *cobra.Command, flags upFlags) (err error) {
 			cancel(nil)
 		}()
 	}
-	flags.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
 	flags.Programs = append(linkerd.Programs(), istio.Programs(func(ctx context.Context) (string, error) {
 		paths, err := flags.Binaries.Build(ctx, binaries.Istiod)
 		if err != nil {
@@ -255,7 +254,7 @@ func detach(command *cobra.Command, flags upFlags) error {
 	if err != nil {
 		_ = child.Wait()
 		complaint, _ := os.ReadFile(errorsFile.Name())
-		return fmt.Errorf("start in the background:\n%s", complaint)
+		return fmt.Errorf("start in the background: %s", strings.TrimPrefix(strings.TrimSpace(string(complaint)), "devcluster: "))
 	}
 	var info cluster.Info
 	if err := json.Unmarshal(line, &info); err != nil {

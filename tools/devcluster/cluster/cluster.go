@@ -27,8 +27,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/azure"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
-	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/disk"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/egress"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/node"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/process"
@@ -69,7 +69,8 @@ type Options struct {
 	Binaries binaries.Builder
 	// Programs run in place of the containers of some pods.
 	Programs []program.Program
-	// Log receives what goes on in the simulated part of the cluster.
+	// Log receives what goes on in the simulated part of the cluster; a file
+	// in the state directory by default.
 	Log *slog.Logger
 }
 
@@ -106,16 +107,16 @@ type Cluster struct {
 	info    Info
 	config  *rest.Config
 
-	state         *statedir.Dir
-	children      *process.Group
-	processes     []*process.Process
-	etcd          *store
-	port          *reservation
-	pool          *node.Pool
-	proxy         *egress.Proxy
-	background    context.CancelFunc
-	informers     informers.SharedInformerFactory
-	simulationLog *os.File
+	state      *statedir.Dir
+	children   *process.Group
+	processes  []*process.Process
+	etcd       *store
+	port       *reservation
+	pool       *node.Pool
+	proxy      *egress.Proxy
+	background context.CancelFunc
+	informers  informers.SharedInformerFactory
+	logs       []*os.File
 }
 
 // Start builds what is missing, starts a cluster and returns when it accepts
@@ -129,9 +130,6 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	}
 	if options.Region == "" {
 		options.Region = DefaultRegion
-	}
-	if options.Log == nil {
-		options.Log = slog.New(slog.DiscardHandler)
 	}
 	kubernetesVersion, err := options.Binaries.KubernetesVersion()
 	if err != nil {
@@ -187,11 +185,11 @@ func (c *Cluster) Stop() error {
 	if c.background != nil {
 		c.background()
 	}
-	if c.pool != nil {
-		c.pool.Stop()
-	}
 	if c.informers != nil {
 		c.informers.Shutdown()
+	}
+	if c.pool != nil {
+		c.pool.Stop()
 	}
 	if c.children != nil {
 		c.children.Close()
@@ -206,8 +204,8 @@ func (c *Cluster) Stop() error {
 	if c.options.Kubeconfig != "" && c.info.Kubeconfig != "" {
 		failures = append(failures, removeCopy(c.options.Kubeconfig, c.info.Server))
 	}
-	if c.simulationLog != nil {
-		failures = append(failures, c.simulationLog.Close())
+	for _, log := range c.logs {
+		failures = append(failures, log.Close())
 	}
 	if c.state != nil {
 		failures = append(failures, c.state.Release())
@@ -223,6 +221,13 @@ func (c *Cluster) start(ctx context.Context, executables []string) error {
 		return err
 	}
 	c.info.Dir = c.state.Path()
+	if c.options.Log == nil {
+		file, err := c.createLog("devcluster")
+		if err != nil {
+			return err
+		}
+		c.options.Log = slog.New(slog.NewTextHandler(file, nil))
+	}
 	credentials, err := newCredentials(c.path("pki"))
 	if err != nil {
 		return err
@@ -291,8 +296,9 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 	var run context.Context
 	run, c.background = context.WithCancel(context.WithoutCancel(ctx))
 	c.informers = informers.NewSharedInformerFactory(client, 0)
-	if c.simulationLog, err = os.Create(c.path("kwok.log")); err != nil {
-		return fmt.Errorf("create log: %w", err)
+	simulationLog, err := c.createLog("kwok")
+	if err != nil {
+		return err
 	}
 	c.pool, err = node.Start(ctx, node.Options{
 		Client:         client,
@@ -303,7 +309,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		Programs:       c.options.Programs,
 		Env:            program.Env{REST: c.Config(), Kubeconfig: c.info.Kubeconfig, Dir: c.path("pods"), Log: c.options.Log},
 		Log:            c.options.Log,
-		SimulationLog:  c.simulationLog,
+		SimulationLog:  simulationLog,
 	})
 	if err != nil {
 		return err
@@ -312,7 +318,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := disk.Start(run, client, c.options.Log); err != nil {
+	if err := azure.Start(run, client, c.options.Log); err != nil {
 		return err
 	}
 	c.informers.Start(run.Done())
@@ -358,6 +364,16 @@ func (c *Cluster) startChild(name, path string, arguments []string) error {
 	c.processes = append(c.processes, child)
 	c.info.Processes[name] = child.PID()
 	return nil
+}
+
+// createLog creates a log file that is closed with the cluster.
+func (c *Cluster) createLog(name string) (*os.File, error) {
+	file, err := os.OpenFile(c.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	c.logs = append(c.logs, file)
+	return file, nil
 }
 
 // path returns the path of a file of the cluster.

@@ -266,3 +266,31 @@ func TestVolumeClaims(t *testing.T) {
 		return fmt.Errorf("volume still exists: %w", err)
 	})
 }
+
+func TestLoadBalancer(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	service, err := shared.client.CoreV1().Services(name).Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "gateway"},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := func(want int) {
+		t.Helper()
+		eventually(t, func(ctx context.Context) error {
+			service, err = shared.client.CoreV1().Services(name).Get(ctx, "gateway", metav1.GetOptions{})
+			if err == nil && len(service.Status.LoadBalancer.Ingress) != want {
+				err = fmt.Errorf("status is %+v", service.Status)
+			}
+			return err
+		})
+	}
+	addresses(1)
+	service.Spec.Type = corev1.ServiceTypeClusterIP
+	if _, err := shared.client.CoreV1().Services(name).Update(t.Context(), service, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	addresses(0)
+}
