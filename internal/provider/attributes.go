@@ -140,9 +140,9 @@ func parsedValues(ctx context.Context, list types.List, at path.Path, check func
 	return values
 }
 
-// keepUnlessChanged keeps computed attributes of a plan in which nothing else
-// differs from the state, so that an update says which of them it will change.
-func keepUnlessChanged(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse, computed ...path.Path) {
+// settle keeps the computed attributes of a plan in which nothing else differs
+// from the state, and leaves them to the apply in any other.
+func settle(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse, computed ...path.Path) {
 	if req.State.Raw.IsNull() || len(resp.RequiresReplace) > 0 {
 		return
 	}
@@ -153,11 +153,13 @@ func keepUnlessChanged(ctx context.Context, req resource.ModifyPlanRequest, resp
 		resp.Diagnostics.AddError("Unable to Compare Plan and State", fmt.Sprintf("%v. This is a bug in the provider.", errors.Join(err, err2)))
 		return
 	}
-	if !before.Equal(after) {
-		return
-	}
+	changed := !before.Equal(after)
 	for _, at := range computed {
-		resp.Diagnostics.Append(copyAttribute(ctx, req.State, &resp.Plan, at)...)
+		if changed {
+			resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, at, types.StringUnknown())...)
+		} else {
+			resp.Diagnostics.Append(copyAttribute(ctx, req.State, &resp.Plan, at)...)
+		}
 	}
 }
 

@@ -290,6 +290,8 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 		plan.ID = state.ID
 		if plan.Mesh.Equal(state.Mesh) && state.Drift.Equal(plan.Drift) {
 			plan.MeshedPods, plan.TotalPods, plan.SkippedPods = state.MeshedPods, state.TotalPods, state.SkippedPods
+		} else {
+			plan.MeshedPods, plan.TotalPods, plan.SkippedPods = types.Int64Unknown(), types.Int64Unknown(), types.ListUnknown(types.StringType)
 		}
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
@@ -317,8 +319,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	model.ID = types.StringValue(injectionID(e))
 	survey, err := e.Settle(ctx)
 	model.observe(ctx, survey, nil, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
 	}
@@ -344,7 +345,7 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	}
 	marks, err := e.Marked(ctx)
 	if errors.Is(err, kube.ErrNotFound) {
-		resp.State.RemoveResource(ctx)
+		forget(ctx, resp, model.ID)
 		return
 	}
 	if err != nil {
@@ -361,8 +362,7 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 		model.ForceConflicts = types.BoolValue(false)
 	}
 	model.observe(ctx, survey, marks, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // readImported builds the model of an enrolment of which only the ID is known,
@@ -438,7 +438,7 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 	if model.MeshedPods.IsUnknown() || err != nil {
 		model.observe(ctx, survey, nil, &resp.Diagnostics)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

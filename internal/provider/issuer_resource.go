@@ -169,14 +169,27 @@ func (r *issuerResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 			return
 		}
 		renew := state.Renewal.ValueString() != "" ||
-			!plan.TrustAnchorID.Equal(state.TrustAnchorID) || !plan.CommonName.Equal(state.CommonName) || !plan.Validity.Equal(state.Validity)
+			!plan.TrustAnchorID.Equal(state.TrustAnchorID) || !plan.CommonName.Equal(state.CommonName) || !plan.Validity.Equal(state.Validity) ||
+			r.dueEarlier(plan, state)
 		plan.ID, plan.SecretName = state.ID, state.SecretName
-		if !renew {
+		if renew {
+			for _, attribute := range []*types.String{&plan.CertificatePEM, &plan.Fingerprint, &plan.NotBefore, &plan.NotAfter} {
+				*attribute = types.StringUnknown()
+			}
+		} else {
 			plan.CertificatePEM, plan.Fingerprint = state.CertificatePEM, state.Fingerprint
 			plan.NotBefore, plan.NotAfter = state.NotBefore, state.NotAfter
 		}
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+// dueEarlier reports whether a changed early_renewal makes the renewal due,
+// which Read cannot have known.
+func (r *issuerResource) dueEarlier(plan, state issuerModel) bool {
+	notAfter, err := time.Parse(time.RFC3339, state.NotAfter.ValueString())
+	return err == nil && !plan.EarlyRenewal.Equal(state.EarlyRenewal) &&
+		pki.RenewalDue(notAfter, duration(plan.EarlyRenewal, pki.DefaultEarlyRenewal), r.session.time())
 }
 
 func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -202,8 +215,7 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 		warnAdopted(&resp.Diagnostics, "issuer "+model.ref().String())
 	}
 	model.observe(issuer)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
@@ -227,7 +239,7 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 		Now:    r.session.time(),
 	})
 	if errors.Is(err, kube.ErrNotFound) {
-		resp.State.RemoveResource(ctx)
+		forget(ctx, resp, model.ID)
 		return
 	}
 	if err != nil {
@@ -243,8 +255,7 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 		setWhenNull(&model.CommonName, cert.Subject.CommonName)
 		model.observe(found.Issuer)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
@@ -270,7 +281,7 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 		}
 		model.observe(issuer)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

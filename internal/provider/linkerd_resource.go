@@ -217,7 +217,7 @@ func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
-	keepUnlessChanged(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks_valid_until"))
+	settle(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks_valid_until"))
 }
 
 func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -247,8 +247,7 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 	if model.ID.IsUnknown() {
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // record takes down what is in the cluster after an apply, successful or not;
@@ -289,7 +288,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	defer cancel()
 	found, err := installer.Observe(ctx, model.ID.ValueString(), r.session.time())
 	if errors.Is(err, helm.ErrReleaseNotFound) {
-		resp.State.RemoveResource(ctx)
+		forget(ctx, resp, model.ID)
 		return
 	}
 	if err != nil {
@@ -307,8 +306,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		importDefaults(&model)
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // importDefaults fills in the settings that the cluster does not tell apart
@@ -339,7 +337,7 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 	}
 	err = installer.Apply(ctx, prepared)
 	r.record(ctx, installer, &model, &resp.Diagnostics, err)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *linkerdResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

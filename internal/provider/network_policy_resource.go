@@ -221,8 +221,7 @@ func (r *networkPolicyResource) Create(ctx context.Context, req resource.CreateR
 	if !r.write(ctx, &model, model.ForceConflicts.ValueBool(), &resp.Diagnostics) {
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // write applies the policy. What the plan has shown is what is written, even
@@ -265,7 +264,7 @@ func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadReque
 	}
 	found, err := guard.Read(ctx, cluster, namespace, name)
 	if errors.Is(err, kube.ErrNotFound) {
-		resp.State.RemoveResource(ctx)
+		forget(ctx, resp, model.ID)
 		return
 	}
 	if err != nil {
@@ -277,8 +276,7 @@ func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadReque
 	if model.Mesh.IsNull() {
 		model.imported(ctx, found, &resp.Diagnostics)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // imported reads the intent back from what the policy says of itself.
@@ -316,7 +314,7 @@ func (r *networkPolicyResource) Update(ctx context.Context, req resource.UpdateR
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	if r.write(ctx, &model, true, &resp.Diagnostics) {
-		resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+		save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
@@ -103,6 +105,19 @@ func idIdentity(description string) identityschema.Schema {
 	return identityschema.Schema{Attributes: map[string]identityschema.Attribute{
 		"id": identityschema.StringAttribute{RequiredForImport: true, Description: description},
 	}}
+}
+
+// save writes a model and the identity that goes with it.
+func save(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, model any, id types.String, diags *diag.Diagnostics) {
+	diags.Append(state.Set(ctx, model)...)
+	diags.Append(identity.SetAttribute(ctx, path.Root("id"), id)...)
+}
+
+// forget removes from state what the API server itself says is gone. The
+// framework wants an identity all the same.
+func forget(ctx context.Context, resp *resource.ReadResponse, id types.String) {
+	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), id)...)
+	resp.State.RemoveResource(ctx)
 }
 
 // importID passes the ID of `terraform import`, or of an identity, on to Read.

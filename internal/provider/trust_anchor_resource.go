@@ -184,8 +184,7 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 		warnAdopted(&resp.Diagnostics, "trust anchor "+model.ref().String())
 	}
 	model.observe(anchor, r.session.time())
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
@@ -205,7 +204,7 @@ func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest
 	}
 	anchor, err := trust.ReadAnchor(ctx, cluster, ref)
 	if errors.Is(err, kube.ErrNotFound) {
-		resp.State.RemoveResource(ctx)
+		forget(ctx, resp, model.ID)
 		return
 	}
 	if err != nil {
@@ -217,8 +216,7 @@ func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest
 	setWhenNull(&model.Validity, plainDuration(cert.NotAfter.Sub(cert.NotBefore)-pki.Backdate))
 	setWhenNull(&model.EarlyRenewal, plainDuration(pki.DefaultEarlyRenewal))
 	model.observe(anchor, r.session.time())
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), model.ID)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 // Update changes nothing in the cluster: only early_renewal and the timeouts
@@ -232,7 +230,7 @@ func (r *trustAnchorResource) Update(ctx context.Context, req resource.UpdateReq
 	if notAfter, err := time.Parse(time.RFC3339, model.NotAfter.ValueString()); err == nil && model.ReadyForRenewal.IsUnknown() {
 		model.ReadyForRenewal = types.BoolValue(pki.RenewalDue(notAfter, duration(model.EarlyRenewal, pki.DefaultEarlyRenewal), r.session.time()))
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
+	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
 func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

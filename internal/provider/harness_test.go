@@ -1,0 +1,61 @@
+package provider
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+// changing returns a check that wants an attribute to differ from what it was
+// when the check ran before.
+func changing(address, attribute string) resource.TestCheckFunc {
+	var before string
+	return resource.TestCheckResourceAttrWith(address, attribute, func(value string) error {
+		if value == before {
+			return fmt.Errorf("%s is still %q", attribute, value)
+		}
+		before = value
+		return nil
+	})
+}
+
+// invalidInput is what a refusal has to say: the attribute at fault and a
+// part of the reason.
+type invalidInput struct{ attribute, reason string }
+
+// expectInvalid checks that each body of a resource is refused before any
+// cluster is needed, with an error that names the attribute.
+func expectInvalid(t *testing.T, resourceType string, bodies map[string]invalidInput) {
+	t.Helper()
+	for body, want := range bodies {
+		t.Run(want.attribute+" "+want.reason, func(t *testing.T) {
+			t.Parallel()
+			words := strings.ReplaceAll(regexp.QuoteMeta(want.reason), " ", `\s+`)
+			resource.UnitTest(t, resource.TestCase{
+				ProtoV6ProviderFactories: testProviders,
+				Steps: []resource.TestStep{{
+					Config:      fmt.Sprintf("provider \"aksmesh\" {}\nresource %q \"this\" {\n%s\n}", resourceType, body),
+					PlanOnly:    true,
+					ExpectError: regexp.MustCompile(`(?s)` + want.attribute + `.*` + words),
+				}},
+			})
+		})
+	}
+}
+
+// createSecret creates a Secret as somebody else would.
+func createSecret(t *testing.T, cluster *testcluster.Cluster, namespace, name string, data map[string]string) {
+	t.Helper()
+	_, err := cluster.Client().CoreV1().Secrets(namespace).Create(t.Context(),
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: data}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

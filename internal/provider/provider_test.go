@@ -1,0 +1,117 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+// The clusters that the tests of this package share. Tests that install a
+// control plane start one of their own, because there can be only one of each.
+var (
+	plainCluster = testcluster.Shared{}
+	meshCluster  = testcluster.Shared{Options: testcluster.Options{AuditLog: true}}
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(plainCluster.Main(runFunc(func() int { return meshCluster.Main(m) })))
+}
+
+type runFunc func() int
+
+func (f runFunc) Run() int { return f() }
+
+const (
+	linkerdOld = "2026.6.3"
+	linkerdNew = "2026.8.3"
+)
+
+// testProviders are the provider as it is served, but for an empty environment.
+var testProviders = providersAt(time.Now)
+
+// providersAt is testProviders with another clock.
+func providersAt(now func() time.Time) map[string]func() (tfprotov6.ProviderServer, error) {
+	return map[string]func() (tfprotov6.ProviderServer, error){
+		"aksmesh": providerserver.NewProtocol6WithError(newWith("test", now, func(string) string { return "" })()),
+	}
+}
+
+// testClock is a wall clock that can be put forward.
+type testClock struct{ ahead atomic.Int64 }
+
+func (c *testClock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *testClock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// providerConfig is the provider block for a kubeconfig, followed by the rest
+// of a configuration.
+func providerConfig(kubeconfig string, rest ...string) string {
+	return fmt.Sprintf("provider \"aksmesh\" {\n  kubernetes = { config_path = %q }\n}\n", kubeconfig) + strings.Join(rest, "\n")
+}
+
+// connect returns the cluster as the provider sees it.
+func connect(t *testing.T, cluster *testcluster.Cluster) *kube.Cluster {
+	t.Helper()
+	c, err := kube.Connect(kube.Settings{ConfigPaths: []string{cluster.Kubeconfig()}}, "aksmesh-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var linkerdOnce sync.Once
+
+// linkerdCluster returns a shared cluster with Linkerd in it, installed by the
+// same code as the resource's but without Terraform.
+func linkerdCluster(t *testing.T) *testcluster.Cluster {
+	t.Helper()
+	cluster := meshCluster.Cluster(t)
+	linkerdOnce.Do(func() {
+		if err := installLinkerd(context.WithoutCancel(t.Context()), connect(t, cluster), cluster.Charts().Repository, linkerdNew); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return cluster
+}
+
+func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
+	now := time.Now()
+	anchor, _, err := trust.CreateAnchor(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, pki.AuthorityOptions{CommonName: "shared", Now: now})
+	if err != nil {
+		return err
+	}
+	issuer := trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}
+	if _, _, err := trust.CreateIssuer(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, issuer, pki.AuthorityOptions{Now: now}); err != nil {
+		return err
+	}
+	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
+	if err != nil {
+		return err
+	}
+	library := helm.NewLibrary(helm.LibraryOptions{CacheDir: os.TempDir()})
+	installer := linkerd.Installer{Charts: mesh.Charts{Cluster: cluster, Library: library, Releases: releases}}
+	prepared, err := installer.Prepare(ctx, linkerd.Specification{
+		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: version,
+		TrustBundle: string(pki.NewBundle(anchor.Certificate()).PEM()), Now: now,
+	})
+	if err != nil {
+		return err
+	}
+	return installer.Apply(ctx, prepared)
+}
