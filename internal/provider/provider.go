@@ -43,6 +43,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newTrustAnchorResource,
 		newIssuerResource,
 		newLinkerdResource,
+		newIstioResource,
 		newInjectionResource,
 		newNetworkPolicyResource,
 	}

@@ -1,0 +1,24 @@
+resource "aksmesh_trust_anchor" "this" {}
+
+resource "aksmesh_issuer" "istio" {
+  trust_anchor_id = aksmesh_trust_anchor.this.id
+  mesh            = "istio"
+}
+
+resource "aksmesh_istio" "this" {
+  version   = "1.31.0"
+  profile   = "default"
+  issuer_id = aksmesh_issuer.istio.id
+
+  values = {
+    istiod = [yamlencode({
+      resources  = { requests = { cpu = "200m", memory = "1Gi" } }
+      meshConfig = { accessLogFile = "/dev/stdout" }
+    })]
+    gateway = [yamlencode({
+      service = {
+        annotations = { "service.beta.kubernetes.io/azure-load-balancer-internal" = "true" }
+      }
+    })]
+  }
+}

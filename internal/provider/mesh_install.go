@@ -1,0 +1,33 @@
+package provider
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+)
+
+// recordInstall takes down what is in the cluster after an apply of a mesh,
+// successful or not, and reports what failed. The observation fills in the
+// model; if it cannot be made, unknown is given the one line that says so. If
+// the failed apply has left nothing, neither touches the model.
+func recordInstall(ctx context.Context, meshName string, applied error, observe func(context.Context) error, unknown func(drift string), diags *diag.Diagnostics) {
+	if applied != nil {
+		problemInstall(diags, "Unable to Install "+meshName, applied)
+		// An apply that was cancelled must still find out what it has left behind.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+	}
+	err := observe(ctx)
+	switch {
+	case err == nil:
+	case applied == nil:
+		problem(diags, "Unable to Read "+meshName, err)
+		fallthrough
+	case !errors.Is(err, helm.ErrReleaseNotFound):
+		unknown("its state is not known: " + err.Error())
+	}
+}
