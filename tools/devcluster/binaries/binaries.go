@@ -36,6 +36,7 @@ const (
 const CacheVariable = "AKSMESH_DEVCLUSTER_CACHE"
 
 const (
+	kubernetesModule = "k8s.io/kubernetes"
 	// progressInterval is how often a build says how far it is.
 	progressInterval = 2 * time.Second
 	// keyLength is the length of the directory names in the cache, in hexadecimal digits.
@@ -54,20 +55,17 @@ type Builder struct {
 
 // KubernetesVersion returns the version of Kubernetes that the graph names,
 // such as "v1.36.3".
-func (b Builder) KubernetesVersion() (string, error) { return b.version("k8s.io/kubernetes") }
-
-// version returns the required version of module.
-func (b Builder) version(module string) (string, error) {
+func (b Builder) KubernetesVersion() (string, error) {
 	file, err := modfile.ParseLax("go.mod", b.GoMod, nil)
 	if err != nil {
 		return "", fmt.Errorf("parse go.mod: %w", err)
 	}
 	for _, require := range file.Require {
-		if require.Mod.Path == module {
+		if require.Mod.Path == kubernetesModule {
 			return require.Mod.Version, nil
 		}
 	}
-	return "", fmt.Errorf("go.mod does not require %s", module)
+	return "", fmt.Errorf("go.mod does not require %s", kubernetesModule)
 }
 
 // Build returns the paths of the executables of packages, in their order,
@@ -213,10 +211,6 @@ func (b Builder) linkFlags() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	istio, err := b.version("istio.io/istio")
-	if err != nil {
-		return "", err
-	}
 	major, rest, found := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
 	minor, _, foundMinor := strings.Cut(rest, ".")
 	if !found || !foundMinor {
@@ -229,7 +223,6 @@ func (b Builder) linkFlags() (string, error) {
 		version + ".gitMajor=" + major,
 		version + ".gitMinor=" + minor,
 		version + ".gitTreeState=clean",
-		"istio.io/istio/pkg/version.buildVersion=" + istio,
 	} {
 		flags = append(flags, "-X", variable)
 	}
@@ -275,7 +268,7 @@ func count(ctx context.Context, work string, packages []string) (int, error) {
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, fmt.Errorf("list packages: %w\n%s", err, complaints.String())
+		return 0, fmt.Errorf("list what %s is made of: %w\n%s", strings.Join(packages, ", "), err, complaints.String())
 	}
 	return strings.Count(string(out), "\n"), nil
 }

@@ -19,11 +19,7 @@ func small(progress *bytes.Buffer) binaries.Builder {
 	return binaries.Builder{
 		GoMod: []byte(`module example.com/small
 go 1.26
-require (
-	istio.io/istio v0.0.0
-	k8s.io/kubernetes v1.36.3
-)
-replace istio.io/istio => ./istio
+require k8s.io/kubernetes v1.36.3
 replace k8s.io/kubernetes => ./kubernetes
 `),
 		Progress: progress,
@@ -90,8 +86,8 @@ func TestBuildOnce(t *testing.T) {
 
 func TestBuildFailureExplains(t *testing.T) {
 	t.Setenv(binaries.CacheVariable, t.TempDir())
-	_, err := small(&bytes.Buffer{}).Build(t.Context(), "cmd/does-not-exist")
-	if err == nil || !strings.Contains(err.Error(), "cmd/does-not-exist") {
+	_, err := small(&bytes.Buffer{}).Build(t.Context(), "k8s.io/kubernetes/cmd/kubelet")
+	if err == nil || !strings.Contains(err.Error(), "cmd/kubelet") || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -163,7 +163,9 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	rand.Shuffle(len(endpoints), func(i, j int) { endpoints[i], endpoints[j] = endpoints[j], endpoints[i] })
+	rand.Shuffle(len(endpoints), func(i, j int) { //nolint:gosec // spreading load is no secret
+		endpoints[i], endpoints[j] = endpoints[j], endpoints[i]
+	})
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var failures []error

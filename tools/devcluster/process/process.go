@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,8 +91,8 @@ func (g *Group) Close() {
 	children := g.children
 	g.children = nil
 	g.mu.Unlock()
-	for i := len(children) - 1; i >= 0; i-- {
-		children[i].Kill()
+	for _, child := range slices.Backward(children) {
+		child.Kill()
 	}
 	g.once.Do(func() { close(g.forks) })
 }
