@@ -128,14 +128,14 @@ func parsedValues(ctx context.Context, list types.List, at path.Path, check func
 	var malformed *helm.ValuesError
 	switch {
 	case errors.As(err, &malformed):
-		problemAt(diags, at.AtListIndex(malformed.Index), "Invalid Values", err)
+		problemAt(diags, at.AtListIndex(malformed.Index), "Invalid "+at.String(), err)
 		return nil
 	case err != nil:
-		problemAt(diags, at, "Invalid Values", err)
+		problemAt(diags, at, "Invalid "+at.String(), err)
 		return nil
 	}
 	if err := check(values); err != nil {
-		problemAt(diags, at, "Invalid Values", err)
+		problemAt(diags, at, "Invalid "+at.String(), err)
 	}
 	return values
 }

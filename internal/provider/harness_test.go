@@ -1,15 +1,21 @@
 package provider
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -43,7 +49,7 @@ func expectInvalid(t *testing.T, resourceType string, bodies map[string]invalidI
 				Steps: []resource.TestStep{{
 					Config:      fmt.Sprintf("provider \"aksmesh\" {}\nresource %q \"this\" {\n%s\n}", resourceType, body),
 					PlanOnly:    true,
-					ExpectError: regexp.MustCompile(`(?s)` + want.attribute + `.*` + words),
+					ExpectError: regexp.MustCompile(`(?is)` + want.attribute + `.*` + words),
 				}},
 			})
 		})
@@ -58,4 +64,28 @@ func createSecret(t *testing.T, cluster *testcluster.Cluster, namespace, name st
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// anchorPEM is the certificate of a fresh trust anchor.
+func anchorPEM(t *testing.T) string {
+	t.Helper()
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(anchor.CertificatePEM())
+}
+
+// releaseText is what Helm keeps in a release's record, as JSON.
+func releaseText(data []byte) (string, error) {
+	compressed, err := base64.StdEncoding.DecodeString(string(data))
+	if err != nil {
+		return "", err
+	}
+	reader, err := gzip.NewReader(bytes.NewReader(compressed))
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(reader)
+	return string(text), err
 }

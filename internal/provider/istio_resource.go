@@ -234,7 +234,8 @@ func (r *istioResource) prepare(ctx context.Context, installer istio.Installer, 
 	prepared, err := installer.Prepare(ctx, specification)
 	var values *istio.ValuesError
 	if errors.As(err, &values) {
-		problemAt(diags, path.Root("values").AtName(values.Chart), "Invalid Values", err)
+		at := path.Root("values").AtName(values.Chart)
+		problemAt(diags, at, "Invalid "+at.String(), err)
 		return nil
 	}
 	problemInstall(diags, "Unable to Install Istio", err)

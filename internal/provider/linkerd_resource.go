@@ -374,8 +374,8 @@ func checkIssuerID(id types.String, meshName string, namespace types.String, def
 	}
 	if ref.Mesh != meshName || (!namespace.IsUnknown() && ref.Namespace != want) {
 		diags.AddAttributeError(at, "Issuer of Another Control Plane", fmt.Sprintf(
-			"The issuer %q writes its Secret for %s in namespace %s, but this is %s in namespace %s. Set mesh and namespace of the aksmesh_issuer accordingly.",
-			ref, ref.Mesh, ref.Namespace, meshName, want))
+			"%s: the issuer %q writes its Secret for %s in namespace %s, but this is %s in namespace %s. Set mesh and namespace of the aksmesh_issuer accordingly.",
+			at, ref, ref.Mesh, ref.Namespace, meshName, want))
 	}
 }
 

@@ -133,7 +133,9 @@ func problem(diags *diag.Diagnostics, summary string, err error) {
 
 // problemAt is problem for an error that one attribute caused.
 func problemAt(diags *diag.Diagnostics, at path.Path, summary string, err error) {
-	diags.AddAttributeError(at, summary, explain(err))
+	// Terraform points to the resource only when the attribute is nested, so
+	// the text names it too.
+	diags.AddAttributeError(at, summary, fmt.Sprintf("%s: %s", at, explain(err)))
 }
 
 func explain(err error) string {

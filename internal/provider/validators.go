@@ -117,6 +117,6 @@ func (v checked) ValidateString(_ context.Context, req validator.StringRequest, 
 		return
 	}
 	if err := v.check(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid Value", fmt.Sprintf("The value is not %s: %s.", v.description, err))
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid Value", fmt.Sprintf("%s is not %s: %s.", req.Path, v.description, err))
 	}
 }

@@ -1,0 +1,295 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+const (
+	istioOld = "1.30.2"
+	istioNew = "1.31.0"
+
+	istioSystem  = "istio-system"
+	istioAddress = "aksmesh_istio.this"
+)
+
+// istioConfig is an Istio of the devcluster's charts.
+func istioConfig(cluster *testcluster.Cluster, version, body string) string {
+	return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
+	resource "aksmesh_istio" "this" {
+	  version    = %q
+	  repository = %q
+	  %s
+	}`, version, cluster.Charts().Repository, body))
+}
+
+// istioWithIssuer is an Istio whose CA is an issuer of this provider.
+func istioWithIssuer(cluster *testcluster.Cluster, version, body string) string {
+	return istioConfig(cluster, version, "issuer_id = aksmesh_issuer.this.id\n"+body) + `
+	resource "aksmesh_trust_anchor" "this" {}
+	resource "aksmesh_issuer" "this" {
+	  trust_anchor_id = aksmesh_trust_anchor.this.id
+	  mesh            = "istio"
+	}`
+}
+
+// TestAccIstio takes one Istio through its life, since each needs a cluster of
+// its own.
+func TestAccIstio(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{Nodes: 1})
+	client := cluster.Client()
+	action := func(action plancheck.ResourceActionType) resource.ConfigPlanChecks {
+		return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(istioAddress, action)}}
+	}
+	config := istioWithIssuer(cluster, istioOld, "delete_crds = true")
+	upgraded := istioWithIssuer(cluster, istioNew, "delete_crds = true\nprofile = \"demo\"")
+
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		CheckDestroy:             func(*terraform.State) error { return istioGone(t, cluster) },
+		Steps: []resource.TestStep{
+			{
+				Config: config,
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("id"), knownvalue.StringExact(istioSystem)),
+					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("profile"), knownvalue.StringExact("default")),
+					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("values_sha256"), knownvalue.StringRegexp(regexp.MustCompile(`^[0-9a-f]{64}$`))),
+					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0)),
+				},
+				Check: resource.ComposeTestCheckFunc(
+					gatewaysRun(t, cluster, istioOld, "istio-ingressgateway"),
+					func(*terraform.State) error { return signedByIssuer(t, cluster) },
+				),
+			},
+			{
+				ResourceName: istioAddress, ImportState: true, ImportStateId: istioSystem,
+				ImportStateVerify: true, ImportStateVerifyIgnore: []string{"repository", "delete_crds"},
+			},
+			{
+				PreConfig: func() {
+					if err := client.AppsV1().Deployments(istioSystem).Delete(t.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					_, err := client.CoreV1().Services(istioSystem).Patch(t.Context(), "istio-ingressgateway",
+						types.JSONPatchType, []byte(`[{"op": "remove", "path": "/spec/ports/2"}]`), metav1.PatchOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config:           config,
+				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
+				Check: func(*terraform.State) error {
+					gateway, err := client.CoreV1().Services(istioSystem).Get(t.Context(), "istio-ingressgateway", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if ports := len(gateway.Spec.Ports); ports != 3 {
+						return fmt.Errorf("the gateway's Service has %d ports, want 3", ports)
+					}
+					_, err = client.AppsV1().Deployments(istioSystem).Get(t.Context(), "istiod", metav1.GetOptions{})
+					return err
+				},
+			},
+			{
+				Config:           upgraded,
+				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
+				Check: resource.ComposeTestCheckFunc(
+					gatewaysRun(t, cluster, istioNew, "istio-egressgateway", "istio-ingressgateway"),
+					func(*terraform.State) error { return signedByIssuer(t, cluster) },
+				),
+			},
+			{
+				Config:           strings.Replace(upgraded, `"demo"`, `"minimal"`, 1),
+				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
+				Check:            gatewaysRun(t, cluster, istioNew),
+			},
+			{
+				Config:           strings.Replace(istioConfig(cluster, istioNew, `delete_crds = true`), "delete_crds", "profile = \"minimal\"\ndelete_crds", 1),
+				ConfigPlanChecks: action(plancheck.ResourceActionDestroyBeforeCreate),
+				Check: func(*terraform.State) error {
+					_, err := client.CoreV1().Secrets(istioSystem).Get(t.Context(), "istio-ca-secret", metav1.GetOptions{})
+					return err
+				},
+			},
+		},
+	})
+}
+
+// gatewaysRun checks that exactly these gateways run, with the proxy of that
+// version.
+func gatewaysRun(t *testing.T, cluster *testcluster.Cluster, version string, names ...string) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		pods, err := cluster.Client().CoreV1().Pods(istioSystem).List(t.Context(), metav1.ListOptions{LabelSelector: "inject.istio.io/templates!=x,app!=istiod"})
+		if err != nil {
+			return err
+		}
+		var found []string
+		for _, pod := range pods.Items {
+			if pod.DeletionTimestamp != nil {
+				continue
+			}
+			found = append(found, pod.Labels["app"])
+			if image, want := pod.Spec.Containers[0].Image, "registry.istio.io/release/proxyv2:"+version; !strings.HasPrefix(image, want) {
+				return fmt.Errorf("pod %s runs %s, want %s", pod.Name, image, want)
+			}
+		}
+		slices.Sort(found)
+		if !slices.Equal(found, names) {
+			return fmt.Errorf("pods of %v run, want one of each of %v", found, names)
+		}
+		return nil
+	}
+}
+
+// signedByIssuer checks that istiod distributes the root of the issuer.
+func signedByIssuer(t *testing.T, cluster *testcluster.Cluster) error {
+	t.Helper()
+	secret, err := cluster.Client().CoreV1().Secrets(istioSystem).Get(t.Context(), "cacerts", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	roots, err := cluster.Client().CoreV1().ConfigMaps("default").Get(t.Context(), "istio-ca-root-cert", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(roots.Data["root-cert.pem"]) != strings.TrimSpace(string(secret.Data["root-cert.pem"])) {
+		return errors.New("istiod does not distribute the root of the issuer")
+	}
+	return nil
+}
+
+// istioGone checks that nothing of Istio is left in the cluster.
+func istioGone(t *testing.T, cluster *testcluster.Cluster) error {
+	t.Helper()
+	c := connect(t, cluster)
+	var left []string
+	for _, kind := range []kube.Kind{
+		kube.Namespace, kube.CustomResourceDefinition, kube.ClusterRole, kube.ClusterRoleBinding,
+		kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration, kube.ConfigMap,
+	} {
+		all, err := c.List(t.Context(), kind, "")
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
+			if strings.Contains(o.GetName(), "istio") {
+				left = append(left, fmt.Sprintf("%s %s/%s", kind, o.GetNamespace(), o.GetName()))
+			}
+		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// TestAccIstio_refused shows what an apply refuses before it changes anything.
+func TestAccIstio_refused(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]struct {
+		body, version, reason string
+		foreign               bool
+	}{
+		"gateway value": {
+			version: istioNew, body: `values = { gateway = ["replicas: 2"] }`,
+			reason: `values = .*Additional property replicas is not\s+allowed`,
+		},
+		"platform": {
+			version: istioNew, body: `values = { istiod = ["platform: azure"] }`,
+			reason: `values = .*unknown platform azure`,
+		},
+		"version": {version: "1.31.7", reason: `has no\s+version "1.31.7".*1.31.0`},
+		"issuer": {
+			version: istioNew, body: `issuer_id = "istio/%s"`,
+			reason: `(?s)Secret\s+%s/cacerts.*aksmesh_issuer`,
+		},
+		"release": {version: istioNew, foreign: true, reason: `istio-base.*not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+%s`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := plainCluster.Cluster(t)
+			namespace := cluster.Namespace(t)
+			if refusal.foreign {
+				deployForeign(t, cluster, namespace, "istio-base")
+			}
+			body := strings.ReplaceAll(refusal.body, "%s", namespace)
+			reason := strings.ReplaceAll(refusal.reason, "%s", namespace)
+			resource.Test(t, resource.TestCase{
+				ProtoV6ProviderFactories: testProviders,
+				CheckDestroy: func(*terraform.State) error {
+					if !refusal.foreign {
+						return istioGone(t, cluster)
+					}
+					return nil
+				},
+				Steps: []resource.TestStep{{
+					Config:      istioConfig(cluster, refusal.version, fmt.Sprintf("namespace = %q\n%s", namespace, body)),
+					ExpectError: regexp.MustCompile("(?s)" + reason),
+				}},
+			})
+		})
+	}
+}
+
+// deployForeign deploys a release as somebody else would by Helm.
+func deployForeign(t *testing.T, cluster *testcluster.Cluster, namespace, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Chart.yaml"), []byte("apiVersion: v2\nname: foreign\nversion: 1.0.0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	chart, err := helm.NewLibrary(helm.LibraryOptions{}).Load(t.Context(), helm.Source{Name: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	releases, err := helm.NewReleases(connect(t, cluster), helm.ReleasesOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := releases.Deploy(t.Context(), helm.DeployRequest{Namespace: namespace, Name: name, Chart: chart}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIstio_badInput(t *testing.T) {
+	t.Parallel()
+	inputs := map[string]invalidInput{`version = "1.31"`: {"version", "exact version"}}
+	for attribute, want := range map[string]invalidInput{
+		`profile = "ambient"`:                                           {"profile", "must be one of"},
+		`namespace = "kube-system"`:                                     {"namespace", "never injects pods"},
+		`issuer_id = "linkerd/mesh"`:                                    {"issuer_id", "but this is istio"},
+		`issuer_id = "istio/mesh"`:                                      {"issuer_id", "but this is istio in namespace istio-system"},
+		`issuer_id = "nonsense"`:                                        {"issuer_id", "not the ID of an issuer"},
+		`values = { ztunnel = [] }`:                                     {"values", "unexpected attribute"},
+		`values = { base = ["- a"] }`:                                   {"values.base", "not a YAML mapping"},
+		`values = { istiod = ["pilot: { revision: a }"] }`:              {"values.istiod", "pilot.revision cannot be set"},
+		`values = { istiod = ["global: { platform: aks }"] }`:           {"values.istiod", "AKS needs none"},
+		`values = { istiod = ["a: 1", "defaults: { a: 1 }"] }`:          {"values.istiod", "set the keys without it"},
+		`values = { base = ["global: { istioNamespace: elsewhere }"] }`: {"values.base", "attribute namespace"},
+		`values = { gateway = ["name: mine"] }`:                         {"values.gateway", "name cannot be set"},
+	} {
+		inputs["version = \"1.31.0\"\n"+attribute] = want
+	}
+	expectInvalid(t, "aksmesh_istio", inputs)
+}

@@ -1,0 +1,293 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+// linkerdConfig is an anchor, an issuer and a Linkerd from the cluster's own
+// chart servers.
+func linkerdConfig(cluster *testcluster.Cluster, version, body string) string {
+	if !strings.Contains(body, "repository") {
+		body += fmt.Sprintf("\n  repository = %q", cluster.Charts().Repository)
+	}
+	return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
+	resource "aksmesh_trust_anchor" "this" {}
+	resource "aksmesh_issuer" "this" {
+	  trust_anchor_id = aksmesh_trust_anchor.this.id
+	  mesh            = "linkerd"
+	}
+	resource "aksmesh_linkerd" "this" {
+	  version  = %q
+	  identity = {
+	    trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+	    issuer_id        = aksmesh_issuer.this.id
+	  }
+	  %s
+	}`, version, body))
+}
+
+func TestAccLinkerd(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{Nodes: 3})
+	client := cluster.Client()
+	clock := &testClock{}
+	const address = "aksmesh_linkerd.this"
+	deployments := client.AppsV1().Deployments("linkerd")
+	update := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}}
+	noDriftLeft := []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))}
+	certificates := changing(address, "webhooks_valid_until")
+
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: providersAt(clock.Now),
+		CheckDestroy:             linkerdGone(t, cluster, true),
+		Steps: []resource.TestStep{
+			{
+				Config: linkerdConfig(cluster, linkerdOld, ""),
+				Check: resource.ComposeTestCheckFunc(
+					certificates,
+					noKeyInState(t, cluster, "linkerd", "linkerd-proxy-injector-k8s-tls"),
+					noKeyInReleases(t, cluster, "linkerd"),
+					resource.TestCheckResourceAttr(address, "app_version", "edge-26.6.3"),
+				),
+			},
+			{
+				ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd",
+				ImportStateVerifyIgnore: []string{"repository"},
+			},
+			{
+				// Drift of all sorts: one object gone, one changed, one webhook's Secret gone.
+				PreConfig: func() {
+					if err := deployments.Delete(t.Context(), "linkerd-identity", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					patch := []byte(`{"spec":{"ports":[{"name":"proxy-injector","port":443,"targetPort":1}]}}`)
+					if _, err := client.CoreV1().Services("linkerd").Patch(t.Context(), "linkerd-proxy-injector", types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					if err := client.CoreV1().Secrets("linkerd").Delete(t.Context(), "linkerd-sp-validator-k8s-tls", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config:            linkerdConfig(cluster, linkerdOld, ""),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: noDriftLeft,
+				Check: func(*terraform.State) error {
+					service, err := client.CoreV1().Services("linkerd").Get(t.Context(), "linkerd-proxy-injector", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if port := service.Spec.Ports[0].TargetPort.String(); port == "1" {
+						return fmt.Errorf("the Service still points to port %s", port)
+					}
+					_, err = deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
+					return err
+				},
+			},
+			{
+				// An upgrade with further settings, from an OCI registry.
+				Config: linkerdConfig(cluster, linkerdNew, fmt.Sprintf(`
+				  repository = "oci://%s/charts"
+				  registry   = "example.azurecr.io/linkerd"
+				  heartbeat  = true
+				  proxy      = { cpu_request = "50m", memory_limit = "300Mi" }
+				  values     = ["podLabels: { team: mesh }"]
+				`, cluster.Charts().OCIRegistry)),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: noDriftLeft,
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"),
+					func(*terraform.State) error {
+						deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
+						if err != nil {
+							return err
+						}
+						template := deployment.Spec.Template
+						if template.Labels["team"] != "mesh" {
+							return fmt.Errorf("the value podLabels did not arrive: %v", template.Labels)
+						}
+						for _, c := range append(template.Spec.InitContainers, template.Spec.Containers...) {
+							if !strings.HasPrefix(c.Image, "example.azurecr.io/linkerd/") {
+								return fmt.Errorf("image %s is not from the registry", c.Image)
+							}
+						}
+						return nil
+					},
+				),
+			},
+			{
+				// The webhooks' certificates are due. So is the issuer, but that is another resource's.
+				PreConfig:         func() { clock.forward(8000 * time.Hour) },
+				Config:            linkerdConfig(cluster, linkerdNew, "high_availability = true"),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: noDriftLeft,
+				Check: resource.ComposeTestCheckFunc(certificates, func(*terraform.State) error {
+					deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
+					if err == nil && *deployment.Spec.Replicas != 3 {
+						err = fmt.Errorf("%d replicas, want 3", *deployment.Spec.Replicas)
+					}
+					return err
+				}),
+			},
+			{Config: linkerdConfig(cluster, linkerdNew, "delete_crds = true")},
+		},
+	})
+}
+
+func TestAccLinkerd_keepsCRDs(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{})
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		CheckDestroy:             linkerdGone(t, cluster, false),
+		Steps: []resource.TestStep{
+			{Config: linkerdConfig(cluster, linkerdNew, "")},
+			{Config: linkerdConfig(cluster, linkerdNew, ""), Destroy: true, Check: linkerdGone(t, cluster, false)},
+			// Installing again adopts the CRDs that stayed.
+			{Config: linkerdConfig(cluster, linkerdNew, "")},
+		},
+	})
+}
+
+// linkerdGone checks that a destroy has left nothing but, if told so, the CRDs.
+func linkerdGone(t *testing.T, cluster *testcluster.Cluster, crds bool) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+		defer cancel()
+		for _, namespace := range []string{"linkerd", "aksmesh-system"} {
+			if _, err := cluster.Client().CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("namespace %s: want not found, got %w", namespace, err)
+			}
+		}
+		webhooks, err := cluster.Client().AdmissionregistrationV1().MutatingWebhookConfigurations().List(ctx, metav1.ListOptions{})
+		if err != nil || len(webhooks.Items) > 0 {
+			return fmt.Errorf("%d webhook configurations are left: %w", len(webhooks.Items), err)
+		}
+		roles, err := cluster.Client().RbacV1().ClusterRoles().List(ctx, metav1.ListOptions{LabelSelector: "linkerd.io/control-plane-ns"})
+		if err != nil || len(roles.Items) > 0 {
+			return fmt.Errorf("%d cluster roles are left: %w", len(roles.Items), err)
+		}
+		_, err = cluster.Client().Discovery().ServerResourcesForGroupVersion("policy.linkerd.io/v1beta3")
+		if crds && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the CRDs are left: %w", err)
+		}
+		if !crds && err != nil {
+			return fmt.Errorf("the CRDs are gone: %w", err)
+		}
+		return nil
+	}
+}
+
+// noKeyInReleases checks that no private key got into a Helm release's record.
+func noKeyInReleases(t *testing.T, cluster *testcluster.Cluster, namespace string) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		secrets, err := cluster.Client().CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm"})
+		if err != nil {
+			return err
+		}
+		if len(secrets.Items) == 0 {
+			return fmt.Errorf("namespace %s has no release", namespace)
+		}
+		for _, secret := range secrets.Items {
+			text, err := releaseText(secret.Data["release"])
+			if err != nil {
+				return err
+			}
+			if strings.Contains(text, "PRIVATE KEY") {
+				return fmt.Errorf("release record %s holds a private key", secret.Name)
+			}
+		}
+		return nil
+	}
+}
+
+func TestAccLinkerd_foreign(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{})
+	if err := installLinkerd(t.Context(), connect(t, cluster), cluster.Charts().Repository, linkerdOld); err != nil {
+		t.Fatal(err)
+	}
+	// As a release looks that somebody else has installed.
+	secrets := cluster.Client().CoreV1().Secrets("linkerd")
+	patch := []byte(`{"metadata":{"labels":{"aksmesh.io/managed-by":null}}}`)
+	for _, name := range []string{"linkerd-crds", "linkerd-control-plane"} {
+		if _, err := secrets.Patch(t.Context(), "sh.helm.release.v1."+name+".v1", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{{
+			Config: providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`resource "aksmesh_linkerd" "this" {
+			  version    = %q
+			  repository = %q
+			  identity   = { trust_bundle_pem = %q, issuer_id = "linkerd/linkerd" }
+			}`, linkerdOld, cluster.Charts().Repository, anchorPEM(t))),
+			ExpectError: regexp.MustCompile(`(?s)release\s+linkerd/linkerd-crds.*not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+linkerd`),
+		}},
+	})
+}
+
+func TestAccLinkerd_failures(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{})
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{
+			{
+				Config:      linkerdConfig(cluster, "2026.8.4", ""),
+				ExpectError: regexp.MustCompile(`(?s)version = "2026.8.4".*no\s+version\s+"2026.8.4".*2026.8.3`),
+			},
+			{
+				Config:      linkerdConfig(cluster, linkerdNew, `repository = "http://127.0.0.1:1/charts"`),
+				ExpectError: regexp.MustCompile(`(?s)repository = "http://127.0.0.1:1/charts".*cannot\s+be\s+reached`),
+			},
+			{
+				// An image that never comes: the error names the workload, the
+				// pod's reason and leaves something that the next apply repairs.
+				Config: linkerdConfig(cluster, linkerdNew, `
+				  values   = ["controllerImageVersion: does-not-exist"]
+				  timeouts = { create = "20s" }`),
+				ExpectError: regexp.MustCompile(`(?s)Deployment\s+linkerd/linkerd-.*(ImagePullBackOff|ErrImagePull)`),
+			},
+			{Config: linkerdConfig(cluster, linkerdNew, "")},
+		},
+	})
+}
+
+func TestLinkerd_badInput(t *testing.T) {
+	t.Parallel()
+	bundle := anchorPEM(t)
+	identity := fmt.Sprintf("\n identity = { trust_bundle_pem = %q, issuer_id = \"linkerd/linkerd\" }\n", bundle)
+	version := "\n version = \"2026.8.3\"\n"
+	expectInvalid(t, "aksmesh_linkerd", map[string]invalidInput{
+		`version = "2026"` + identity:            {"version", "not an exact version"},
+		`version = ">= 2026.1.1"` + identity:     {"version", "not an exact version"},
+		`namespace = "x_y"` + identity + version: {"namespace", "DNS label"},
+		`identity = { trust_bundle_pem = "nonsense", issuer_id = "linkerd/linkerd" }` + version:                 {"trust_bundle_pem", "no block found"},
+		fmt.Sprintf(`identity = { trust_bundle_pem = %q, issuer_id = "istio/istio-system" }`, bundle) + version: {"issuer_id", "writes its Secret for istio"},
+		fmt.Sprintf(`identity = { trust_bundle_pem = %q, issuer_id = "linkerd/elsewhere" }`, bundle) + version:  {"issuer_id", "in namespace elsewhere"},
+		`values = ["a: [b"]` + identity + version:                                                               {"values", "values[0] is not a YAML mapping"},
+		`values = ["identity: { issuer: { tls: { keyPEM: x } } }"]` + identity + version:                        {"values", "value identity.issuer.tls cannot be set"},
+		`values = ["a: b", "proxyInjector: { caBundle: x }"]` + identity + version:                              {"values", "value proxyInjector.caBundle cannot be set"},
+		`proxy = { cpu_request = "lots" }` + identity + version:                                                 {"cpu_request", "not a Kubernetes quantity"},
+	})
+}
