@@ -133,7 +133,7 @@ func adviceOnConnection(err error) string {
 		return "The API server's certificate is for another name. Check the address, or set tls_server_name."
 	case errors.As(err, &invalid):
 		return "The API server's certificate is not valid now. Check the clock of this machine and the certificate of the cluster."
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return "The address does not speak TLS. Check the port and the scheme of the API server's address."
 	case errors.As(err, &name):
 		return fmt.Sprintf("The name %s cannot be resolved. A private cluster can be reached only from its network.", name.Name)

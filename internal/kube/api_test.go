@@ -485,3 +485,7 @@ func manifest(kind Kind, namespace, name string, fields ...map[string]any) map[s
 	}
 	return m
 }
+
+func wrap(content map[string]any) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: content}
+}

@@ -133,15 +133,17 @@ func (c *Cluster) KindFor(ctx context.Context, gvk schema.GroupVersionKind) (Kin
 		mapping *meta.RESTMapping
 		err     error
 	}
-	// Discovery knows no contexts; it ends by itself at its own deadline.
+	bounded, cancel := context.WithTimeoutCause(ctx, c.timeout, noAnswerError{c.timeout})
+	defer cancel()
+	// Discovery knows no contexts; it ends by itself at its own deadlines.
 	done := make(chan outcome, 1)
 	go func() {
 		mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 		done <- outcome{mapping, err}
 	}()
 	select {
-	case <-ctx.Done():
-		return Kind{}, fmt.Errorf("find kind %s: %w", gvk, context.Cause(ctx))
+	case <-bounded.Done():
+		return Kind{}, fmt.Errorf("find kind %s: %w", gvk, context.Cause(bounded))
 	case got := <-done:
 		if got.err != nil {
 			return Kind{}, fmt.Errorf("find kind %s: %w", gvk, got.err)
@@ -157,6 +159,7 @@ func (c *Cluster) KindFor(ctx context.Context, gvk schema.GroupVersionKind) (Kin
 // mapper puts the static kinds before discovery.
 type mapper struct {
 	meta.RESTMapper // static first, then discovered
+	static          meta.RESTMapper
 	discovered      *restmapper.DeferredDiscoveryRESTMapper
 	discovery       discovery.CachedDiscoveryInterface
 }
@@ -175,6 +178,7 @@ func newMapper(cached discovery.CachedDiscoveryInterface) *mapper {
 	discovered := restmapper.NewDeferredDiscoveryRESTMapper(cached)
 	return &mapper{
 		RESTMapper: meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{static, discovered}},
+		static:     static,
 		discovered: discovered,
 		discovery:  cached,
 	}
@@ -183,7 +187,10 @@ func newMapper(cached discovery.CachedDiscoveryInterface) *mapper {
 // RESTMapping discovers once more before it says that a kind does not exist:
 // the cached answer may be older than the CRD.
 func (m *mapper) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
-	mapping, err := m.RESTMapper.RESTMapping(kind, versions...)
+	if mapping, err := m.static.RESTMapping(kind, versions...); err == nil {
+		return mapping, nil
+	}
+	mapping, err := m.discovered.RESTMapping(kind, versions...)
 	if meta.IsNoMatchError(err) {
 		m.Reset()
 		return m.discovered.RESTMapping(kind, versions...)

@@ -108,7 +108,8 @@ func says404(ref Ref, err error) bool {
 func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, request func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err := request(bounded)
+	last := &attempt{}
+	err := request(context.WithValue(bounded, attemptKey{}, last))
 	if err == nil {
 		return nil
 	}
@@ -118,9 +119,10 @@ func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, r
 		err = context.Cause(ctx)
 	case ref.Name != "" && says404(ref, err):
 		err = ErrNotFound
+	case bounded.Err() != nil && last.failure() != nil:
+		err = stillFailingError{c.timeout, last.failure()}
 	case bounded.Err() != nil:
-		// Whatever the last attempt died of, this is why there was no further one.
-		err = fmt.Errorf("%w: %w", noAnswerError{c.timeout}, err)
+		err = noAnswerError{c.timeout}
 	default:
 		if conflict := conflictOf(ref, err); conflict != nil {
 			err = conflict

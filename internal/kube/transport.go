@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -21,6 +23,49 @@ func (e noAnswerError) Temporary() bool { return true }
 
 // Is makes the error one of the family of exceeded deadlines.
 func (e noAnswerError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// stillFailingError is a request that was tried again, as the server asked for,
+// until its time was up.
+type stillFailingError struct {
+	after time.Duration
+	err   error // of the last attempt
+}
+
+func (e stillFailingError) Error() string {
+	return fmt.Sprintf("still failing after %s: %v", e.after, e.err)
+}
+
+func (e stillFailingError) Unwrap() error { return e.err }
+
+// attempt remembers how the last attempt of a request failed: client-go forgets
+// it when the time is up before the next one.
+type attempt struct {
+	mu  sync.Mutex
+	err error
+}
+
+type attemptKey struct{}
+
+func recordAttempt(request *http.Request, response *http.Response, err error) {
+	record, ok := request.Context().Value(attemptKey{}).(*attempt)
+	if !ok || request.Context().Err() != nil {
+		return
+	}
+	if err == nil && (response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError) {
+		err = apierrors.NewGenericServerResponse(response.StatusCode, request.Method, schema.GroupResource{}, "", "", 0, true)
+	}
+	if err != nil {
+		record.mu.Lock()
+		defer record.mu.Unlock()
+		record.err = err
+	}
+}
+
+func (a *attempt) failure() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
 
 // boundedTransport gives every request a deadline of its own, and lets a
 // cancelled caller go at once even from a credential plugin, which knows no
@@ -39,6 +84,7 @@ func (t *boundedTransport) RoundTrip(request *http.Request) (*http.Response, err
 		cancel(context.Canceled)
 	}
 	response, err := t.exchange(request.WithContext(ctx))
+	recordAttempt(request, response, err)
 	if err != nil {
 		if cause, ok := context.Cause(ctx).(noAnswerError); ok { //nolint:errorlint // The cause is the very value given above.
 			err = cause
