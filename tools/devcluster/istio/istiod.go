@@ -121,7 +121,9 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 	// Istio names its files relative to the working directory, which is / in
 	// its image, so this is the container's root.
 	cmd.Dir = root
-	cmd.Env = append(environment, "KUBERNETES_SERVICE_HOST="+env.REST.Host, "HOME="+root)
+	// By the first variable istiod knows only that it runs in a cluster, where
+	// the API server is who reviews tokens.
+	cmd.Env = append(environment, "KUBERNETES_SERVICE_HOST=kubernetes.default.svc", "HOME="+root)
 	if i.process, err = i.group.Run(p.Name(), filepath.Join(env.Dir, "istiod.log"), cmd); err != nil {
 		return nil, err
 	}

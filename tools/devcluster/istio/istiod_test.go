@@ -35,6 +35,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
@@ -77,6 +78,7 @@ type world struct {
 	cluster *cluster.Cluster
 	client  kubernetes.Interface
 	istiod  *recorder
+	charts  []charts.Archive
 }
 
 func start(t *testing.T) world {
@@ -115,7 +117,11 @@ func start(t *testing.T) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world{T: t, cluster: c, client: client, istiod: istiod}
+	archives, err := istio.Charts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return world{T: t, cluster: c, client: client, istiod: istiod, charts: archives}
 }
 
 // run runs a part of the test.
@@ -147,20 +153,13 @@ func (w world) namespace(name string, labels map[string]string) {
 // helm returns a chart of Istio and access to the releases of a namespace.
 func (w world) helm(name, version, namespace string) (*chart.Chart, *action.Configuration) {
 	w.Helper()
-	archives, err := istio.Charts()
+	i := slices.IndexFunc(w.charts, func(a charts.Archive) bool { return a.Name == name && a.Version == version })
+	if i < 0 {
+		w.Fatalf("no chart %s %s", name, version)
+	}
+	c, err := w.charts[i].Chart()
 	if err != nil {
 		w.Fatal(err)
-	}
-	var c *chart.Chart
-	for _, a := range archives {
-		if a.Name == name && a.Version == version {
-			if c, err = a.Chart(); err != nil {
-				w.Fatal(err)
-			}
-		}
-	}
-	if c == nil {
-		w.Fatalf("no chart %s %s", name, version)
 	}
 	path := w.cluster.Info().Kubeconfig
 	flags := genericclioptions.NewConfigFlags(false)
