@@ -57,11 +57,12 @@ resource "aksmesh_injection" "dgraph" {
   }
 }
 
-# The namespace pydgraph-client stays outside the mesh, and so outside of this.
+# Clients speak on 8080 and 9080, Dgraph's own peers on 7080. The namespace
+# pydgraph-client stays outside the mesh, and so outside of Dgraph.
 resource "aksmesh_network_policy" "alpha" {
   namespace    = aksmesh_injection.dgraph.namespace
   pod_selector = { app = "dgraph", component = "alpha" }
-  ports        = [8080, 9080]
+  ports        = [7080, 8080, 9080]
 
   mesh = {
     linkerd = {

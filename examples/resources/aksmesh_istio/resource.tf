@@ -12,13 +12,7 @@ resource "aksmesh_istio" "this" {
 
   values = {
     istiod = [yamlencode({
-      resources  = { requests = { cpu = "200m", memory = "1Gi" } }
       meshConfig = { accessLogFile = "/dev/stdout" }
-    })]
-    gateway = [yamlencode({
-      service = {
-        annotations = { "service.beta.kubernetes.io/azure-load-balancer-internal" = "true" }
-      }
     })]
   }
 }

@@ -1,0 +1,77 @@
+# From an empty cluster to a Dgraph that only clients in the mesh can reach.
+
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    aksmesh = {
+      source = "aksmesh/aksmesh"
+    }
+  }
+}
+
+variable "kubeconfig" {
+  description = "Path of the kubeconfig file of the cluster."
+  type        = string
+  default     = "~/.kube/config"
+}
+
+variable "chart_repository" {
+  description = "Where Istio's charts come from."
+  type        = string
+  default     = "https://istio-release.storage.googleapis.com/charts"
+}
+
+provider "aksmesh" {
+  kubernetes = {
+    config_path = var.kubeconfig
+  }
+}
+
+resource "aksmesh_trust_anchor" "this" {}
+
+resource "aksmesh_issuer" "istio" {
+  trust_anchor_id = aksmesh_trust_anchor.this.id
+  mesh            = "istio"
+}
+
+resource "aksmesh_istio" "this" {
+  version    = "1.31.0"
+  repository = var.chart_repository
+  profile    = "demo"
+  issuer_id  = aksmesh_issuer.istio.id
+}
+
+# The namespace pydgraph-deny stays outside the mesh, and so outside of Dgraph.
+resource "aksmesh_injection" "this" {
+  for_each = toset(["dgraph", "pydgraph-allow"])
+
+  namespace = each.key
+
+  mesh = {
+    istio = {
+      control_plane_namespace = aksmesh_istio.this.namespace
+    }
+  }
+}
+
+# Clients speak on 8080 and 9080, Dgraph's own peers on 7080.
+resource "aksmesh_network_policy" "alpha" {
+  namespace    = aksmesh_injection.this["dgraph"].namespace
+  pod_selector = { app = "dgraph", component = "alpha" }
+  ports        = [7080, 8080, 9080]
+
+  mesh = {
+    istio = {}
+  }
+}
+
+output "dgraph" {
+  description = "What the pods of the database show."
+  value       = "${aksmesh_injection.this["dgraph"].meshed_pods} of ${aksmesh_injection.this["dgraph"].total_pods} pods are meshed"
+}
+
+output "guarantee" {
+  description = "What the policy guarantees, and what it does not."
+  value       = aksmesh_network_policy.alpha.guarantee
+}
