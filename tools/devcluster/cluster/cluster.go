@@ -30,6 +30,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/azure"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/egress"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/namespaces"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/node"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/process"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
@@ -48,6 +49,8 @@ const (
 	// contextName is what kubeconfig files call the cluster, as `az aks
 	// get-credentials` would by the name of the AKS cluster.
 	contextName = "devcluster"
+	// userAgent tells this tool's own requests apart in the audit log.
+	userAgent = "devcluster"
 )
 
 // Executables are the commands that every cluster runs.
@@ -269,7 +272,9 @@ func (c *Cluster) startControlPlane(ctx context.Context, credentials *credential
 		return fmt.Errorf("configure client: %w", err)
 	}
 	config.QPS = -1
-	config.UserAgent = "devcluster"
+	config.UserAgent = userAgent
+	// Deprecated APIs are met whenever a namespace is emptied.
+	config.WarningHandler = rest.NoWarnings{}
 	c.config = config
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -319,6 +324,9 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		return err
 	}
 	if err := azure.Start(run, client, c.options.Log); err != nil {
+		return err
+	}
+	if err := namespaces.Start(run, c.Config(), c.options.Log); err != nil {
 		return err
 	}
 	c.informers.Start(run.Done())

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/namespaces"
 )
 
 // The networks of an AKS cluster with the defaults of Azure CNI Overlay.
@@ -141,7 +143,7 @@ func (c *Cluster) controllerManagerArguments(credentials *credentials) []string 
 		"--cluster-signing-cert-file=" + credentials.path(caFile),
 		"--cluster-signing-key-file=" + credentials.path(caKeyFile),
 		// Simulated volumes are never attached, and waiting for it would hold up their pods.
-		"--controllers=*,-persistentvolume-attach-detach-controller",
+		"--controllers=*,-persistentvolume-attach-detach-controller,-" + namespaces.Controller,
 		"--pvclaimbinder-sync-period=2s",
 		"--kube-api-qps=10000",
 		"--kube-api-burst=10000",
