@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"time"
@@ -178,6 +179,7 @@ func withoutComputed(_ context.Context, raw tftypes.Value, computed []path.Path)
 	if err := raw.As(&attributes); err != nil {
 		return raw, err
 	}
+	attributes = maps.Clone(attributes) // What As gives is the value's own map.
 	for _, at := range computed {
 		name := at.String()
 		attributes[name] = tftypes.NewValue(attributes[name].Type(), nil)
