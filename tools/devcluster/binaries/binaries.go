@@ -39,6 +39,8 @@ const (
 	kubernetesModule = "k8s.io/kubernetes"
 	// progressInterval is how often a build says how far it is.
 	progressInterval = 2 * time.Second
+	// workPattern matches the directories that builds work in.
+	workPattern = "build-*"
 	// keyLength is the length of the directory names in the cache, in hexadecimal digits.
 	keyLength = 16
 	// staleAfter is how long binaries of other versions are kept unused.
@@ -100,6 +102,9 @@ func (b Builder) Build(ctx context.Context, packages ...string) ([]string, error
 	}
 	defer unlock()
 	if left := missing(packages, paths); len(left) > 0 {
+		if err := removeUnfinished(dir); err != nil {
+			return nil, err
+		}
 		if err := b.build(ctx, dir, flags, left); err != nil {
 			return nil, err
 		}
@@ -110,11 +115,11 @@ func (b Builder) Build(ctx context.Context, packages ...string) ([]string, error
 // build compiles packages and moves the executables into dir.
 func (b Builder) build(ctx context.Context, dir, flags string, packages []string) error {
 	// Below dir, so that a finished executable can be renamed into place.
-	work, err := os.MkdirTemp(dir, "build-")
+	work, err := os.MkdirTemp(dir, workPattern)
 	if err != nil {
 		return fmt.Errorf("create build directory: %w", err)
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // a leftover is removed with its stale parent
+	defer os.RemoveAll(work) //nolint:errcheck // the next build removes a leftover
 	out := filepath.Join(work, "out")
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("create build directory: %w", err)
@@ -259,6 +264,20 @@ func missing(packages, paths []string) []string {
 		}
 	}
 	return left
+}
+
+// removeUnfinished removes what killed builds have left in dir, which is locked.
+func removeUnfinished(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, workPattern))
+	if err != nil {
+		return fmt.Errorf("list unfinished builds: %w", err)
+	}
+	for _, work := range left {
+		if err := os.RemoveAll(work); err != nil {
+			return fmt.Errorf("remove unfinished build: %w", err)
+		}
+	}
+	return nil
 }
 
 // count returns how many packages the executables are made of.
