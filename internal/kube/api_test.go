@@ -129,6 +129,9 @@ func (a *api) remove(ref Ref) {
 
 func (a *api) drop(path string) {
 	o := a.objects[path]
+	if o == nil {
+		return
+	}
 	a.version++
 	o.SetResourceVersion(strconv.Itoa(a.version))
 	delete(a.objects, path)

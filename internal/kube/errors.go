@@ -119,10 +119,8 @@ func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, r
 		err = context.Cause(ctx)
 	case ref.Name != "" && says404(ref, err):
 		err = ErrNotFound
-	case bounded.Err() != nil && last.failure() != nil:
-		err = stillFailingError{c.timeout, last.failure()}
 	case bounded.Err() != nil:
-		err = noAnswerError{c.timeout}
+		err = last.timedOut(c.timeout)
 	default:
 		if conflict := conflictOf(ref, err); conflict != nil {
 			err = conflict

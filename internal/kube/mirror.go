@@ -32,6 +32,10 @@ const (
 
 	pageSize = 500
 
+	// patience is how many times the limit of a request a watch may fail before
+	// those who wait are told: longer than an API server takes to restart.
+	patience = 4
+
 	// watchFor is when the API server is asked to end a watch; a connection that
 	// has died unnoticed is given up a little later.
 	watchFor = 5 * time.Minute
@@ -432,8 +436,8 @@ func (m *mirror) end(r *run) {
 }
 
 // keepCurrent lists, then watches until the context ends. What cannot be helped
-// by trying again, and what does not get better for as long as a single request
-// may take, ends it and is told to the followers.
+// by trying again, and what does not get better in good time, ends it and is told
+// to the followers.
 func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 	err := m.current(ctx)
 	r.err = err
@@ -472,7 +476,7 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 			err = fmt.Errorf("watch %s: %w", m.scope, errWatchEnds)
 		}
 		hopeless := err != nil && !transient(err) && !errors.Is(err, errWatchEnds)
-		if hopeless || time.Since(healthy) > m.cluster.timeout {
+		if hopeless || time.Since(healthy) > patience*m.cluster.timeout {
 			m.mu.Lock()
 			for f := range r.followers {
 				f.failed <- err
@@ -510,6 +514,8 @@ func (m *mirror) watch(ctx context.Context, r *run) (useful bool, err error) {
 
 	// client-go retries to connect for minutes, and then calls it an empty watch.
 	connecting := time.AfterFunc(m.cluster.timeout, cancel)
+	last := &attempt{}
+	ctx = context.WithValue(ctx, attemptKey{}, last)
 	var events watch.Interface
 	if m.cluster.scheme.Recognizes(m.kind.GVK()) {
 		events, err = m.cluster.listing(m.scope, options).Watch(ctx)
@@ -517,7 +523,7 @@ func (m *mirror) watch(ctx context.Context, r *run) (useful bool, err error) {
 		events, err = m.cluster.resource(m.kind, m.namespace).Watch(ctx, options)
 	}
 	if !connecting.Stop() {
-		err = errors.Join(noAnswerError{m.cluster.timeout}, err)
+		err = last.timedOut(m.cluster.timeout)
 	}
 	if err != nil {
 		return false, fmt.Errorf("watch %s: %w", m.scope, err)

@@ -401,11 +401,19 @@ func (s Settings) kubeconfig() (*rest.Config, error) {
 	if contexts == "" {
 		contexts = "none"
 	}
-	switch _, found := content.Contexts[name]; {
+	chosen, found := content.Contexts[name]
+	switch {
 	case name == "" && (s.User == "" || s.Cluster == ""):
 		return nil, &SettingsError{Names: []string{settingContext}, Reason: fmt.Sprintf("%s has no current context; set %s to one of its contexts: %s", source, settingContext, contexts)}
 	case name != "" && !found:
 		return nil, &SettingsError{Names: []string{settingContext}, Reason: fmt.Sprintf("%s has no context %q; its contexts: %s", source, name, contexts)}
+	}
+	cluster := s.Cluster
+	if cluster == "" {
+		cluster = chosen.Cluster
+	}
+	if server := content.Clusters[cluster]; server == nil || server.Server == "" {
+		return nil, &SettingsError{Names: []string{settingContext}, Reason: fmt.Sprintf("%s gives no server for cluster %q", source, cluster)}
 	}
 	overrides := &clientcmd.ConfigOverrides{
 		Context: clientcmdapi.Context{AuthInfo: s.User, Cluster: s.Cluster},
@@ -418,9 +426,6 @@ func (s Settings) kubeconfig() (*rest.Config, error) {
 	config, err := clientcmd.NewNonInteractiveClientConfig(*content, name, overrides, nil).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
-	}
-	if config.Host == "" {
-		return nil, fmt.Errorf("%s: context %q names no server", source, name)
 	}
 	if config.ExecProvider != nil {
 		// Standard input is Terraform's plugin protocol: a plugin that asks the

@@ -61,10 +61,14 @@ func recordAttempt(request *http.Request, response *http.Response, err error) {
 	}
 }
 
-func (a *attempt) failure() error {
+// timedOut is the error of a request whose time is up.
+func (a *attempt) timedOut(after time.Duration) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.err
+	if a.err != nil {
+		return stillFailingError{after, a.err}
+	}
+	return noAnswerError{after}
 }
 
 // boundedTransport gives every request a deadline of its own, and lets a

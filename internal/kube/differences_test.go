@@ -1,0 +1,122 @@
+package kube
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+func fromYAML(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestDifferences(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		desired, live string
+		want          []string
+	}{
+		"defaults and other managers are no difference": {
+			desired: `{kind: Deployment, metadata: {name: a, labels: {app: a}}, spec: {replicas: 1, template: {spec: {containers: [{name: a, image: x}]}}}}`,
+			live: `{kind: Deployment, metadata: {name: a, uid: u, labels: {app: a, more: b}, annotations: {x: y}}, status: {replicas: 0},
+			        spec: {replicas: 1, strategy: {type: RollingUpdate}, template: {spec: {restartPolicy: Always, containers: [{name: sidecar, image: y}, {name: a, image: x, imagePullPolicy: Always}]}}}}`,
+		},
+		"values": {
+			desired: `{spec: {replicas: 3, paused: true, strategy: {type: Recreate}}}`,
+			live:    `{spec: {replicas: 1, strategy: {type: RollingUpdate}}}`,
+			want:    []string{"spec.paused: want true, is absent", "spec.replicas: want 3, is 1", `spec.strategy.type: want "Recreate", is "RollingUpdate"`},
+		},
+		"metadata is labels and annotations": {
+			desired: `{metadata: {name: a, namespace: x, generateName: g, labels: {app.kubernetes.io/name: a}, annotations: {k: v}, finalizers: [f]}}`,
+			live:    `{metadata: {name: b, labels: {app.kubernetes.io/name: b}}}`,
+			want:    []string{`metadata.annotations: want an object of 1 fields, is absent`, `metadata.labels["app.kubernetes.io/name"]: want "a", is "b"`},
+		},
+		"nothing, empty and absent are equal": {
+			desired: `{spec: {a: null, b: {}, c: [], d: "", e: {f: {g: null}}, h: false, i: 0, j: {k: [], l: ""}, resources: {}}}`,
+			live:    `{spec: {a: {x: y}, b: null, j: {}, resources: {limits: {cpu: 1}}}}`,
+		},
+		"quantities": {
+			desired: `{spec: {resources: {limits: {cpu: 0.1, memory: 1024Mi}, requests: {cpu: "1", memory: 1000}}}}`,
+			live:    `{spec: {resources: {limits: {cpu: 100m, memory: 1Gi}, requests: {cpu: 1000m, memory: "1k"}}}}`,
+		},
+		"different quantities": {
+			desired: `{spec: {resources: {limits: {cpu: "1"}}}}`,
+			live:    `{spec: {resources: {limits: {cpu: 100m}}}}`,
+			want:    []string{`spec.resources.limits.cpu: want "1", is "100m"`},
+		},
+		"texts that only look like quantities": {
+			desired: `{metadata: {labels: {version: "1.10"}}, data: {v: "1.0"}}`,
+			live:    `{metadata: {labels: {version: "1.1"}}, data: {v: "1"}}`,
+			want:    []string{`data.v: want "1.0", is "1"`, `metadata.labels.version: want "1.10", is "1.1"`},
+		},
+		"forms of numbers": {
+			desired: `{spec: {a: 1, b: 1.0, port: "8080", target: 8080}}`,
+			live:    `{spec: {a: 1.0, b: 1, port: 8080, target: "8080"}}`,
+		},
+		"lists by merge key": {
+			desired: `{spec: {env: [{name: B, value: "2"}, {name: A, value: "1"}], ports: [{containerPort: 80}, {containerPort: 443, protocol: TCP}]}}`,
+			live:    `{spec: {env: [{name: A, value: "1"}, {name: B, value: "3"}, {name: C, value: x}], ports: [{containerPort: 443, protocol: UDP}, {containerPort: 80, protocol: TCP}]}}`,
+			want:    []string{`spec.env[name=B].value: want "2", is "3"`, `spec.ports[containerPort=443].protocol: want "TCP", is "UDP"`},
+		},
+		"an item is missing": {
+			desired: `{webhooks: [{name: a, failurePolicy: Fail}, {name: b}]}`,
+			live:    `{webhooks: [{name: b}]}`,
+			want:    []string{"webhooks[name=a]: want an object of 2 fields, is absent"},
+		},
+		"one name mounted twice": {
+			desired: `{spec: {volumeMounts: [{name: v, mountPath: /a}, {name: v, mountPath: /b, readOnly: true}]}}`,
+			live:    `{spec: {volumeMounts: [{name: v, mountPath: /b}, {name: v, mountPath: /a}]}}`,
+			want:    []string{"spec.volumeMounts[mountPath=/b].readOnly: want true, is absent"},
+		},
+		"other lists by position": {
+			desired: `{rules: [{verbs: [get]}, {verbs: [list]}], args: [a, b]}`,
+			live:    `{rules: [{verbs: [get]}, {verbs: [list, watch]}], args: [b, a]}`,
+			want:    []string{`args[0]: want "a", is "b"`, `args[1]: want "b", is "a"`, "rules[1].verbs: want a list of 1, is a list of 2"},
+		},
+		"another type": {
+			desired: `{spec: {a: {b: c}, d: [e], f: g}}`,
+			live:    `{spec: {a: x, d: x, f: {g: h}}}`,
+			want:    []string{`spec.a: want an object of 1 fields, is "x"`, `spec.d: want a list of 1, is "x"`, `spec.f: want "g", is an object of 1 fields`},
+		},
+		"long values are cut": {
+			desired: `{data: {a: ` + strings.Repeat("x", 200) + `}}`,
+			live:    `{data: {a: b}}`,
+			want:    []string{`data.a: want "` + strings.Repeat("x", 79) + `… (202 characters), is "b"`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			desired, live := fromYAML(t, test.desired), fromYAML(t, test.live)
+			if got := Differences(desired, live); !slices.Equal(got, test.want) {
+				t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+			if got := Differences(desired, desired); len(got) > 0 {
+				t.Errorf("from itself: %q", got)
+			}
+		})
+	}
+	if got := Differences(&unstructured.Unstructured{}, nil); !slices.Equal(got, []string{"the object is absent"}) {
+		t.Errorf("from nothing: %q", got)
+	}
+}
+
+func TestDifferencesOfSecretsShowNothing(t *testing.T) {
+	t.Parallel()
+	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	desired := fromYAML(t, `{kind: Secret, type: Opaque, data: {same: `+encode("swordfish-0")+`, other: `+encode("swordfish-1")+`, gone: `+encode("swordfish-2")+`}, stringData: {plain: swordfish-3, equal: swordfish-4}}`)
+	live := fromYAML(t, `{kind: Secret, type: Opaque, data: {same: `+encode("swordfish-0")+`, other: `+encode("swordfish-5")+`, plain: `+encode("swordfish-6")+`, equal: `+encode("swordfish-4")+`}}`)
+	got := Differences(desired, live)
+	want := []string{"data.gone: absent", "data.other: differs (not shown)", "data.plain: differs (not shown)"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
