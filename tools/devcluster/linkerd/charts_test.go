@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,10 +30,13 @@ import (
 
 const newest = "2026.8.3"
 
+// packaged packages the charts once for all tests.
+var packaged = sync.OnceValues(Charts)
+
 // load opens a packaged chart.
 func load(t *testing.T, name, version string) *chart.Chart {
 	t.Helper()
-	archives, err := Charts()
+	archives, err := packaged()
 	if err != nil {
 		t.Fatal(err)
 	}

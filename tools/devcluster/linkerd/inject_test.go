@@ -43,7 +43,8 @@ func testPod(annotations map[string]string) *corev1.Pod {
 			Containers: []corev1.Container{{
 				Name: "alpha", Image: "dgraph/dgraph:v1",
 				Ports: []corev1.ContainerPort{
-					{Name: "grpc", ContainerPort: 9080}, {Name: "http", ContainerPort: 8080},
+					{Name: "grpc", ContainerPort: 9080},
+					{Name: "http", ContainerPort: 8080},
 					{Name: "gossip", ContainerPort: 7946, Protocol: corev1.ProtocolUDP},
 				},
 				VolumeMounts: []corev1.VolumeMount{{Name: "token", MountPath: serviceAccountMount}},

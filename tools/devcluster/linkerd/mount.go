@@ -5,6 +5,7 @@ package linkerd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -152,9 +153,7 @@ func files(object any) map[string][]byte {
 	files := map[string][]byte{}
 	switch o := object.(type) {
 	case *corev1.Secret:
-		for name, data := range o.Data {
-			files[name] = data
-		}
+		maps.Copy(files, o.Data)
 	case *corev1.ConfigMap:
 		for name, data := range o.Data {
 			files[name] = []byte(data)

@@ -316,7 +316,7 @@ func injectorCluster(t *testing.T, serving *authority, more ...runtime.Object) (
 }
 
 // ask sends a review to what serves a container port, as the API server would.
-func ask(t *testing.T, i program.Instance, port int, ca *authority, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+func ask(ctx context.Context, t *testing.T, i program.Instance, port int, ca *authority, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	t.Helper()
 	request.UID = types.UID("review")
 	body, err := json.Marshal(&admissionv1.AdmissionReview{
@@ -335,7 +335,7 @@ func ask(t *testing.T, i program.Instance, port int, ca *authority, request *adm
 		},
 	}}
 	defer client.CloseIdleConnections()
-	post, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://webhook/", bytes.NewReader(body))
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://webhook/", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +402,7 @@ func TestInjectorServesItsWebhook(t *testing.T) {
 			if test.inject != "" {
 				pod.Annotations = map[string]string{injectAnnotation: test.inject}
 			}
-			response := ask(t, i, 8443, serving, podRequest(t, pod))
+			response := ask(t.Context(), t, i, 8443, serving, podRequest(t, pod))
 			if !response.Allowed {
 				t.Fatalf("refused: %v", response.Result)
 			}
@@ -421,7 +421,7 @@ func TestInjectorServesItsWebhook(t *testing.T) {
 	t.Run("of an unknown owner", func(t *testing.T) {
 		pod := testPod(nil)
 		pod.OwnerReferences = ownedBy("ReplicaSet", "missing")
-		if response := ask(t, i, 8443, serving, podRequest(t, pod)); response.Allowed || !strings.Contains(response.Result.Message, "missing") {
+		if response := ask(t.Context(), t, i, 8443, serving, podRequest(t, pod)); response.Allowed || !strings.Contains(response.Result.Message, "missing") {
 			t.Errorf("response %+v", response)
 		}
 	})
@@ -429,7 +429,7 @@ func TestInjectorServesItsWebhook(t *testing.T) {
 		request := podRequest(t, testPod(nil))
 		request.Kind.Kind = "Service"
 		request.Object.Raw = []byte(`{"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}}`)
-		response := ask(t, i, 8443, serving, request)
+		response := ask(t.Context(), t, i, 8443, serving, request)
 		if want := `[{"op":"add","path":"/metadata/annotations","value":{"config.linkerd.io/opaque-ports":"5432"}}]`; string(response.Patch) != want {
 			t.Errorf("patch %s, want %s", response.Patch, want)
 		}
@@ -451,8 +451,8 @@ func TestInjectorTakesUpANewBundle(t *testing.T) {
 	}
 	changed := time.Now()
 	var stale bool
-	eventually(t, "a pod with the new bundle", func(context.Context) (bool, error) {
-		response := ask(t, i, 8443, serving, podRequest(t, testPod(nil)))
+	eventually(t, "a pod with the new bundle", func(ctx context.Context) (bool, error) {
+		response := ask(ctx, t, i, 8443, serving, podRequest(t, testPod(nil)))
 		if bytes.Contains(response.Patch, []byte("another bundle")) {
 			return true, nil
 		}
@@ -472,7 +472,7 @@ func TestWebhookTakesUpANewCertificate(t *testing.T) {
 	i := began(t, "", func(i *instance) error {
 		return injector{}.run(t.Context(), i, c, slog.New(slog.DiscardHandler), pod)
 	})
-	ask(t, i, 8443, first, podRequest(t, testPod(nil)))
+	ask(t.Context(), t, i, 8443, first, podRequest(t, testPod(nil)))
 	replaced := secretOf("linkerd-proxy-injector-k8s-tls", map[string]string{
 		"tls.crt": second.certificatePEM(), "tls.key": second.keyPEM(t, pkcs8Type),
 	})
@@ -484,7 +484,7 @@ func TestWebhookTakesUpANewCertificate(t *testing.T) {
 		if err != nil {
 			return false, err
 		}
-		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // It looks at the certificate itself.
+		conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return false, err
 		}
@@ -510,11 +510,11 @@ func TestDestinationServesBothValidators(t *testing.T) {
 		secret("linkerd-sp-validator-k8s-tls", profile, sec1Type), secret("linkerd-policy-validator-k8s-tls", policy, pkcs8Type))
 	i := began(t, "", run(c))
 	bad := requestFor(t, schema.GroupKind{Group: "linkerd.io", Kind: "ServiceProfile"}, "{metadata: {name: a}, spec: {routes: [{name: a}]}}")
-	if response := ask(t, i, 8443, profile, bad); response.Allowed || !strings.Contains(response.Result.Message, "no condition") {
+	if response := ask(t.Context(), t, i, 8443, profile, bad); response.Allowed || !strings.Contains(response.Result.Message, "no condition") {
 		t.Errorf("response %+v", response)
 	}
 	good := requestFor(t, schema.GroupKind{Group: policyGroup, Kind: "EgressNetwork"}, "{metadata: {name: a}, spec: {trafficPolicy: Allow}}")
-	if response := ask(t, i, 9443, policy, good); !response.Allowed {
+	if response := ask(t.Context(), t, i, 9443, policy, good); !response.Allowed {
 		t.Errorf("response %+v", response)
 	}
 	if _, err := i.Dial(t.Context(), 8086); err == nil {
