@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,7 @@ const crdKind = "CustomResourceDefinition"
 type client struct {
 	*kube.Client
 	ctx       context.Context // Helm's client interface has no contexts.
-	mapper    meta.RESTMapper
+	mapper    meta.ResettableRESTMapper
 	discovery discovery.ServerResourcesInterfaceWithContext // without a cache
 	// keepCRDs leaves CustomResourceDefinitions standing where Helm would delete them.
 	keepCRDs bool
@@ -114,10 +115,45 @@ func (c *client) gone(kind metav1.TypeMeta) (bool, error) {
 	}
 	for _, served := range resources.APIResources {
 		if served.Kind == gvk.Kind {
+			// Its CRD is younger than what the mapper knows.
+			c.mapper.Reset()
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// Create also replaces a hook that an interrupted operation has left behind. Most charts ask Helm for this; those that
+// do not could never be installed again.
+func (c *client) Create(resources kube.ResourceList) (*kube.Result, error) {
+	result, err := c.Client.Create(resources)
+	if !apierrors.IsAlreadyExists(err) {
+		return result, err
+	}
+	left := resources.Filter(func(info *resource.Info) bool {
+		return isHook(info.Object) && info.Mapping.GroupVersionKind.Kind != crdKind
+	})
+	if len(left) != len(resources) {
+		return result, err
+	}
+	for _, info := range left {
+		live, getErr := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+		if getErr != nil && !apierrors.IsNotFound(getErr) || getErr == nil && !isHook(live) {
+			return result, err
+		}
+	}
+	if _, errs := c.Delete(left); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if err := c.WaitForDelete(left, defaultHookTimeout); err != nil {
+		return nil, err
+	}
+	return c.Client.Create(resources)
+}
+
+func isHook(object runtime.Object) bool {
+	metadata, err := meta.Accessor(object)
+	return err == nil && metadata.GetAnnotations()[release.HookAnnotation] != ""
 }
 
 // Update also repairs custom resources that were changed by hand: Helm's own comparison of these is between the old

@@ -50,30 +50,43 @@ func (g *getter) ToRawKubeConfigLoader() clientcmd.ClientConfig {
 	return clientcmd.NewDefaultClientConfig(*clientcmdapi.NewConfig(), overrides)
 }
 
-// boundMapper stops waiting for the discovery that a mapping may cause when ctx is done.
+// await calls f in a goroutine of its own and stops waiting for it when ctx is done. It is for mappers, which need not
+// know contexts; what is left alone ends with the deadline of the connection's requests.
+func await[T any](ctx context.Context, f func() (T, error)) (result T, err error) {
+	done := make(chan struct{})
+	var got T
+	var gotErr error
+	go func() {
+		defer close(done)
+		got, gotErr = f()
+	}()
+	select {
+	case <-done:
+		return got, gotErr
+	case <-ctx.Done():
+		return result, context.Cause(ctx)
+	}
+}
+
+// boundMapper ends the discovery that a mapping may cause with ctx.
 type boundMapper struct {
 	meta.ResettableRESTMapper
 	ctx context.Context // The mapper interface that Helm uses has no contexts.
 }
 
-// RESTMapping asks in a goroutine of its own, as mappers need not know contexts. One that is left alone ends with the
-// deadline of the connection's requests.
 func (m *boundMapper) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
-	type answer struct {
-		mapping *meta.RESTMapping
-		err     error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		mapping, err := m.ResettableRESTMapper.RESTMapping(kind, versions...)
-		answers <- answer{mapping, err}
-	}()
-	select {
-	case got := <-answers:
-		return got.mapping, got.err
-	case <-m.ctx.Done():
-		return nil, context.Cause(m.ctx)
-	}
+	return await(m.ctx, func() (*meta.RESTMapping, error) {
+		return m.ResettableRESTMapper.RESTMapping(kind, versions...)
+	})
+}
+
+// Reset makes everyone who shares the mapper ask again for the kinds the cluster serves. Another's discovery under way
+// can keep it waiting.
+func (m *boundMapper) Reset() {
+	_, _ = await(m.ctx, func() (struct{}, error) {
+		m.ResettableRESTMapper.Reset()
+		return struct{}{}, nil
+	})
 }
 
 // boundResources ends discovery with ctx.
@@ -117,10 +130,4 @@ func (r *Releases) serverVersion(ctx context.Context) (*chartutil.KubeVersion, e
 	version := &chartutil.KubeVersion{Version: info.GitVersion, Major: info.Major, Minor: info.Minor}
 	r.version.Store(version)
 	return version, nil
-}
-
-// forgetKinds makes everyone who shares the connection ask again for the kinds the cluster serves.
-func (r *Releases) forgetKinds() {
-	r.connection.Discovery().Invalidate()
-	r.connection.Mapper().Reset()
 }

@@ -234,8 +234,9 @@ func (l *Library) missingTag(ctx context.Context, source Source, repository *rem
 }
 
 func registryError(source Source, host string, err error) error {
-	if response, ok := errors.AsType[*errcode.ErrorResponse](err); ok &&
-		(response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) {
+	response, answered := errors.AsType[*errcode.ErrorResponse](err)
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) ||
+		answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) {
 		return &UnauthorizedError{Repository: source.Repository, Host: host, Err: err}
 	}
 	return &UnreachableError{Repository: source.Repository, Err: err}

@@ -33,8 +33,8 @@ type records struct {
 	unrecorded error
 }
 
-// readRecords lists the Secrets of a release. Payloads of superseded revisions are the bulk of them: unless all are
-// asked for, they are left out whenever there is a newer one.
+// readRecords lists the Secrets of a release. The superseded revisions are the bulk of them: unless all are asked for,
+// they are left out when there is a deployed one.
 func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, namespace, name string, all bool) (*records, error) {
 	selector := labels.Set{"owner": "helm", "name": name}.String()
 	r := &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
@@ -50,7 +50,7 @@ func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, names
 		for i := range list.Items {
 			r.secrets[list.Items[i].Name] = &list.Items[i]
 		}
-		if len(r.secrets) > 0 {
+		if slices.ContainsFunc(list.Items, func(s corev1.Secret) bool { return statusOf(&s) == release.StatusDeployed }) {
 			break
 		}
 	}

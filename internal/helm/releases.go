@@ -199,6 +199,10 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 		return nil, err
 	}
 	defer op.end()
+	act := op.install
+	if op.wasDeployed() {
+		act = op.upgrade
+	}
 	if err := op.repair(request.Labels); err != nil {
 		return nil, op.wrap(err)
 	}
@@ -214,17 +218,12 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	if err != nil {
 		return nil, op.wrap(err)
 	}
-
-	act := op.install
-	if op.wasDeployed() {
-		act = op.upgrade
-	}
 	record, err := act(request, loaded, values)
 	if err == nil {
 		err = op.finish(record)
 	}
 	if len(loaded.CRDObjects()) > 0 || record != nil && strings.Contains(record.Manifest, crdKind) {
-		r.forgetKinds()
+		op.client.mapper.Reset()
 	}
 	if err == nil {
 		return newRelease(record), nil
@@ -238,13 +237,13 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	return nil, err
 }
 
-// wasDeployed tells whether a revision of the release was ever in place since it was last uninstalled.
+// wasDeployed tells whether a revision of the release was in place since it was last uninstalled, completely or not.
 func (op *operation) wasDeployed() bool {
 	for _, secret := range op.records.newestFirst() {
 		switch statusOf(secret) {
 		case release.StatusDeployed, release.StatusSuperseded, release.StatusPendingUpgrade, release.StatusPendingRollback:
 			return true
-		case release.StatusUninstalled, release.StatusUninstalling:
+		case release.StatusPendingInstall, release.StatusUninstalled, release.StatusUninstalling:
 			return false
 		}
 	}
@@ -256,11 +255,7 @@ func (op *operation) wasDeployed() bool {
 func (op *operation) repair(labels map[string]string) error {
 	for _, secret := range op.records.newestFirst() {
 		status := statusOf(secret)
-		end := release.StatusFailed
-		switch {
-		case status == release.StatusUninstalling:
-			end = release.StatusUninstalled
-		case !status.IsPending():
+		if !status.IsPending() && status != release.StatusUninstalling {
 			continue
 		}
 		if err := op.checkAbandoned(secret, labels); err != nil {
@@ -268,7 +263,7 @@ func (op *operation) repair(labels map[string]string) error {
 		}
 		op.config.Log("repairing revision %d, which was left %s", revisionOf(secret), status)
 		err := op.records.rewrite(secret, func(record *release.Release) {
-			record.Info.Status = end
+			record.Info.Status = release.StatusFailed
 			record.Info.Description = fmt.Sprintf("interrupted while %s: %s", status, record.Info.Description)
 		})
 		if err != nil {
@@ -351,6 +346,8 @@ func (op *operation) finish(record *release.Release) error {
 	if err := op.records.unrecorded; err != nil {
 		return fmt.Errorf("it is in place, but this could not be recorded: %w", err)
 	}
+	// CRDs stay: a revision that failed is no sign that anybody wants all objects of a kind deleted.
+	op.client.keepCRDs = true
 	if err := op.removeAbandoned(record, release.StatusFailed); err != nil {
 		return err
 	}
@@ -526,7 +523,7 @@ func (r *Releases) Uninstall(ctx context.Context, namespace, name string, option
 	uninstall.Timeout = hookTimeout(options.HookTimeout)
 	_, err = uninstall.Run(name)
 	if !options.KeepCRDs && strings.Contains(record.Manifest, crdKind) {
-		r.forgetKinds()
+		op.client.mapper.Reset()
 	}
 	switch {
 	case err == nil:
