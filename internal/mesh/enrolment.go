@@ -334,9 +334,9 @@ func (e Enrolment) owners(ctx context.Context, pods []*corev1.Pod) (workloads []
 				workloads = append(workloads, owner)
 			}
 		default:
-			reason := "it has no owner"
-			if owner.Name != "" {
-				reason = "its owner is " + owner.String()
+			reason := "its owner is " + owner.String()
+			if owner.Kind == kube.Pod {
+				reason = "it has no owner"
 			}
 			stuck = append(stuck, PodNote{Pod: pod.Name, Reason: reason})
 		}

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -88,4 +90,23 @@ func releaseText(data []byte) (string, error) {
 	}
 	text, err := io.ReadAll(reader)
 	return string(text), err
+}
+
+// await polls until done returns true, for at most a minute.
+func await(t *testing.T, what string, done func(ctx context.Context) bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true,
+		func(ctx context.Context) (bool, error) { return done(ctx), nil })
+	if err != nil {
+		t.Fatalf("waited in vain for %s: %v", what, err)
+	}
+}
+
+// awaitPod waits for a pod with the label app=<name>.
+func awaitPod(t *testing.T, cluster *testcluster.Cluster, namespace, name string) {
+	t.Helper()
+	await(t, "a pod of "+name, func(ctx context.Context) bool {
+		pods, err := cluster.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+		return err == nil && len(pods.Items) > 0
+	})
 }

@@ -86,7 +86,7 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 					"linkerd": schema.SingleNestedAttribute{
 						Optional:            true,
 						MarkdownDescription: "Enrol in Linkerd, by the annotation `linkerd.io/inject`.",
-						Validators:          []validator.Object{objectvalidator.ExactlyOneOf(path.MatchRelative().AtParent().AtName("istio"))},
+						Validators:          []validator.Object{objectvalidator.ExactlyOneOf(path.MatchRoot("mesh").AtName("istio"))},
 						Attributes: map[string]schema.Attribute{
 							"control_plane_namespace": controlPlaneAttribute(linkerd.DefaultNamespace),
 							"skip_inbound_ports":      portsAttribute("Ports whose inbound connections bypass the proxy."),

@@ -140,7 +140,7 @@ func TestAccIstio(t *testing.T) {
 func gatewaysRun(t *testing.T, cluster *testcluster.Cluster, version string, names ...string) resource.TestCheckFunc {
 	t.Helper()
 	return func(*terraform.State) error {
-		pods, err := cluster.Client().CoreV1().Pods(istioSystem).List(t.Context(), metav1.ListOptions{LabelSelector: "inject.istio.io/templates!=x,app!=istiod"})
+		pods, err := cluster.Client().CoreV1().Pods(istioSystem).List(t.Context(), metav1.ListOptions{LabelSelector: "app!=istiod"})
 		if err != nil {
 			return err
 		}

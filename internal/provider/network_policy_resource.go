@@ -84,7 +84,7 @@ func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaReq
 					"linkerd": schema.SingleNestedAttribute{
 						Optional:            true,
 						MarkdownDescription: "Admit Linkerd's traffic.",
-						Validators:          []validator.Object{objectvalidator.ExactlyOneOf(path.MatchRelative().AtParent().AtName("istio"))},
+						Validators:          []validator.Object{objectvalidator.ExactlyOneOf(path.MatchRoot("mesh").AtName("istio"))},
 						Attributes: map[string]schema.Attribute{
 							"control_plane_namespace": controlPlaneAttribute(linkerd.DefaultNamespace),
 							"version": schema.StringAttribute{

@@ -30,7 +30,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(plainCluster.Main(runFunc(func() int { return meshCluster.Main(m) })))
+	code := plainCluster.Main(runFunc(func() int { return meshCluster.Main(m) }))
+	builtProvider.remove()
+	os.Exit(code)
 }
 
 type runFunc func() int
@@ -66,7 +68,7 @@ func providerConfig(kubeconfig string, rest ...string) string {
 }
 
 // connect returns the cluster as the provider sees it.
-func connect(t *testing.T, cluster *testcluster.Cluster) *kube.Cluster {
+func connect(t testing.TB, cluster *testcluster.Cluster) *kube.Cluster {
 	t.Helper()
 	c, err := kube.Connect(kube.Settings{ConfigPaths: []string{cluster.Kubeconfig()}}, "aksmesh-test")
 	if err != nil {
@@ -79,7 +81,7 @@ var linkerdOnce sync.Once
 
 // linkerdCluster returns a shared cluster with Linkerd in it, installed by the
 // same code as the resource's but without Terraform.
-func linkerdCluster(t *testing.T) *testcluster.Cluster {
+func linkerdCluster(t testing.TB) *testcluster.Cluster {
 	t.Helper()
 	cluster := meshCluster.Cluster(t)
 	linkerdOnce.Do(func() {

@@ -1,0 +1,339 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+// injectionConfig is one enrolment.
+func injectionConfig(cluster *testcluster.Cluster, namespace, body string) string {
+	return providerConfig(cluster.Kubeconfig(), fmt.Sprintf("resource \"aksmesh_injection\" \"this\" {\n  namespace = %q\n  %s\n}", namespace, body))
+}
+
+const injectionAddress = "aksmesh_injection.this"
+
+// proxies checks that every living pod of a selection has a proxy container of
+// that name, or that none has.
+func proxies(t *testing.T, cluster *testcluster.Cluster, namespace string, selector map[string]string, container string, want bool) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+		defer cancel()
+		pods, err := cluster.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()})
+		if err != nil {
+			return err
+		}
+		seen := 0
+		for _, pod := range pods.Items {
+			if pod.DeletionTimestamp != nil {
+				continue
+			}
+			seen++
+			has := false
+			for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+				has = has || c.Name == container
+			}
+			if has != want {
+				return fmt.Errorf("pod %s: has %s: %t, want %t", pod.Name, container, has, want)
+			}
+		}
+		if seen == 0 {
+			return fmt.Errorf("namespace %s has no pods of %v", namespace, selector)
+		}
+		return nil
+	}
+}
+
+func TestAccInjection_linkerdNamespace(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+	namespace := cluster.Namespace(t)
+	cluster.CreateDeployment(t, namespace, "web", 2)
+	cluster.CreateDeployment(t, namespace, "api", 1)
+	namespaces := cluster.Client().CoreV1().Namespaces()
+	update := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(injectionAddress, plancheck.ResourceActionUpdate)}}
+	meshed := proxies(t, cluster, namespace, nil, "linkerd-proxy", true)
+	counts := []statecheck.StateCheck{
+		statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("meshed_pods"), knownvalue.Int64Exact(3)),
+		statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(3)),
+		statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0)),
+	}
+
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		CheckDestroy:             proxies(t, cluster, namespace, nil, "linkerd-proxy", false),
+		Steps: []resource.TestStep{
+			{Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`), Check: meshed, ConfigStateChecks: counts},
+			{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace},
+			{
+				// Somebody takes the annotation away.
+				PreConfig: func() {
+					patch := []byte(`{"metadata":{"annotations":{"linkerd.io/inject":"disabled"}}}`)
+					if _, err := namespaces.Patch(t.Context(), namespace, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "somebody"}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config:            injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: counts,
+				Check:             meshed,
+			},
+			{
+				// A pod slips past the injector: the label keeps the webhook away
+				// while it is made anew.
+				PreConfig:         func() { slipPast(t, cluster, namespace, "api") },
+				Config:            injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: counts,
+				Check:             meshed,
+			},
+			{
+				Config:           injectionConfig(cluster, namespace, `mesh = { linkerd = { skip_outbound_ports = [5080, "7000-7080"] } }`),
+				ConfigPlanChecks: update,
+				Check: func(*terraform.State) error {
+					found, err := namespaces.Get(t.Context(), namespace, metav1.GetOptions{})
+					if got := found.Annotations["config.linkerd.io/skip-outbound-ports"]; err == nil && got != "5080,7000-7080" {
+						err = fmt.Errorf("skipped ports are %q", got)
+					}
+					return err
+				},
+			},
+			{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace},
+		},
+	})
+}
+
+// slipPast makes the pods of a Deployment anew while the injector does not look.
+func slipPast(t *testing.T, cluster *testcluster.Cluster, namespace, deployment string) {
+	t.Helper()
+	namespaces := cluster.Client().CoreV1().Namespaces()
+	label := func(value string) {
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{"config.linkerd.io/admission-webhooks":%s}}}`, value)
+		if _, err := namespaces.Patch(t.Context(), namespace, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	label(`"disabled"`)
+	pods := cluster.Client().CoreV1().Pods(namespace)
+	selector := metav1.ListOptions{LabelSelector: "app=" + deployment}
+	if err := pods.DeleteCollection(t.Context(), metav1.DeleteOptions{}, selector); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "pods of "+deployment+" without a proxy", func(ctx context.Context) bool {
+		found, err := pods.List(ctx, selector)
+		if err != nil || len(found.Items) == 0 {
+			return false
+		}
+		for _, pod := range found.Items {
+			if pod.DeletionTimestamp != nil || strings.Contains(fmt.Sprint(pod.Spec.InitContainers, pod.Spec.Containers), "linkerd-proxy") {
+				return false
+			}
+		}
+		return true
+	})
+	label("null")
+}
+
+func TestAccInjection_linkerdWorkloads(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+	for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			namespace := cluster.Namespace(t)
+			createWorkload(t, cluster, kind, namespace, "web")
+			cluster.CreateDeployment(t, namespace, "other", 1)
+			config := func(settings string) string {
+				return injectionConfig(cluster, namespace, fmt.Sprintf("workload = { kind = %q, name = \"web\" }\n mesh = { linkerd = { %s } }", kind, settings))
+			}
+			web := map[string]string{"app": "web"}
+			resource.Test(t, resource.TestCase{
+				ProtoV6ProviderFactories: testProviders,
+				CheckDestroy:             proxies(t, cluster, namespace, web, "linkerd-proxy", false),
+				Steps: []resource.TestStep{
+					{
+						Config: config(""),
+						Check: resource.ComposeTestCheckFunc(
+							proxies(t, cluster, namespace, web, "linkerd-proxy", true),
+							proxies(t, cluster, namespace, map[string]string{"app": "other"}, "linkerd-proxy", false),
+						),
+					},
+					{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace + "/" + kind + "/web"},
+					{
+						PreConfig: func() { removeInjectAnnotation(t, cluster, kind, namespace, "web") },
+						Config:    config(""),
+						ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+							plancheck.ExpectResourceAction(injectionAddress, plancheck.ResourceActionUpdate),
+						}},
+						Check: proxies(t, cluster, namespace, web, "linkerd-proxy", true),
+					},
+					{Config: config(`opaque_ports = ["8080"]`), Check: proxies(t, cluster, namespace, web, "linkerd-proxy", true)},
+				},
+			})
+		})
+	}
+}
+
+func createWorkload(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name string) {
+	t.Helper()
+	d := testcluster.NewDeployment(namespace, name, 2)
+	var err error
+	switch kind {
+	case "Deployment":
+		cluster.CreateDeployment(t, namespace, name, 2)
+	case "StatefulSet":
+		_, err = cluster.Client().AppsV1().StatefulSets(namespace).Create(t.Context(), &appsv1.StatefulSet{
+			ObjectMeta: d.ObjectMeta,
+			Spec:       appsv1.StatefulSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector, Template: d.Spec.Template, ServiceName: name},
+		}, metav1.CreateOptions{})
+	case "DaemonSet":
+		_, err = cluster.Client().AppsV1().DaemonSets(namespace).Create(t.Context(), &appsv1.DaemonSet{
+			ObjectMeta: d.ObjectMeta,
+			Spec:       appsv1.DaemonSetSpec{Selector: d.Spec.Selector, Template: d.Spec.Template},
+		}, metav1.CreateOptions{})
+	default:
+		t.Fatalf("unknown kind %s", kind)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func removeInjectAnnotation(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name string) {
+	t.Helper()
+	patch := []byte(`{"spec":{"template":{"metadata":{"annotations":{"linkerd.io/inject":null}}}}}`)
+	apps, options := cluster.Client().AppsV1(), metav1.PatchOptions{FieldManager: "somebody"}
+	var err error
+	switch kind {
+	case "Deployment":
+		_, err = apps.Deployments(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+	case "StatefulSet":
+		_, err = apps.StatefulSets(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+	case "DaemonSet":
+		_, err = apps.DaemonSets(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+
+	t.Run("skipped", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		cluster.CreateDeployment(t, namespace, "web", 1)
+		host := testcluster.NewDeployment(namespace, "host", 1)
+		host.Spec.Template.Spec.HostNetwork = true
+		if _, err := cluster.Client().AppsV1().Deployments(namespace).Create(t.Context(), host, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		awaitPod(t, cluster, namespace, "host")
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			Steps: []resource.TestStep{{
+				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(1)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped_pods"), knownvalue.ListPartial(map[int]knownvalue.Check{
+						0: knownvalue.StringRegexp(regexp.MustCompile(`^Pod host-.*hostNetwork`)),
+					})),
+				},
+			}},
+		})
+	})
+
+	t.Run("bare pod", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		template := testcluster.NewDeployment(namespace, "bare", 1).Spec.Template
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare", Labels: template.Labels}, Spec: template.Spec}
+		await(t, "the default service account", func(ctx context.Context) bool {
+			_, err := cluster.Client().CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{})
+			return err == nil
+		})
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			Steps: []resource.TestStep{{
+				Config:      injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ExpectError: regexp.MustCompile(`(?s)without\s+a\s+proxy\s+that\s+nothing\s+restarts:\s+bare:\s+it\s+has\s+no\s+owner`),
+			}},
+		})
+	})
+
+	t.Run("conflict", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		patch := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":%q,"annotations":{"linkerd.io/inject":"disabled"}}}`, namespace)
+		if _, err := cluster.Client().CoreV1().Namespaces().Patch(t.Context(), namespace, types.ApplyPatchType, patch, metav1.PatchOptions{FieldManager: "gitops"}); err != nil {
+			t.Fatal(err)
+		}
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			Steps: []resource.TestStep{
+				{
+					Config:      injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+					ExpectError: regexp.MustCompile(`(?s)Namespace\s+` + namespace + `.*gitops`),
+				},
+				{Config: injectionConfig(cluster, namespace, "mesh = { linkerd = {} }\n force_conflicts = true")},
+			},
+		})
+	})
+}
+
+func TestAccInjection_missing(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	namespace := cluster.Namespace(t)
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{
+			{
+				Config:      injectionConfig(cluster, "no-such-namespace", `mesh = { linkerd = {} }`),
+				ExpectError: regexp.MustCompile(`(?s)Namespace\s+no-such-namespace.*not\s+found`),
+			},
+			{
+				// No control plane: nothing is marked and nothing restarted.
+				Config:      injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ExpectError: regexp.MustCompile(`(?s)Linkerd\s+cannot\s+inject.*Deployment\s+linkerd/linkerd-proxy-injector`),
+			},
+			{
+				Config:      injectionConfig(cluster, namespace, `mesh = { istio = {} }`),
+				ExpectError: regexp.MustCompile(`(?s)revision\s+"default"\s+has\s+no\s+injector`),
+			},
+		},
+	})
+}
+
+func TestInjection_badInput(t *testing.T) {
+	t.Parallel()
+	expectInvalid(t, "aksmesh_injection", map[string]invalidInput{
+		"namespace = \"x\"\n mesh = {}":                                                             {"mesh", "one (and only one) of"},
+		"namespace = \"x\"\n mesh = { linkerd = {}, istio = {} }":                                   {"mesh", "one (and only one) of"},
+		"namespace = \"X\"\n mesh = { linkerd = {} }":                                               {"namespace", "DNS label"},
+		"namespace = \"x\"\n mesh = { linkerd = { skip_inbound_ports = [0] } }":                     {"skip_inbound_ports", "a port from 1 to 65535"},
+		"namespace = \"x\"\n mesh = { linkerd = { opaque_ports = [\"9-1\"] } }":                     {"opaque_ports", "a port from 1 to 65535"},
+		"namespace = \"x\"\n mesh = { istio = { revision = \"1.30\" } }":                            {"revision", "DNS label"},
+		"namespace = \"x\"\n mesh = { linkerd = {} }\n workload = { kind = \"Job\", name = \"x\" }": {"kind", "value must be one of"},
+	})
+}
