@@ -386,12 +386,21 @@ func (i Installer) deleteCRDs(ctx context.Context, namespace string) error {
 	if err != nil {
 		return err
 	}
+	var doomed []kube.Ref
 	for _, crd := range crds {
 		marks := crd.GetAnnotations()
-		if marks["meta.helm.sh/release-name"] != baseRelease || marks["meta.helm.sh/release-namespace"] != namespace || !strings.HasSuffix(crd.GetName(), ".istio.io") {
-			continue
+		if marks["meta.helm.sh/release-name"] == baseRelease && marks["meta.helm.sh/release-namespace"] == namespace && strings.HasSuffix(crd.GetName(), ".istio.io") {
+			doomed = append(doomed, kube.Ref{Kind: kube.CustomResourceDefinition, Name: crd.GetName()})
 		}
-		if err := i.Cluster.Delete(ctx, kube.Ref{Kind: kube.CustomResourceDefinition, Name: crd.GetName()}, kube.DeleteOptions{Wait: true}); err != nil {
+	}
+	// All at once: each takes a while to delete the objects of its kind.
+	for _, ref := range doomed {
+		if err := i.Cluster.Delete(ctx, ref, kube.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	for _, ref := range doomed {
+		if err := i.Cluster.AwaitGone(ctx, ref, ""); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,60 @@
+package mesh_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+)
+
+func TestLoadFromDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	chart := filepath.Join(dir, "base")
+	if err := os.Mkdir(chart, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(chart, "Chart.yaml"), fmt.Appendf(nil, "apiVersion: v2\nname: base\nversion: %s\n", "1.31.0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	charts := mesh.Charts{Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()})}
+	loaded, err := charts.Load(t.Context(), dir, "base", "1.31.0")
+	if err != nil || loaded.Name() != "base" {
+		t.Errorf("loaded %v, %v", loaded, err)
+	}
+	if _, err := charts.Load(t.Context(), dir, "base", "1.30.0"); err == nil {
+		t.Error("a chart of another version is loaded")
+	}
+	// The packaged form is what is missed when there is neither.
+	_, err = charts.Load(t.Context(), dir, "istiod", "1.31.0")
+	if want := filepath.Join(dir, "istiod-1.31.0.tgz"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want one that names %s", err, want)
+	}
+}
+
+func TestRefuseOwned(t *testing.T) {
+	t.Parallel()
+	owned := map[string]string{"a.b": "the first reason", "c": "the second reason"}
+	for _, c := range []struct {
+		values map[string]any
+		want   string
+	}{
+		{nil, ""},
+		{map[string]any{"a": "no mapping", "b": 1}, ""},
+		{map[string]any{"a": map[string]any{"b": nil}}, "value a.b cannot be set: the first reason"},
+		{map[string]any{"a": map[string]any{"b": 1}, "c": 1}, "value a.b cannot be set: the first reason"},
+		{map[string]any{"c": map[string]any{}}, "value c cannot be set: the second reason"},
+	} {
+		got := ""
+		if err := mesh.RefuseOwned(c.values, owned); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("values %v: error %q, want %q", c.values, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package istio
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+func TestProfileOf(t *testing.T) {
+	t.Parallel()
+	istiod := &helm.Release{Values: map[string]any{}}
+	demo := &helm.Release{Values: map[string]any{"profile": "demo"}}
+	gateway := &helm.Release{}
+	for _, c := range []struct {
+		releases map[string]*helm.Release
+		want     Profile
+	}{
+		{map[string]*helm.Release{istiodRelease: istiod}, ProfileMinimal},
+		{map[string]*helm.Release{istiodRelease: istiod, ingressGateway: gateway}, ProfileDefault},
+		{map[string]*helm.Release{istiodRelease: istiod, ingressGateway: gateway, egressGateway: gateway}, ProfileDemo},
+		{map[string]*helm.Release{istiodRelease: demo, ingressGateway: gateway}, ProfileDemo},
+	} {
+		if got := profileOf(c.releases); got != c.want {
+			t.Errorf("profile %s, want %s", got, c.want)
+		}
+	}
+}
+
+// webhookConfiguration is as a chart writes it, or as istiod and AKS leave it.
+func webhookConfiguration(kind kube.Kind, webhook map[string]any) *unstructured.Unstructured {
+	object := kube.Ref{Kind: kind, Name: "istio"}.Object()
+	webhook["name"] = "webhook.istio.io"
+	object.Object["webhooks"] = []any{webhook}
+	return object
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	selector := func(keys ...string) map[string]any {
+		var expressions []any
+		for _, key := range keys {
+			expressions = append(expressions, map[string]any{"key": key, "operator": "DoesNotExist"})
+		}
+		return map[string]any{"matchExpressions": expressions}
+	}
+	for name, c := range map[string]struct {
+		kind        kube.Kind
+		chart, live map[string]any
+		drift       int
+	}{
+		"validator in service": {
+			kube.ValidatingWebhookConfiguration,
+			map[string]any{"failurePolicy": "Ignore", "clientConfig": map[string]any{}},
+			map[string]any{"failurePolicy": "Fail", "clientConfig": map[string]any{"caBundle": "Q0E="}},
+			0,
+		},
+		"bundle of a chart of its own": {
+			kube.MutatingWebhookConfiguration,
+			map[string]any{"clientConfig": map[string]any{"caBundle": "b2xk"}},
+			map[string]any{"clientConfig": map[string]any{"caBundle": "bmV3"}},
+			0,
+		},
+		"selector extended by AKS": {
+			kube.MutatingWebhookConfiguration,
+			map[string]any{"failurePolicy": "Fail", "namespaceSelector": selector("istio-injection")},
+			map[string]any{"failurePolicy": "Fail", "namespaceSelector": selector("istio-injection", "control-plane", "kubernetes.azure.com/managedby")},
+			0,
+		},
+		"selector cut": {
+			kube.MutatingWebhookConfiguration,
+			map[string]any{"namespaceSelector": selector("istio-injection", "istio.io/rev")},
+			map[string]any{"namespaceSelector": selector("istio-injection")},
+			1,
+		},
+		"injector that may fail": {
+			kube.MutatingWebhookConfiguration,
+			map[string]any{"failurePolicy": "Fail"},
+			map[string]any{"failurePolicy": "Ignore"},
+			1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wanted := webhookConfiguration(c.kind, c.chart)
+			prune(wanted)
+			if drift := kube.Differences(wanted, webhookConfiguration(c.kind, c.live)); len(drift) != c.drift {
+				t.Errorf("drift %v, want %d", drift, c.drift)
+			}
+		})
+	}
+	service := kube.Ref{Kind: kube.Service, Namespace: "a", Name: "b"}.Object()
+	service.Object["failurePolicy"] = "kept"
+	prune(service)
+	if service.Object["failurePolicy"] != "kept" {
+		t.Error("an object that is no webhook configuration was pruned")
+	}
+}
+
+func TestRuns(t *testing.T) {
+	t.Parallel()
+	const image = "example.io/proxyv2:1.31.0"
+	for name, c := range map[string]struct {
+		container, image string
+		annotations      map[string]string
+		want             bool
+	}{
+		"the same":            {"istio-proxy", image, nil, true},
+		"another variant":     {"istio-proxy", image + "-distroless", nil, true},
+		"another version":     {"istio-proxy", "example.io/proxyv2:1.30.2", nil, false},
+		"another registry":    {"istio-proxy", "registry.istio.io/release/proxyv2:1.31.0", nil, false},
+		"never injected":      {"istio-proxy", "auto", nil, false},
+		"an image of its own": {"istio-proxy", "mine:1", map[string]string{"sidecar.istio.io/proxyImage": "mine:1"}, true},
+		"no proxy":            {"main", image, nil, false},
+	} {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: c.container, Image: c.image}}},
+		}
+		if got := runs(pod, image); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+func TestInjectorConfiguration(t *testing.T) {
+	t.Parallel()
+	for namespace, want := range map[string]string{
+		"istio-system": "MutatingWebhookConfiguration istio-sidecar-injector",
+		"mesh":         "MutatingWebhookConfiguration istio-sidecar-injector-mesh",
+	} {
+		if got := injectorConfiguration(namespace).String(); got != want {
+			t.Errorf("%s: %s, want %s", namespace, got, want)
+		}
+	}
+}
