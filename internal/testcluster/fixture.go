@@ -16,7 +16,7 @@ import (
 
 // readyTimeout bounds the wait for a fixture. Pods are simulated and take
 // about a second; the rest is for machines under load.
-const readyTimeout = time.Minute
+const readyTimeout = 3 * time.Minute
 
 // Namespace creates a namespace with a name of its own and asks for its
 // deletion when the test ends. It returns the name.

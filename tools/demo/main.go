@@ -135,9 +135,12 @@ func run(ctx context.Context, opts options, out, progress io.Writer) (err error)
 	fmt.Fprintf(out, "%s, on a fresh embedded cluster.\n", story.title)
 	fmt.Fprintln(out, "The Kubernetes API is real; nodes and pods are simulated, so no image is pulled or run.")
 
-	cluster, err := testcluster.Start(ctx, testcluster.Options{
-		Name: "demo-" + opts.mesh, Nodes: 3, Keep: opts.keep, Progress: progress,
-	})
+	start := testcluster.Options{Nodes: 3, Keep: opts.keep, Progress: progress}
+	if opts.keep {
+		start.Name = "demo-" + opts.mesh
+	}
+
+	cluster, err := testcluster.Start(ctx, start)
 	if err != nil {
 		return err
 	}
@@ -147,11 +150,16 @@ func run(ctx context.Context, opts options, out, progress io.Writer) (err error)
 		return errors.Join(fmt.Errorf("create a working directory: %w", err), cluster.Close())
 	}
 
-	if opts.keep {
-		fmt.Fprintf(out, "The cluster stays up until: %s\nKUBECONFIG=%s\nState: %s\n", cluster.StopCommand(), cluster.Kubeconfig(), dir)
-	} else {
-		defer func() { err = errors.Join(err, cluster.Close(), os.RemoveAll(dir)) }()
-	}
+	defer func() {
+		if opts.keep {
+			fmt.Fprintf(out, "\nexport KUBECONFIG=%s\nThe configuration and its state are in %s.\nTo stop the cluster: %s\n",
+				cluster.Kubeconfig(), dir, cluster.StopCommand())
+
+			return
+		}
+
+		err = errors.Join(err, cluster.Close(), os.RemoveAll(dir))
+	}()
 
 	if err := walk(ctx, opts, story, cluster, provider, dir, out); err != nil {
 		return err

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,23 +72,33 @@ func newWorkspace(ctx context.Context, terraform, provider, configuration, dir s
 	return w, w.run(ctx, nil, "init", "-input=false")
 }
 
+// copyConfiguration copies only the configuration: what Terraform may have left
+// beside it belongs to somebody else's cluster.
 func copyConfiguration(from, to string) error {
-	files, err := filepath.Glob(filepath.Join(from, "*.tf"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("%s holds no configuration: %w", from, errors.Join(err, os.ErrNotExist))
+	source := os.DirFS(from)
+
+	names, err := fs.Glob(source, "*.tf")
+	if err != nil || len(names) == 0 {
+		return fmt.Errorf("%s holds no configuration: %w", from, cmp.Or(err, fs.ErrNotExist))
 	}
 
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return fmt.Errorf("copy the configuration: %w", err)
 	}
 
-	for _, file := range files {
-		content, err := os.ReadFile(filepath.Clean(file))
+	target, err := os.OpenRoot(to)
+	if err != nil {
+		return fmt.Errorf("copy the configuration: %w", err)
+	}
+	defer target.Close() //nolint:errcheck // The files in it are closed.
+
+	for _, name := range names {
+		content, err := fs.ReadFile(source, name)
 		if err != nil {
 			return fmt.Errorf("copy the configuration: %w", err)
 		}
 
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), content, 0o600); err != nil {
+		if err := target.WriteFile(name, content, 0o600); err != nil {
 			return fmt.Errorf("copy the configuration: %w", err)
 		}
 	}
