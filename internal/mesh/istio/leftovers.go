@@ -11,7 +11,7 @@ import (
 
 // What istiod writes itself, so that no chart removes it.
 const (
-	selfSignedSecret = "istio-ca-secret" //nolint:gosec // It is a name.
+	selfSignedSecret = "istio-ca-secret"
 	configLabel      = "istio.io/config"
 	leaderAnnotation = "control-plane.alpha.kubernetes.io/leader"
 	leaderPrefix     = "istio-"
