@@ -235,6 +235,63 @@ func removeInjectAnnotation(t *testing.T, cluster *testcluster.Cluster, kind, na
 	}
 }
 
+func TestAccInjection_istio(t *testing.T) {
+	t.Parallel()
+	cluster := istioCluster(t)
+	update := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(injectionAddress, plancheck.ResourceActionUpdate)}}
+
+	t.Run("namespace", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		cluster.CreateDeployment(t, namespace, "web", 2)
+		config := injectionConfig(cluster, namespace, `mesh = { istio = {} }`)
+		meshed := proxies(t, cluster, namespace, nil, "istio-proxy", true)
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			CheckDestroy:             proxies(t, cluster, namespace, nil, "istio-proxy", false),
+			Steps: []resource.TestStep{
+				{Config: config, Check: meshed},
+				{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio/" + namespace},
+				{
+					// Somebody takes the label away, and a pod is made anew.
+					PreConfig: func() {
+						patch := []byte(`{"metadata":{"labels":{"istio-injection":null}}}`)
+						if _, err := cluster.Client().CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+							t.Fatal(err)
+						}
+						if err := cluster.Client().CoreV1().Pods(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+							t.Fatal(err)
+						}
+					},
+					Config: config, ConfigPlanChecks: update, Check: meshed,
+				},
+				{Config: injectionConfig(cluster, namespace, `mesh = { istio = { revision = "default" } }`), ExpectError: regexp.MustCompile(`(?s)istio-injection=enabled\s+wins\s+over`)},
+			},
+		})
+	})
+
+	t.Run("workload", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		cluster.CreateDeployment(t, namespace, "web", 1)
+		cluster.CreateDeployment(t, namespace, "other", 1)
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			CheckDestroy:             proxies(t, cluster, namespace, nil, "istio-proxy", false),
+			Steps: []resource.TestStep{
+				{
+					Config: injectionConfig(cluster, namespace, "workload = { kind = \"Deployment\", name = \"web\" }\n mesh = { istio = {} }"),
+					Check: resource.ComposeTestCheckFunc(
+						proxies(t, cluster, namespace, map[string]string{"app": "web"}, "istio-proxy", true),
+						proxies(t, cluster, namespace, map[string]string{"app": "other"}, "istio-proxy", false),
+					),
+				},
+				{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio/" + namespace + "/Deployment/web"},
+			},
+		})
+	})
+}
+
 func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 	t.Parallel()
 	cluster := linkerdCluster(t)

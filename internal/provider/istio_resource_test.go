@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
@@ -16,8 +18,10 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -237,18 +241,81 @@ func TestAccIstio_refused(t *testing.T) {
 			reason := strings.ReplaceAll(refusal.reason, "%s", namespace)
 			resource.Test(t, resource.TestCase{
 				ProtoV6ProviderFactories: testProviders,
-				CheckDestroy: func(*terraform.State) error {
-					if !refusal.foreign {
-						return istioGone(t, cluster)
-					}
-					return nil
-				},
+				CheckDestroy:             func(*terraform.State) error { return untouched(t, cluster, namespace) },
 				Steps: []resource.TestStep{{
 					Config:      istioConfig(cluster, refusal.version, fmt.Sprintf("namespace = %q\n%s", namespace, body)),
 					ExpectError: regexp.MustCompile("(?s)" + reason),
 				}},
 			})
 		})
+	}
+}
+
+// untouched checks that nobody holds a namespace and that no release of this
+// provider is in it.
+func untouched(t *testing.T, cluster *testcluster.Cluster, namespace string) error {
+	t.Helper()
+	found, err := cluster.Client().CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if len(found.Annotations) > 0 {
+		return fmt.Errorf("namespace %s has annotations %v", namespace, found.Annotations)
+	}
+	releases, err := cluster.Client().CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "owner=helm,aksmesh.io/managed-by"})
+	if err == nil && len(releases.Items) > 0 {
+		err = fmt.Errorf("namespace %s has releases", namespace)
+	}
+	return err
+}
+
+// TestAccIstio_killed kills the provider twice in the middle of an install.
+func TestAccIstio_killed(t *testing.T) {
+	t.Parallel()
+	cluster := testcluster.New(t, testcluster.Options{Nodes: 1})
+	client := cluster.Client()
+	w := newWorkspace(t, istioConfig(cluster, istioNew, "delete_crds = true"))
+
+	for _, moment := range []func(context.Context) error{
+		// Helm has begun with the CRDs, and has not recorded their end.
+		func(ctx context.Context) error {
+			_, err := client.CoreV1().Secrets(istioSystem).Get(ctx, "sh.helm.release.v1.istio-base.v1", metav1.GetOptions{})
+			return err
+		},
+		// istiod starts, and there is no gateway.
+		func(ctx context.Context) error {
+			_, err := client.AppsV1().Deployments(istioSystem).Get(ctx, "istiod", metav1.GetOptions{})
+			return err
+		},
+	} {
+		apply := w.start("apply", "-auto-approve", "-no-color")
+		err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+			err := moment(ctx)
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			}
+			return err == nil, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply.kill()
+		if got := apply.wait(); got.code == 0 {
+			t.Fatalf("the apply whose provider was killed has succeeded:\n%s", got.output)
+		}
+		if err := gatewaysRun(t, cluster, istioNew)(nil); err != nil {
+			t.Fatalf("the provider was killed too late: %v", err)
+		}
+	}
+
+	w.apply()
+	if err := gatewaysRun(t, cluster, istioNew, "istio-ingressgateway")(nil); err != nil {
+		t.Error(err)
+	}
+	w.expectNoChanges()
+	w.succeed("destroy", "-auto-approve", "-no-color")
+	if err := istioGone(t, cluster); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -77,19 +79,61 @@ func connect(t testing.TB, cluster *testcluster.Cluster) *kube.Cluster {
 	return c
 }
 
-var linkerdOnce sync.Once
+// The control planes of the shared cluster, installed on first use by the same
+// code as the resources' but without Terraform.
+var linkerdOnce, istioOnce installation
 
-// linkerdCluster returns a shared cluster with Linkerd in it, installed by the
-// same code as the resource's but without Terraform.
-func linkerdCluster(t testing.TB) *testcluster.Cluster {
+type installation struct {
+	sync.Once
+	err error
+}
+
+func (i *installation) in(t testing.TB, install func(ctx context.Context, cluster *kube.Cluster, repository, version string) error, version string) *testcluster.Cluster {
 	t.Helper()
 	cluster := meshCluster.Cluster(t)
-	linkerdOnce.Do(func() {
-		if err := installLinkerd(context.WithoutCancel(t.Context()), connect(t, cluster), cluster.Charts().Repository, linkerdNew); err != nil {
-			t.Fatal(err)
-		}
+	i.Do(func() {
+		i.err = install(context.WithoutCancel(t.Context()), connect(t, cluster), cluster.Charts().Repository, version)
 	})
+	if i.err != nil {
+		t.Fatal(i.err)
+	}
 	return cluster
+}
+
+// linkerdCluster returns a shared cluster with Linkerd in it.
+func linkerdCluster(t testing.TB) *testcluster.Cluster {
+	t.Helper()
+	return linkerdOnce.in(t, installLinkerd, linkerdNew)
+}
+
+// istioCluster returns a shared cluster with Istio in it.
+func istioCluster(t testing.TB) *testcluster.Cluster {
+	t.Helper()
+	return istioOnce.in(t, installIstio, "1.31.0")
+}
+
+func installIstio(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
+	charts, err := testCharts(cluster)
+	if err != nil {
+		return err
+	}
+	installer := istio.Installer{Charts: charts}
+	prepared, err := installer.Prepare(ctx, istio.Specification{
+		Namespace: istio.DefaultNamespace, Repository: repository, Version: version, Profile: istio.ProfileMinimal, Now: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	return installer.Apply(ctx, prepared, "")
+}
+
+func testCharts(cluster *kube.Cluster) (mesh.Charts, error) {
+	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
+	if err != nil {
+		return mesh.Charts{}, err
+	}
+	library := helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(os.TempDir(), fmt.Sprintf("aksmesh-charts-%d", os.Getpid()))})
+	return mesh.Charts{Cluster: cluster, Library: library, Releases: releases}, nil
 }
 
 func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
@@ -102,12 +146,11 @@ func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, vers
 	if _, _, err := trust.CreateIssuer(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, issuer, pki.AuthorityOptions{Now: now}); err != nil {
 		return err
 	}
-	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
+	charts, err := testCharts(cluster)
 	if err != nil {
 		return err
 	}
-	library := helm.NewLibrary(helm.LibraryOptions{CacheDir: os.TempDir()})
-	installer := linkerd.Installer{Charts: mesh.Charts{Cluster: cluster, Library: library, Releases: releases}}
+	installer := linkerd.Installer{Charts: charts}
 	prepared, err := installer.Prepare(ctx, linkerd.Specification{
 		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: version,
 		TrustBundle: string(pki.NewBundle(anchor.Certificate()).PEM()), Now: now,
