@@ -365,14 +365,11 @@ type diagnostic struct {
 	Severity string `json:"severity"`
 	Summary  string `json:"summary"`
 	Detail   string `json:"detail"`
-	Address  string `json:"address"`
 }
 
-// failures returns the errors of a run with -json by the address of their
-// resource; those of none are at "".
-func (o outcome) failures(t testing.TB) map[string][]diagnostic {
-	t.Helper()
-	found := map[string][]diagnostic{}
+// failures returns the errors of a run with -json.
+func (o outcome) failures() []diagnostic {
+	var found []diagnostic
 	for line := range strings.Lines(o.output) {
 		var message struct {
 			Type       string     `json:"type"`
@@ -380,7 +377,7 @@ func (o outcome) failures(t testing.TB) map[string][]diagnostic {
 		}
 		// What Terraform prints before it reads its flags is no JSON.
 		if json.Unmarshal([]byte(line), &message) == nil && message.Type == "diagnostic" && message.Diagnostic.Severity == "error" {
-			found[message.Diagnostic.Address] = append(found[message.Diagnostic.Address], message.Diagnostic)
+			found = append(found, message.Diagnostic)
 		}
 	}
 	return found
