@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -18,6 +19,7 @@ import (
 // mesh, for a namespace with a Deployment `web`.
 type everything struct {
 	mesh      string // linkerd or istio
+	version   string // of the mesh; empty is the newest
 	namespace string
 	charts    testcluster.ChartLocations
 	// What leads from one resource to another, as expressions.
@@ -43,7 +45,7 @@ func (e everything) config() string {
 	  version    = %q
 	  repository = %q
 	  identity   = { trust_bundle_pem = %s, issuer_id = %s }
-	}`, linkerdNew, e.charts.Repository, e.bundle, e.issuerID)
+	}`, cmp.Or(e.version, linkerdNew), e.charts.Repository, e.bundle, e.issuerID)
 	policy := fmt.Sprintf("{ linkerd = { control_plane_namespace = %s } }", e.controlPlane)
 	if e.mesh == "istio" {
 		controlPlane = fmt.Sprintf(`
@@ -52,7 +54,7 @@ func (e everything) config() string {
 		  repository = %q
 		  issuer_id  = %s
 		  profile    = "minimal"
-		}`, istioNew, e.charts.Repository, e.issuerID)
+		}`, cmp.Or(e.version, istioNew), e.charts.Repository, e.issuerID)
 		policy = "{ istio = {} }"
 	}
 	return controlPlane + fmt.Sprintf(`

@@ -242,36 +242,29 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 	if resumed {
 		warnAdopted(&resp.Diagnostics, "Linkerd in namespace "+model.Namespace.ValueString())
 	}
-	err = installer.Apply(ctx, prepared)
-	r.record(ctx, installer, &model, &resp.Diagnostics, err)
+	r.apply(ctx, installer, prepared, &model, &resp.Diagnostics)
 	if model.ID.IsUnknown() {
 		return
 	}
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
-// record takes down what is in the cluster after an apply, successful or not;
-// the model keeps an unknown ID if nothing is. Whatever failed is reported.
-func (r *linkerdResource) record(ctx context.Context, installer linkerd.Installer, model *linkerdModel, diags *diag.Diagnostics, applied error) {
-	if applied != nil {
-		problemInstall(diags, "Unable to Install Linkerd", applied)
-	}
-	// An apply that was cancelled must still find out what it has left behind.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	found, err := installer.Observe(ctx, model.Namespace.ValueString(), r.session.time())
-	switch {
-	case err == nil:
+// apply brings the cluster to what was prepared and takes down what is there
+// then; the model keeps an unknown ID if nothing is.
+func (r *linkerdResource) apply(ctx context.Context, installer linkerd.Installer, prepared *linkerd.Prepared, model *linkerdModel, diags *diag.Diagnostics) {
+	applied := installer.Apply(ctx, prepared)
+	recordInstall(ctx, "Linkerd", applied, func(ctx context.Context) error {
+		found, err := installer.Observe(ctx, model.Namespace.ValueString(), r.session.time())
+		if err != nil {
+			return err
+		}
 		if applied == nil {
+			// The plan has promised none; what has changed since is for the next one.
 			found.Drift = nil
 		}
 		model.observe(ctx, found, diags)
-	case applied == nil:
-		problem(diags, "Unable to Read Linkerd", err)
-		fallthrough
-	case !errors.Is(err, helm.ErrReleaseNotFound):
-		model.observe(ctx, linkerd.Installed{Drift: []string{"its state is not known: " + err.Error()}}, diags)
-	}
+		return nil
+	}, func(drift string) { model.observe(ctx, linkerd.Installed{Drift: []string{drift}}, diags) }, diags)
 }
 
 func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
@@ -335,8 +328,7 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 		problemInstall(&resp.Diagnostics, "Unable to Update Linkerd", err)
 		return
 	}
-	err = installer.Apply(ctx, prepared)
-	r.record(ctx, installer, &model, &resp.Diagnostics, err)
+	r.apply(ctx, installer, prepared, &model, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 

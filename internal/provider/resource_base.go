@@ -97,7 +97,7 @@ const (
 
 	// recordTimeout bounds the look at the cluster after an operation that may
 	// have been cancelled: Terraform is waiting for it to end.
-	recordTimeout = 3 * time.Second
+	recordTimeout = time.Second
 )
 
 // idIdentity is the identity schema of resources that one string identifies.
