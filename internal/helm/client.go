@@ -126,7 +126,7 @@ func (c *client) gone(kind metav1.TypeMeta) (bool, error) {
 // Create also replaces a hook that an interrupted operation has left behind. Most charts ask Helm for this; those that
 // do not could never be installed again.
 func (c *client) Create(resources kube.ResourceList) (*kube.Result, error) {
-	result, err := c.Client.Create(resources)
+	result, err := c.create(resources)
 	if !apierrors.IsAlreadyExists(err) {
 		return result, err
 	}
@@ -148,7 +148,16 @@ func (c *client) Create(resources kube.ResourceList) (*kube.Result, error) {
 	if err := c.WaitForDelete(left, defaultHookTimeout); err != nil {
 		return nil, err
 	}
-	return c.Client.Create(resources)
+	return c.create(resources)
+}
+
+// create takes the bullets off Helm's lists of errors, most of which have one member.
+func (c *client) create(resources kube.ResourceList) (*kube.Result, error) {
+	result, err := c.Client.Create(resources)
+	if list, ok := err.(interface{ WrappedErrors() []error }); ok {
+		err = errors.Join(list.WrappedErrors()...)
+	}
+	return result, err
 }
 
 func isHook(object runtime.Object) bool {

@@ -30,22 +30,22 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 )
 
-// packed packs files, given by their path in the chart, as a chart archive.
-func packed(t *testing.T, chartName, version string, files map[string]string) []byte {
+// packed packs files, given by their path in the chart, as the archive of a chart called mesh.
+func packed(t *testing.T, version string, files map[string]string) []byte {
 	t.Helper()
 	files = maps.Clone(files)
 	if files == nil {
 		files = map[string]string{}
 	}
 	if _, ok := files["Chart.yaml"]; !ok {
-		files["Chart.yaml"] = "apiVersion: v2\nname: " + chartName + "\nversion: " + version +
+		files["Chart.yaml"] = "apiVersion: v2\nname: mesh\nversion: " + version +
 			"\nappVersion: edge-1\nkubeVersion: \">=1.20.0-0\"\n"
 	}
 	var buffer bytes.Buffer
 	zipped := gzip.NewWriter(&buffer)
 	archive := tar.NewWriter(zipped)
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		header := &tar.Header{Name: chartName + "/" + path, Mode: 0o600, Size: int64(len(files[path]))}
+		header := &tar.Header{Name: "mesh/" + path, Mode: 0o600, Size: int64(len(files[path]))}
 		if err := archive.WriteHeader(header); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func indexOf(charts map[string][]byte) string {
 
 func TestLoadFromRepository(t *testing.T) {
 	t.Parallel()
-	archive := packed(t, "mesh", "1.2.3", map[string]string{"values.yaml": "a: 1", "values-ha.yaml": "a: 2"})
+	archive := packed(t, "1.2.3", map[string]string{"values.yaml": "a: 1", "values-ha.yaml": "a: 2"})
 	repo := newRepository(t, map[string][]byte{"mesh-1.2.3": archive})
 	loaded, err := NewLibrary(LibraryOptions{CacheDir: t.TempDir()}).
 		Load(t.Context(), Source{Repository: repo.URL, Name: "mesh", Version: "1.2.3"})
@@ -139,7 +139,7 @@ func TestLoadFromRepository(t *testing.T) {
 
 func TestLoadFetchesOnceForMany(t *testing.T) {
 	t.Parallel()
-	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)})
+	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)})
 	library := NewLibrary(LibraryOptions{CacheDir: t.TempDir()})
 	var group sync.WaitGroup
 	for range 50 {
@@ -158,7 +158,7 @@ func TestLoadFetchesOnceForMany(t *testing.T) {
 func TestLoadKeepsChartsOnDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)})
+	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)})
 	// A name that is no loopback address but leads to the test server.
 	source := Source{Repository: "http://charts.example.com", Name: "mesh", Version: "1.0.0"}
 	load := func() (*Chart, error) {
@@ -213,7 +213,7 @@ func TestLoadErrors(t *testing.T) {
 	t.Parallel()
 	charts := map[string][]byte{}
 	for _, version := range []string{"0.9.0", "1.0.0", "1.1.0", "1.2.0", "2.0.0", "3.0.0"} {
-		charts["mesh-"+version] = packed(t, "mesh", version, nil)
+		charts["mesh-"+version] = packed(t, version, nil)
 	}
 	serving := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
@@ -327,7 +327,7 @@ func isA[E error](err error) bool {
 
 func TestLoadRetriesThrottledAndFailedRequests(t *testing.T) {
 	t.Parallel()
-	charts := map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)}
+	charts := map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)}
 	repo := newRepository(t, charts)
 	var count atomic.Int32
 	repo.handler = func(w http.ResponseWriter, request *http.Request) {
@@ -349,7 +349,7 @@ func TestLoadRetriesThrottledAndFailedRequests(t *testing.T) {
 
 func TestLoadSendsCredentialsToTheirHostOnly(t *testing.T) {
 	t.Parallel()
-	charts := map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)}
+	charts := map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)}
 	elsewhere := newRepository(t, charts)
 	elsewhere.handler = func(w http.ResponseWriter, request *http.Request) {
 		if request.Header.Get("Authorization") != "" {
@@ -400,7 +400,7 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 
 func TestLoadOutlivesTheFirstCaller(t *testing.T) {
 	t.Parallel()
-	charts := map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)}
+	charts := map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)}
 	repo := newRepository(t, charts)
 	arrived, proceed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -439,7 +439,7 @@ func TestLoadOutlivesTheFirstCaller(t *testing.T) {
 
 func TestLoadTriesAgainAfterAnError(t *testing.T) {
 	t.Parallel()
-	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "mesh", "1.0.0", nil)})
+	repo := newRepository(t, map[string][]byte{"mesh-1.0.0": packed(t, "1.0.0", nil)})
 	library := NewLibrary(LibraryOptions{CacheDir: t.TempDir()})
 	library.client = http.DefaultClient
 	source := Source{Repository: repo.URL, Name: "mesh", Version: "1.0.0"}
@@ -498,7 +498,7 @@ func TestLoadLocal(t *testing.T) {
 	}
 
 	archive := filepath.Join(t.TempDir(), "mesh.tgz")
-	if err := os.WriteFile(archive, packed(t, "mesh", "1.0.0", nil), 0o600); err != nil {
+	if err := os.WriteFile(archive, packed(t, "1.0.0", nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if loaded, err := library.Load(t.Context(), Source{Name: archive}); err != nil || loaded.Version() != "1.0.0" {
@@ -516,7 +516,7 @@ func TestLoadRefusesChartsThatCannotBeInstalled(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "mesh.tgz")
-			archive := packed(t, "mesh", "1.0.0", map[string]string{"Chart.yaml": test.chart})
+			archive := packed(t, "1.0.0", map[string]string{"Chart.yaml": test.chart})
 			if err := os.WriteFile(path, archive, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -561,7 +561,7 @@ func TestLoadFromRegistry(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
-	archive := packed(t, "mesh", "1.0.0+build", nil)
+	archive := packed(t, "1.0.0+build", nil)
 	push(t, host+"/charts/mesh:1.0.0_build", chartLayer, archive)
 	push(t, host+"/charts/image:1.0.0", ocispec.MediaTypeImageLayerGzip, []byte("image"))
 
@@ -606,7 +606,7 @@ func TestLoadFromRegistryChecksAccessAndDigest(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
-	push(t, host+"/charts/mesh:1.0.0", chartLayer, packed(t, "mesh", "1.0.0", nil))
+	push(t, host+"/charts/mesh:1.0.0", chartLayer, packed(t, "1.0.0", nil))
 	source := Source{Repository: "oci://" + host + "/charts", Name: "mesh", Version: "1.0.0"}
 
 	_, err := NewLibrary(LibraryOptions{CacheDir: t.TempDir()}).Load(t.Context(), source)

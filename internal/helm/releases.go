@@ -104,6 +104,9 @@ func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, e
 }
 
 func (r *Releases) records(ctx context.Context, namespace, name string, all bool) (*records, error) {
+	if err := chartutil.ValidateReleaseName(name); err != nil {
+		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
+	}
 	core, err := typedcorev1.NewForConfig(r.config)
 	if err != nil {
 		return nil, fmt.Errorf("client for the Kubernetes API: %w", err)

@@ -18,7 +18,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
+
+var _ Connection = (*kube.Cluster)(nil)
 
 const (
 	configMaps = "/api/v1/namespaces/mesh/configmaps/"
@@ -77,7 +81,7 @@ spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: 
 
 func testChart(t *testing.T) *Chart {
 	t.Helper()
-	loaded, err := readArchive(packed(t, "mesh", "1.0.0", templates))
+	loaded, err := readArchive(packed(t, "1.0.0", templates))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -730,7 +734,7 @@ items:
 {{ end }}`,
 		"values.schema.json": `{"properties": {"size": {"type": "integer"}}}`,
 	}
-	loaded, err := readArchive(packed(t, "mesh", "1.0.0", files))
+	loaded, err := readArchive(packed(t, "1.0.0", files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -770,7 +774,7 @@ items:
 func TestDeployChartsWithCRDsDirectoryAndFailingHook(t *testing.T) {
 	t.Parallel()
 	server := newAPIServer(t)
-	loaded, err := readArchive(packed(t, "mesh", "1.0.0", map[string]string{
+	loaded, err := readArchive(packed(t, "1.0.0", map[string]string{
 		"crds/crd.yaml":         templates["templates/crd.yaml"],
 		"templates/widget.yaml": "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: one}",
 		"templates/hook.yaml":   templates["templates/hook.yaml"],
