@@ -215,7 +215,7 @@ func answer(w http.ResponseWriter, code int, body any) {
 func status(code int, reason metav1.StatusReason, message string, details *metav1.StatusDetails) *metav1.Status {
 	return &metav1.Status{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message, Details: details, //nolint:gosec // HTTP codes fit.
+		Status:   metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message, Details: details,
 	}
 }
 

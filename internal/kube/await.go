@@ -54,6 +54,9 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 			}
 			return err
 		})
+		if ctx.Err() != nil {
+			return &WaitError{Waiting: "a first look at " + kind.Resource, err: context.Cause(ctx)}
+		}
 		if err != nil {
 			return err
 		}
@@ -64,7 +67,7 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 	}
 	review := time.NewTicker(interval)
 	defer review.Stop()
-	waiting := "the first look"
+	waiting := "a first look"
 	for {
 		now, err := condition(ctx)
 		switch {

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -86,6 +87,16 @@ func (r Ref) String() string {
 		return r.Kind.Name + " " + r.Name
 	}
 	return r.Kind.Name + " " + r.Namespace + "/" + r.Name
+}
+
+// Object returns a new object with nothing but the identity of the reference:
+// what a server-side apply begins with.
+func (r Ref) Object() *unstructured.Unstructured {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(r.Kind.GVK())
+	object.SetNamespace(r.Namespace)
+	object.SetName(r.Name)
+	return object
 }
 
 // validate catches references that would otherwise become a request to

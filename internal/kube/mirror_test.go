@@ -21,9 +21,9 @@ func pod(namespace, name string, fields ...map[string]any) map[string]any {
 	return manifest(Pod, namespace, name, fields...)
 }
 
-func names(t *testing.T, c *Cluster, namespace string) string {
+func names(ctx context.Context, t *testing.T, c *Cluster, namespace string) string {
 	t.Helper()
-	pods, err := c.Pods(t.Context(), namespace)
+	pods, err := c.Pods(ctx, namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,13 +42,13 @@ func TestReadsShareOneList(t *testing.T) {
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
-			if got := names(t, c, "a"); got != "a/1 a/2" {
+			if got := names(t.Context(), t, c, "a"); got != "a/1 a/2" {
 				t.Errorf("pods: %s", got)
 			}
 		})
 	}
 	group.Wait()
-	if got := names(t, c, ""); got != "a/1 a/2 b/1" {
+	if got := names(t.Context(), t, c, ""); got != "a/1 a/2 b/1" {
 		t.Errorf("pods: %s", got)
 	}
 	if n := a.count(listPods); n != 1 {
@@ -218,7 +218,7 @@ func TestWritesOfOtherClientsOfTheProcessAreSeen(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	c := a.connect(t)
-	if got := names(t, c, "a"); got != "" {
+	if got := names(t.Context(), t, c, "a"); got != "" {
 		t.Errorf("pods: %s", got)
 	}
 	other, err := dynamic.NewForConfig(c.RESTConfig())
@@ -229,13 +229,13 @@ func TestWritesOfOtherClientsOfTheProcessAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, c, "a"); got != "a/1" {
+	if got := names(t.Context(), t, c, "a"); got != "a/1" {
 		t.Errorf("pods: %s", got)
 	}
 	if _, err := other.Resource(Pod.GVR()).Namespace("a").Get(t.Context(), "1", metav1.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	names(t, c, "a")
+	names(t.Context(), t, c, "a")
 	if n := a.count(listPods); n != 2 {
 		t.Errorf("%d lists", n)
 	}
@@ -244,7 +244,7 @@ func TestWritesOfOtherClientsOfTheProcessAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names(t, c, "a")
+	names(t.Context(), t, c, "a")
 	if n := a.count(listPods); n != 3 {
 		t.Errorf("%d lists", n)
 	}
@@ -263,7 +263,7 @@ func TestWhoMayNotListAllNamespacesListsOne(t *testing.T) {
 	}
 	c := a.connect(t)
 	for range 3 {
-		if got := names(t, c, "a"); got != "a/1" {
+		if got := names(t.Context(), t, c, "a"); got != "a/1" {
 			t.Errorf("pods: %s", got)
 		}
 	}
@@ -298,7 +298,7 @@ func TestAwaitSeesChanges(t *testing.T) {
 	var seen []string
 	err := c.Await(t.Context(), "a", []Kind{Pod}, func(ctx context.Context) (string, error) {
 		looks++
-		now := names(t, c, "a")
+		now := names(ctx, t, c, "a")
 		seen = append(seen, now)
 		switch now {
 		case "a/1":
@@ -375,7 +375,7 @@ func TestAnExpiredWatchBeginsAgainFromAList(t *testing.T) {
 	c := a.connect(t)
 	a.expireBefore(1000) // Every watch is too old …
 	err := c.Await(t.Context(), "a", []Kind{Pod}, func(ctx context.Context) (string, error) {
-		switch now := names(t, c, "a"); now {
+		switch now := names(ctx, t, c, "a"); now {
 		case "a/1":
 			if a.count("WATCH /api/v1/pods") == 1 {
 				a.expireBefore(0) // … but the second one is not.
@@ -399,7 +399,7 @@ func TestABrokenWatchIsTakenUpAgain(t *testing.T) {
 	a := newAPI(t)
 	c := a.connect(t)
 	err := c.Await(t.Context(), "a", []Kind{Pod}, func(ctx context.Context) (string, error) {
-		switch now := names(t, c, "a"); now {
+		switch now := names(ctx, t, c, "a"); now {
 		case "":
 			a.set(pod("a", "1"))
 			return "a pod", nil

@@ -48,9 +48,7 @@ func (c *Cluster) HoldNamespace(ctx context.Context, hold Hold) (*unstructured.U
 		}
 		annotations := map[string]string{holderPrefix + hold.Holder: "true"}
 		maps.Copy(annotations, hold.Annotations)
-		wanted := &unstructured.Unstructured{}
-		wanted.SetGroupVersionKind(Namespace.GVK())
-		wanted.SetName(hold.Namespace)
+		wanted := ref.Object()
 		wanted.SetLabels(hold.Labels)
 		wanted.SetAnnotations(annotations)
 		held, err := c.Apply(ctx, wanted, ApplyOptions{Manager: hold.Manager(), Force: hold.Force})
@@ -81,9 +79,7 @@ func (c *Cluster) createNamespace(ctx context.Context, ref Ref) error {
 	case !errors.Is(err, ErrNotFound):
 		return err
 	}
-	fresh := &unstructured.Unstructured{}
-	fresh.SetGroupVersionKind(Namespace.GVK())
-	fresh.SetName(ref.Name)
+	fresh := ref.Object()
 	fresh.SetAnnotations(map[string]string{createdAnnotation: "true"})
 	var created *unstructured.Unstructured
 	err = c.call(ctx, "create", ref, func(ctx context.Context) (err error) {

@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/utils/ptr"
 )
 
 func (c *Cluster) resource(kind Kind, namespace string) dynamic.ResourceInterface {
@@ -83,7 +82,7 @@ func (c *Cluster) Apply(ctx context.Context, object *unstructured.Unstructured, 
 	}
 	return c.patch(ctx, "apply", ref, types.ApplyPatchType, body, metav1.PatchOptions{
 		FieldManager:    options.Manager,
-		Force:           ptr.To(options.Force),
+		Force:           &options.Force,
 		DryRun:          dryRun(options.DryRun),
 		FieldValidation: metav1.FieldValidationStrict,
 	})
@@ -130,7 +129,7 @@ func (c *Cluster) Release(ctx context.Context, ref Ref, manager string) (*unstru
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", ref, err)
 	}
-	released, err := c.patch(ctx, "release", ref, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true)})
+	released, err := c.patch(ctx, "release", ref, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: new(true)})
 	if errors.Is(err, ErrChanged) {
 		// Replaced or gone since: then this manager owns nothing there any more,
 		// unless it applied to the replacement itself.
@@ -153,7 +152,7 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, options DeleteOptions) er
 	if err := ref.validate(); err != nil {
 		return err
 	}
-	request := metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}
+	request := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
 	if options.UID != "" || options.ResourceVersion != "" {
 		request.Preconditions = &metav1.Preconditions{}
 		if options.UID != "" {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -90,8 +91,8 @@ func (t *boundedTransport) RoundTrip(request *http.Request) (*http.Response, err
 	response, err := t.exchange(request.WithContext(ctx))
 	recordAttempt(request, response, err)
 	if err != nil {
-		if cause, ok := context.Cause(ctx).(noAnswerError); ok { //nolint:errorlint // The cause is the very value given above.
-			err = cause
+		if late, ok := errors.AsType[noAnswerError](context.Cause(ctx)); ok {
+			err = late
 		}
 		release()
 		return nil, err
@@ -114,7 +115,7 @@ func (t *boundedTransport) exchange(request *http.Request) (*http.Response, erro
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		response, err := t.next.RoundTrip(request)
+		response, err := t.next.RoundTrip(request) //nolint:bodyclose // Whoever receives it closes it.
 		done <- outcome{response, err}
 	}()
 	select {
@@ -135,15 +136,15 @@ func (t *boundedTransport) WrappedRoundTripper() http.RoundTripper { return t.ne
 
 type releasingBody struct {
 	io.ReadCloser
-	ctx     context.Context //nolint:containedctx // The body is part of the request that the context belongs to.
+	ctx     context.Context
 	release func()
 }
 
 func (b *releasingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // Readers return io.EOF itself.
-		if cause, ok := context.Cause(b.ctx).(noAnswerError); ok { //nolint:errorlint // As above.
-			err = cause
+	if err != nil && !errors.Is(err, io.EOF) {
+		if late, ok := errors.AsType[noAnswerError](context.Cause(b.ctx)); ok {
+			err = late
 		}
 	}
 	return n, err
