@@ -28,6 +28,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -209,6 +210,9 @@ func New(t testing.TB, opts Options) *Cluster {
 	return c
 }
 
+// closeTimeout is how long devcluster may take to end.
+const closeTimeout = time.Minute
+
 // Close ends the cluster and returns when its processes and files are gone. Of
 // a cluster with Options.Keep it ends nothing.
 func (c *Cluster) Close() error {
@@ -216,7 +220,19 @@ func (c *Cluster) Close() error {
 		return fmt.Errorf("ask devcluster to end: %w", err)
 	}
 
-	<-c.exited
+	patience := time.NewTimer(closeTimeout)
+	defer patience.Stop()
+
+	select {
+	case <-c.exited:
+	case <-patience.C:
+		// It cleans up also when it is killed, only later.
+		if err := c.process.Process.Kill(); err != nil {
+			return fmt.Errorf("kill devcluster, which did not end within %s: %w", closeTimeout, err)
+		}
+
+		<-c.exited
+	}
 
 	if state := c.process.ProcessState; !state.Success() {
 		return fmt.Errorf("devcluster ended with %s\n%s", state, c.tail)
