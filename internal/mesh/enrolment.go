@@ -58,8 +58,9 @@ type Survey struct {
 	// that the mesh never injects. Both are in order of their names.
 	Unmeshed, Skipped []PodNote
 
-	restart []kube.Ref
-	stuck   []PodNote
+	unmeshed []*corev1.Pod
+	restart  []kube.Ref
+	stuck    []PodNote
 }
 
 // An Enrolment is a target, a mesh, and the cluster they are in.
@@ -134,7 +135,6 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 		return Survey{}, err
 	}
 	var s Survey
-	var unmeshed []*corev1.Pod
 	for _, pod := range pods {
 		switch reason := e.Mesh.Exempt(pod); {
 		case reason != "":
@@ -144,11 +144,11 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 			s.Meshed++
 		default:
 			s.Total++
-			unmeshed = append(unmeshed, pod)
+			s.unmeshed = append(s.unmeshed, pod)
 			s.Unmeshed = append(s.Unmeshed, PodNote{Pod: pod.Name, Reason: "no proxy"})
 		}
 	}
-	s.restart, s.stuck, err = e.owners(ctx, unmeshed)
+	s.restart, s.stuck, err = e.owners(ctx, s.unmeshed)
 	return s, err
 }
 
@@ -243,12 +243,15 @@ func (e Enrolment) mark(ctx context.Context) error {
 // and whatever has no proxy after that is an error that says why. The survey is
 // valid also with an error.
 func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
+	look := e.Survey
 	if !e.Target.WholeNamespace() {
+		// Its template has changed, or it is as it should be already.
 		if err := e.Cluster.AwaitRollout(ctx, e.Target.Workload); err != nil {
 			return Survey{}, err
 		}
+		look = e.afterRestart
 	}
-	survey, err := e.Survey(ctx)
+	survey, err := look(ctx)
 	if err != nil {
 		return survey, err
 	}
@@ -262,7 +265,7 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return survey, err
 	}
-	if survey, err = e.Survey(ctx); err != nil {
+	if survey, err = e.afterRestart(ctx); err != nil {
 		return survey, err
 	}
 	if len(survey.Unmeshed) > 0 {
@@ -276,6 +279,58 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 		return survey, fmt.Errorf("%s: %d of %d pods are still without a proxy of %s after their restart: %s", e.Target, len(survey.Unmeshed), survey.Total, e.Mesh.Name(), why)
 	}
 	return survey, nil
+}
+
+// afterRestart surveys the pods once those from before the restart are gone.
+// What the workloads report can be ahead of what is seen of their pods.
+func (e Enrolment) afterRestart(ctx context.Context) (survey Survey, err error) {
+	err = e.Cluster.Await(ctx, e.Target.Namespace, []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
+		if survey, err = e.Survey(ctx); err != nil {
+			return "", err
+		}
+		for _, pod := range survey.unmeshed {
+			former, err := e.former(ctx, pod)
+			if err != nil {
+				return "", err
+			}
+			if former {
+				return fmt.Sprintf("pod %s/%s from before the restart to go", pod.Namespace, pod.Name), nil
+			}
+		}
+		return "", nil
+	})
+	return survey, err
+}
+
+// former reports whether a pod was made before its workload's last restart, or
+// before its workload's template was marked.
+func (e Enrolment) former(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	owner, err := e.Cluster.OwnerOf(ctx, pod)
+	if err != nil {
+		return false, err
+	}
+	if !slices.Contains(kube.WorkloadKinds(), owner.Kind) {
+		return false, nil
+	}
+	workload, err := e.Cluster.Workload(ctx, owner)
+	if errors.Is(err, kube.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if workload.CheckRestart() != nil {
+		return false, nil
+	}
+	template := workload.Template.ObjectMeta
+	if pod.Annotations[kube.RestartAnnotation] != template.Annotations[kube.RestartAnnotation] {
+		return true, nil
+	}
+	if e.Target.WholeNamespace() {
+		return false, nil
+	}
+	want := e.Mesh.WorkloadMark()
+	return len(lacking("", want.Labels, pod.Labels)) > 0 || len(lacking("", want.Annotations, pod.Annotations)) > 0, nil
 }
 
 // restart restarts workloads and waits for all of them. Workloads that a
@@ -328,11 +383,10 @@ func (e Enrolment) owners(ctx context.Context, pods []*corev1.Pod) (workloads []
 		if err != nil {
 			return nil, nil, err
 		}
-		switch owner.Kind {
-		case kube.Deployment, kube.StatefulSet, kube.DaemonSet:
-			if !slices.Contains(workloads, owner) {
-				workloads = append(workloads, owner)
-			}
+		switch {
+		case slices.Contains(workloads, owner):
+		case slices.Contains(kube.WorkloadKinds(), owner.Kind):
+			workloads = append(workloads, owner)
 		default:
 			reason := "its owner is " + owner.String()
 			if owner.Kind == kube.Pod {

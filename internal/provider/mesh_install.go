@@ -16,9 +16,14 @@ import (
 func recordInstall(ctx context.Context, meshName string, applied error, observe func(context.Context) error, unknown func(drift string), diags *diag.Diagnostics) {
 	if applied != nil {
 		problemInstall(diags, "Unable to Install "+meshName, applied)
-		// An apply that was cancelled must still find out what it has left behind.
+		// Whatever ended the apply, it must still find out what it has left
+		// behind; but when it was cancelled, Terraform is waiting for it to end.
+		limit := readTimeout
+		if errors.Is(ctx.Err(), context.Canceled) {
+			limit = recordTimeout
+		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 	}
 	err := observe(ctx)

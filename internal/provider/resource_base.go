@@ -95,8 +95,8 @@ const (
 	deleteTimeout = 10 * time.Minute
 	readTimeout   = 2 * time.Minute
 
-	// recordTimeout bounds the look at the cluster after an operation that may
-	// have been cancelled: Terraform is waiting for it to end.
+	// recordTimeout bounds the look at the cluster after an operation that was
+	// cancelled: Terraform is waiting for it to end.
 	recordTimeout = time.Second
 )
 
