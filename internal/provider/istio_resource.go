@@ -181,6 +181,7 @@ func (r *istioResource) ValidateConfig(ctx context.Context, req resource.Validat
 	istioValues(ctx, model.Values, &resp.Diagnostics)
 	checkIssuerID(model.IssuerID, "istio", model.Namespace, istio.DefaultNamespace, path.Root("issuer_id"), &resp.Diagnostics)
 	if !model.Profile.IsUnknown() {
+		setWhenNull(&model.Profile, string(istio.ProfileDefault))
 		if err := istio.CheckNamespace(model.Namespace.ValueString(), model.profile()); err != nil {
 			problemAt(&resp.Diagnostics, path.Root("namespace"), "Invalid Namespace", err)
 		}

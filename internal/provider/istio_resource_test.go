@@ -31,6 +31,7 @@ import (
 const (
 	istioOld = "1.30.2"
 	istioNew = "1.31.0"
+	istioHub = "registry.istio.io/release"
 
 	istioSystem  = "istio-system"
 	istioAddress = "aksmesh_istio.this"
@@ -66,7 +67,10 @@ func TestAccIstio(t *testing.T) {
 		return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(istioAddress, action)}}
 	}
 	config := istioWithIssuer(cluster, istioOld, "delete_crds = true")
+	// Another registry changes no template of a gateway.
+	mirrored := istioWithIssuer(cluster, istioOld, "delete_crds = true\nhub = \"example.azurecr.io/istio\"")
 	upgraded := istioWithIssuer(cluster, istioNew, "delete_crds = true\nprofile = \"demo\"")
+	image := func(hub, version string) string { return hub + "/proxyv2:" + version }
 
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
@@ -81,7 +85,7 @@ func TestAccIstio(t *testing.T) {
 					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0)),
 				},
 				Check: resource.ComposeTestCheckFunc(
-					gatewaysRun(t, cluster, istioOld, "istio-ingressgateway"),
+					gatewaysRun(t, cluster, istioSystem, image(istioHub, istioOld), "istio-ingressgateway"),
 					func(*terraform.State) error { return signedByIssuer(t, cluster) },
 				),
 			},
@@ -100,9 +104,9 @@ func TestAccIstio(t *testing.T) {
 						t.Fatal(err)
 					}
 				},
-				Config:           config,
+				Config:           mirrored,
 				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
-				Check: func(*terraform.State) error {
+				Check: resource.ComposeTestCheckFunc(gatewaysRun(t, cluster, istioSystem, image("example.azurecr.io/istio", istioOld), "istio-ingressgateway"), func(*terraform.State) error {
 					gateway, err := client.CoreV1().Services(istioSystem).Get(t.Context(), "istio-ingressgateway", metav1.GetOptions{})
 					if err != nil {
 						return err
@@ -112,20 +116,20 @@ func TestAccIstio(t *testing.T) {
 					}
 					_, err = client.AppsV1().Deployments(istioSystem).Get(t.Context(), "istiod", metav1.GetOptions{})
 					return err
-				},
+				}),
 			},
 			{
 				Config:           upgraded,
 				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
 				Check: resource.ComposeTestCheckFunc(
-					gatewaysRun(t, cluster, istioNew, "istio-egressgateway", "istio-ingressgateway"),
+					gatewaysRun(t, cluster, istioSystem, image(istioHub, istioNew), "istio-egressgateway", "istio-ingressgateway"),
 					func(*terraform.State) error { return signedByIssuer(t, cluster) },
 				),
 			},
 			{
 				Config:           strings.Replace(upgraded, `"demo"`, `"minimal"`, 1),
 				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
-				Check:            gatewaysRun(t, cluster, istioNew),
+				Check:            gatewaysRun(t, cluster, istioSystem, ""),
 			},
 			{
 				Config:           strings.Replace(istioConfig(cluster, istioNew, `delete_crds = true`), "delete_crds", "profile = \"minimal\"\ndelete_crds", 1),
@@ -139,12 +143,12 @@ func TestAccIstio(t *testing.T) {
 	})
 }
 
-// gatewaysRun checks that exactly these gateways run, with the proxy of that
-// version.
-func gatewaysRun(t *testing.T, cluster *testcluster.Cluster, version string, names ...string) resource.TestCheckFunc {
+// gatewaysRun checks that exactly these gateways run, with a proxy of that
+// image in any variant.
+func gatewaysRun(t *testing.T, cluster *testcluster.Cluster, namespace, image string, names ...string) resource.TestCheckFunc {
 	t.Helper()
 	return func(*terraform.State) error {
-		pods, err := cluster.Client().CoreV1().Pods(istioSystem).List(t.Context(), metav1.ListOptions{LabelSelector: "app!=istiod"})
+		pods, err := cluster.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app!=istiod"})
 		if err != nil {
 			return err
 		}
@@ -154,8 +158,8 @@ func gatewaysRun(t *testing.T, cluster *testcluster.Cluster, version string, nam
 				continue
 			}
 			found = append(found, pod.Labels["app"])
-			if image, want := pod.Spec.Containers[0].Image, "registry.istio.io/release/proxyv2:"+version; !strings.HasPrefix(image, want) {
-				return fmt.Errorf("pod %s runs %s, want %s", pod.Name, image, want)
+			if proxy := pod.Spec.Containers[0].Image; !strings.HasPrefix(proxy, image) {
+				return fmt.Errorf("pod %s runs %s, want %s", pod.Name, proxy, image)
 			}
 		}
 		slices.Sort(found)
@@ -190,7 +194,8 @@ func istioGone(t *testing.T, cluster *testcluster.Cluster) error {
 	var left []string
 	for _, kind := range []kube.Kind{
 		kube.Namespace, kube.CustomResourceDefinition, kube.ClusterRole, kube.ClusterRoleBinding,
-		kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration, kube.ConfigMap,
+		kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration, kube.ConfigMap, kube.Service,
+		{Group: "coordination.k8s.io", Version: "v1", Resource: "leases", Name: "Lease", Namespaced: true},
 	} {
 		all, err := c.List(t.Context(), kind, "")
 		if err != nil {
@@ -269,22 +274,24 @@ func untouched(t *testing.T, cluster *testcluster.Cluster, namespace string) err
 	return err
 }
 
-// TestAccIstio_killed kills the provider twice in the middle of an install.
+// TestAccIstio_killed kills the provider twice in the middle of an install into
+// a namespace that is somebody else's.
 func TestAccIstio_killed(t *testing.T) {
 	t.Parallel()
 	cluster := testcluster.New(t, testcluster.Options{Nodes: 1})
 	client := cluster.Client()
-	w := newWorkspace(t, istioConfig(cluster, istioNew, "delete_crds = true"))
+	namespace := cluster.Namespace(t)
+	w := newWorkspace(t, istioConfig(cluster, istioNew, fmt.Sprintf("namespace = %q\ndelete_crds = true", namespace)))
 
 	for _, moment := range []func(context.Context) error{
 		// Helm has begun with the CRDs, and has not recorded their end.
 		func(ctx context.Context) error {
-			_, err := client.CoreV1().Secrets(istioSystem).Get(ctx, "sh.helm.release.v1.istio-base.v1", metav1.GetOptions{})
+			_, err := client.CoreV1().Secrets(namespace).Get(ctx, "sh.helm.release.v1.istio-base.v1", metav1.GetOptions{})
 			return err
 		},
 		// istiod starts, and there is no gateway.
 		func(ctx context.Context) error {
-			_, err := client.AppsV1().Deployments(istioSystem).Get(ctx, "istiod", metav1.GetOptions{})
+			_, err := client.AppsV1().Deployments(namespace).Get(ctx, "istiod", metav1.GetOptions{})
 			return err
 		},
 	} {
@@ -303,19 +310,23 @@ func TestAccIstio_killed(t *testing.T) {
 		if got := apply.wait(); got.code == 0 {
 			t.Fatalf("the apply whose provider was killed has succeeded:\n%s", got.output)
 		}
-		if err := gatewaysRun(t, cluster, istioNew)(nil); err != nil {
+		if err := gatewaysRun(t, cluster, namespace, "")(nil); err != nil {
 			t.Fatalf("the provider was killed too late: %v", err)
 		}
 	}
 
 	w.apply()
-	if err := gatewaysRun(t, cluster, istioNew, "istio-ingressgateway")(nil); err != nil {
+	if err := gatewaysRun(t, cluster, namespace, istioHub+"/proxyv2:"+istioNew, "istio-ingressgateway")(nil); err != nil {
 		t.Error(err)
 	}
 	w.expectNoChanges()
 	w.succeed("destroy", "-auto-approve", "-no-color")
-	if err := istioGone(t, cluster); err != nil {
+	if err := errors.Join(istioGone(t, cluster), untouched(t, cluster, namespace)); err != nil {
 		t.Error(err)
+	}
+	secrets, err := client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(secrets.Items) > 0 {
+		t.Errorf("%d Secrets are left in the namespace, %v", len(secrets.Items), err)
 	}
 }
 

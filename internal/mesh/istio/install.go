@@ -104,7 +104,8 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 
 // Apply brings the cluster to the specification: CRDs, then istiod, then,
 // once it injects, the gateways; and returns once all is healthy. Gateways of
-// the former profile that this one lacks go. It may be repeated.
+// the former profile that this one lacks go; it is empty if there was none.
+// It may be repeated.
 func (i Installer) Apply(ctx context.Context, p *Prepared, former Profile) error {
 	s := p.specification
 	if s.PluggedCA {

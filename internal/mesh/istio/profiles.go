@@ -29,12 +29,12 @@ func gatewayReleases() []string { return []string{ingressGateway, egressGateway}
 // names (`istio: ingressgateway`).
 func (p Profile) gateways() []string {
 	switch p {
-	case ProfileMinimal:
-		return nil
+	case ProfileDefault:
+		return []string{ingressGateway}
 	case ProfileDemo:
 		return gatewayReleases()
 	default:
-		return []string{ingressGateway}
+		return nil
 	}
 }
 

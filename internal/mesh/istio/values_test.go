@@ -176,6 +176,7 @@ func TestCheckNamespace(t *testing.T) {
 		{"kube-system", ProfileDefault, true},
 		{"kube-system", ProfileDemo, true},
 		{"kube-system", ProfileMinimal, false},
+		{"kube-system", "", false},
 	} {
 		if err := CheckNamespace(c.namespace, c.profile); (err != nil) != c.refused {
 			t.Errorf("%s with profile %s: error %v, want one: %t", c.namespace, c.profile, err, c.refused)
