@@ -328,7 +328,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model injectionModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.refreshable(&resp.Diagnostics)
+	cluster, ok := r.knownCluster()
 	if !ok || resp.Diagnostics.HasError() {
 		return
 	}

@@ -221,7 +221,7 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model issuerModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.refreshable(&resp.Diagnostics)
+	cluster, ok := r.knownCluster()
 	if !ok || resp.Diagnostics.HasError() {
 		return
 	}

@@ -264,7 +264,7 @@ func (r *istioResource) apply(ctx context.Context, installer istio.Installer, pr
 func (r *istioResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model istioModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	if _, ok := r.refreshable(&resp.Diagnostics); !ok {
+	if _, ok := r.knownCluster(); !ok {
 		return
 	}
 	installer, ok := r.installer(ctx, &resp.Diagnostics)

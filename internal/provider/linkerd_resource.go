@@ -270,7 +270,7 @@ func (r *linkerdResource) apply(ctx context.Context, installer linkerd.Installer
 func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model linkerdModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	if _, ok := r.refreshable(&resp.Diagnostics); !ok {
+	if _, ok := r.knownCluster(); !ok {
 		return
 	}
 	installer, ok := r.installer(ctx, &resp.Diagnostics)

@@ -188,7 +188,7 @@ func (r *networkPolicyResource) ModifyPlan(ctx context.Context, req resource.Mod
 	}
 	intent := plan.intent(ctx, &resp.Diagnostics)
 	plan.ID = types.StringValue(intent.Namespace + "/" + intent.Name)
-	cluster, _ := r.planningCluster()
+	cluster, _ := r.knownCluster()
 	compiled, err := guard.Compile(ctx, cluster, intent)
 	switch {
 	case err == nil:
@@ -251,7 +251,7 @@ func (r *networkPolicyResource) write(ctx context.Context, model *networkPolicyM
 func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model networkPolicyModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.refreshable(&resp.Diagnostics)
+	cluster, ok := r.knownCluster()
 	if !ok || resp.Diagnostics.HasError() {
 		return
 	}

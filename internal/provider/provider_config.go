@@ -173,18 +173,11 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		return
 	}
 	cluster, err := kube.Connect(settings, "terraform-provider-aksmesh/"+p.version)
-	var invalid *kube.SettingsError
-	if errors.As(err, &invalid) && len(invalid.Names) == 0 {
-		// A configuration that never touches a cluster, such as one that only
-		// validates, needs no access to one: the error waits for the first use.
-		resp.ResourceData = &session{now: p.now, configured: true, clusterErr: err}
-		return
-	}
 	if err != nil {
 		resp.Diagnostics.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Configuration", sentence(err))
 		return
 	}
-	resp.ResourceData = &session{now: p.now, configured: true, cluster: cluster, library: helm.NewLibrary(libraryOptions)}
+	resp.ResourceData = &session{now: p.now, cluster: cluster, library: helm.NewLibrary(libraryOptions)}
 }
 
 // settings turns the block into connection settings; a missing block leaves
@@ -250,11 +243,9 @@ func (m *helmModel) options(ctx context.Context, diags *diag.Diagnostics) helm.L
 // session is what one configured provider gives its resources: the clock, the
 // cluster and the charts. It exists before the cluster does.
 type session struct {
-	now        func() time.Time
-	configured bool
-	clusterErr error
-	cluster    *kube.Cluster
-	library    *helm.Library
+	now     func() time.Time
+	cluster *kube.Cluster // nil while the provider's configuration is not known
+	library *helm.Library
 }
 
 // time is the present instant by the provider's clock.
@@ -263,20 +254,6 @@ func (s *session) time() time.Time {
 		return time.Now()
 	}
 	return s.now()
-}
-
-var errNotConfigured = errors.New("the provider's configuration is not known yet, so there is no cluster to talk to")
-
-// connected returns the cluster, or why there is none.
-func (s *session) connected() (*kube.Cluster, error) {
-	switch {
-	case s == nil || !s.configured:
-		return nil, errNotConfigured
-	case s.clusterErr != nil:
-		return nil, s.clusterErr
-	default:
-		return s.cluster, nil
-	}
 }
 
 func stringList(ctx context.Context, list types.List, diags *diag.Diagnostics) []string {

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,36 +35,24 @@ func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureReques
 	b.session = s
 }
 
+// knownCluster returns the cluster if there is one to ask. There is none while
+// the provider's configuration depends on a resource that is about to change: a
+// plan has to succeed all the same, and a refresh leaves the state as it is.
+func (b *resourceBase) knownCluster() (*kube.Cluster, bool) {
+	if b.session == nil || b.session.cluster == nil {
+		return nil, false
+	}
+	return b.session.cluster, true
+}
+
 // cluster returns the cluster for an operation that cannot do without one.
 func (b *resourceBase) cluster(diags *diag.Diagnostics) (*kube.Cluster, bool) {
-	c, err := b.session.connected()
-	if err != nil {
-		diags.AddError("No Cluster To Talk To", sentence(err)+" Set the provider's kubernetes block or the KUBE_* environment variables.")
-		return nil, false
+	c, ok := b.knownCluster()
+	if !ok {
+		diags.AddError("No Cluster To Talk To", "The provider's configuration is not known yet, so there is no cluster to talk to. "+
+			"Set the provider's kubernetes block from values that are known before this resource is changed.")
 	}
-	return c, true
-}
-
-// planningCluster returns the cluster if there is one to ask while planning.
-// A plan has to succeed without one.
-func (b *resourceBase) planningCluster() (*kube.Cluster, bool) {
-	c, err := b.session.connected()
-	return c, err == nil
-}
-
-// refreshable reports whether a Read can ask the cluster. When the provider's
-// configuration depends on a resource that is about to change, there is
-// nobody to ask and the state stays as it is.
-func (b *resourceBase) refreshable(diags *diag.Diagnostics) (*kube.Cluster, bool) {
-	c, err := b.session.connected()
-	if errors.Is(err, errNotConfigured) {
-		return nil, false
-	}
-	if err != nil {
-		diags.AddError("No Cluster To Talk To", sentence(err)+" Set the provider's kubernetes block or the KUBE_* environment variables.")
-		return nil, false
-	}
-	return c, true
+	return c, ok
 }
 
 // charts returns the means to install charts into the cluster.

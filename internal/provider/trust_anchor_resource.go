@@ -190,7 +190,7 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model trustAnchorModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.refreshable(&resp.Diagnostics)
+	cluster, ok := r.knownCluster()
 	if !ok || resp.Diagnostics.HasError() {
 		return
 	}
