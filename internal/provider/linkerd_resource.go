@@ -294,23 +294,24 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	}
 	model.Namespace = model.ID
 	model.Version = types.StringValue(found.Version)
-	imported := model.Identity == nil
-	if imported {
-		importDefaults(&model)
+	if model.Identity == nil {
+		model.imported(found)
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
-// importDefaults fills in the settings that the cluster does not tell apart
-// from the defaults.
-func importDefaults(m *linkerdModel) {
-	setWhenNull(&m.Repository, linkerd.EdgeRepository)
-	for _, flag := range []*types.Bool{&m.HighAvailability, &m.Heartbeat, &m.DeleteCRDs} {
-		if flag.IsNull() {
-			*flag = types.BoolValue(false)
-		}
+// imported fills in the settings of a Linkerd of which only the namespace is
+// known. Where its charts came from, it does not tell.
+func (m *linkerdModel) imported(found linkerd.Installed) {
+	m.Identity = &linkerdIdentityModel{
+		TrustBundlePEM: types.StringValue(found.TrustBundle),
+		IssuerID:       types.StringValue(trust.IssuerRef{Mesh: "linkerd", Namespace: m.Namespace.ValueString()}.String()),
 	}
+	m.HighAvailability = types.BoolValue(found.HighAvailability)
+	m.Heartbeat = types.BoolValue(found.Heartbeat)
+	m.DeleteCRDs = types.BoolValue(false)
+	setWhenNull(&m.Repository, linkerd.EdgeRepository)
 }
 
 func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
