@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -23,7 +25,11 @@ import (
 
 var shared testcluster.Shared
 
-func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
+func TestMain(m *testing.M) {
+	// client-go reports failing discovery there, of which the tests make a lot.
+	klog.SetLogger(logr.Discard())
+	os.Exit(shared.Main(m))
+}
 
 func connectCluster(t *testing.T) *kube.Cluster {
 	t.Helper()
@@ -43,13 +49,13 @@ func releasesOf(t *testing.T, connection Connection) *Releases {
 	return releases
 }
 
-func objectsOf(t *testing.T, cluster *kube.Cluster, group, version, resource string) dynamic.NamespaceableResourceInterface {
+func objectsOf(t *testing.T, cluster *kube.Cluster, group, resource string) dynamic.NamespaceableResourceInterface {
 	t.Helper()
 	client, err := dynamic.NewForConfig(cluster.RESTConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: resource})
+	return client.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: resource})
 }
 
 // TestAccLifeOfARelease takes one release through everything on a real API server.
@@ -60,9 +66,9 @@ func TestAccLifeOfARelease(t *testing.T) {
 	namespace := shared.Cluster(t).Namespace(t)
 	request := deployRequest(t, map[string]any{"extra": true})
 	request.Namespace = namespace
-	configMap := objectsOf(t, cluster, "", "v1", "configmaps").Namespace(namespace)
-	crd := objectsOf(t, cluster, "apiextensions.k8s.io", "v1", "customresourcedefinitions")
-	widget := objectsOf(t, cluster, "example.com", "v1", "widgets").Namespace(namespace)
+	configMap := objectsOf(t, cluster, "", "configmaps").Namespace(namespace)
+	crd := objectsOf(t, cluster, "apiextensions.k8s.io", "customresourcedefinitions")
+	widget := objectsOf(t, cluster, "example.com", "widgets").Namespace(namespace)
 
 	// Somebody else's object is in the way.
 	foreign := &unstructured.Unstructured{Object: map[string]any{
@@ -247,7 +253,7 @@ spec:
 				if err != nil || deployed.Status != StatusDeployed {
 					t.Fatalf("death at request %d: %+v, %v", n, deployed, err)
 				}
-				configMaps, err := objectsOf(t, cluster, "", "v1", "configmaps").Namespace(namespace).
+				configMaps, err := objectsOf(t, cluster, "", "configmaps").Namespace(namespace).
 					List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=Helm"})
 				if err != nil || len(configMaps.Items) != 1 || configMaps.Items[0].GetName() != "one" {
 					t.Fatalf("death at request %d: %d ConfigMaps, %v", n, len(configMaps.Items), err)

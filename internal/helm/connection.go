@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -89,15 +90,16 @@ func (m *boundMapper) Reset() {
 	})
 }
 
-// boundResources ends discovery with ctx.
-type boundResources struct {
+// discovered is what discovery has found, for Helm's GetVersionSet. This would ask by itself, without a context and
+// deaf to partial failures.
+type discovered struct {
 	discovery.ServerResourcesInterface
-	ctx context.Context // Helm's GetVersionSet has no context.
+	groups    []*metav1.APIGroup
+	resources []*metav1.APIResourceList
 }
 
-func (d boundResources) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
-	return discovery.ToServerResourcesInterfaceWithContext(d.ServerResourcesInterface).
-		ServerGroupsAndResourcesWithContext(d.ctx)
+func (d discovered) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	return d.groups, d.resources, nil
 }
 
 // capabilities tells charts what the cluster is. The version is asked for once per process, the kinds are those of
@@ -107,16 +109,41 @@ func (r *Releases) capabilities(ctx context.Context) (*chartutil.Capabilities, e
 	if err != nil {
 		return nil, fmt.Errorf("ask for the version of Kubernetes: %w", err)
 	}
-	// The error of a single API group whose server is away is no reason to stop: Helm goes on without it, too.
-	kinds, err := action.GetVersionSet(boundResources{ctx: ctx, ServerResourcesInterface: r.connection.Discovery()})
-	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+	groups, resources, err := discovery.ToServerResourcesInterfaceWithContext(r.connection.Discovery()).
+		ServerGroupsAndResourcesWithContext(ctx)
+	if err != nil && !tolerable(ctx, err) {
+		// The cache keeps errors as well as answers.
+		_, _ = await(ctx, func() (struct{}, error) {
+			r.connection.Discovery().Invalidate()
+			return struct{}{}, nil
+		})
 		return nil, fmt.Errorf("ask for the kinds that Kubernetes serves: %w", err)
+	}
+	kinds, err := action.GetVersionSet(discovered{groups: groups, resources: resources})
+	if err != nil {
+		return nil, err
 	}
 	return &chartutil.Capabilities{
 		KubeVersion: *version,
 		APIVersions: kinds,
 		HelmVersion: chartutil.DefaultCapabilities.HelmVersion,
 	}, nil
+}
+
+// tolerable tells whether discovery has failed for extension API servers only. One that is away, or whose APIService
+// was left behind, must not stop everybody else. Without a group of Kubernetes itself, though, a chart would render
+// without the objects of that group, and these would be deleted.
+func tolerable(ctx context.Context, err error) bool {
+	failed, partial := discovery.GroupDiscoveryFailedErrorGroups(err)
+	if !partial || ctx.Err() != nil {
+		return false
+	}
+	for version := range failed {
+		if scheme.Scheme.IsGroupRegistered(version.Group) {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Releases) serverVersion(ctx context.Context) (*chartutil.KubeVersion, error) {

@@ -224,6 +224,42 @@ func TestDeployTakesFewRequests(t *testing.T) {
 	}
 }
 
+// TestDeployDoesWithoutExtensionServersOnly covers an APIService without a server behind it, and an API server in
+// trouble.
+func TestDeployDoesWithoutExtensionServersOnly(t *testing.T) {
+	t.Parallel()
+	for path, tolerated := range map[string]bool{"/apis/tap.example.com/v1": true, "/apis/apps/v1": false} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			server := newAPIServer(t)
+			tap := &unstructured.Unstructured{Object: map[string]any{"kind": crdKind, "spec": map[string]any{
+				"group": "tap.example.com", "names": map[string]any{"kind": "Tap", "plural": "taps"},
+			}}}
+			tap.SetName("taps.tap.example.com")
+			server.put(crds+"taps.tap.example.com", tap)
+			heal := server.under(func(w http.ResponseWriter, request *http.Request, _ http.HandlerFunc) bool {
+				if request.URL.Path != path {
+					return false
+				}
+				refuse(w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)
+				return true
+			})
+			releases := server.releases(t)
+			_, err := releases.Deploy(t.Context(), deployRequest(t, nil))
+			if tolerated != (err == nil) {
+				t.Errorf("got %v", err)
+			}
+			if err != nil && server.count("POST") > 0 {
+				t.Error("something was written all the same")
+			}
+			heal()
+			if _, err := releases.Deploy(t.Context(), deployRequest(t, nil)); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
 // faults are the ways in which a server can fail.
 var faults = map[string]http.HandlerFunc{
 	"401": func(w http.ResponseWriter, _ *http.Request) {
