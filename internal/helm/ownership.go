@@ -1,0 +1,106 @@
+package helm
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/kube"
+	"helm.sh/helm/v3/pkg/release"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/cli-runtime/pkg/resource"
+)
+
+// removeAbandoned deletes the objects of revisions in the given states that the record, a newer one, does not have.
+// Helm compares a revision with the last successful one only and forgets what failed ones in between have made.
+func (op *operation) removeAbandoned(record *release.Release, states ...release.Status) error {
+	var wanted kube.ResourceList
+	for _, secret := range op.records.newestFirst() {
+		if revisionOf(secret) >= record.Version || !slices.Contains(states, statusOf(secret)) {
+			continue
+		}
+		if wanted == nil {
+			var err error
+			if wanted, err = op.client.Build(strings.NewReader(record.Manifest), false); err != nil {
+				return fmt.Errorf("revision %d: %w", record.Version, err)
+			}
+		}
+		former, err := op.records.decode(secret)
+		if err != nil {
+			return err
+		}
+		had, err := op.client.Build(strings.NewReader(former.Manifest), false)
+		if err != nil {
+			return fmt.Errorf("revision %d: %w", former.Version, err)
+		}
+		if err := op.removeOwn(had.Difference(wanted)); err != nil {
+			return fmt.Errorf("remove what revision %d has left behind: %w", former.Version, err)
+		}
+	}
+	return nil
+}
+
+// removeOwn deletes those of the objects that exist, belong to the release and may be deleted.
+func (op *operation) removeOwn(list kube.ResourceList) error {
+	var own kube.ResourceList
+	for _, info := range list {
+		owner, err := ownerOf(info)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", describe(info), err)
+		}
+		if owner.release == op.namespace+"/"+op.name && !owner.keep {
+			own.Append(info)
+		}
+	}
+	_, errs := op.client.Delete(own)
+	return errors.Join(errs...)
+}
+
+// owner is what the metadata of a live object says about whose it is.
+type owner struct {
+	release string // "namespace/name" of a Helm release, "" if none
+	keep    bool   // not to be deleted by Helm
+	words   string
+}
+
+// ownerOf reads the live object.
+func ownerOf(info *resource.Info) (owner, error) {
+	live, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+	if err != nil {
+		return owner{}, err
+	}
+	object, err := meta.Accessor(live)
+	if err != nil {
+		return owner{}, err
+	}
+	labels, annotations := object.GetLabels(), object.GetAnnotations()
+	found := owner{keep: annotations[kube.ResourcePolicyAnno] == kube.KeepPolicy}
+	managedBy := labels["app.kubernetes.io/managed-by"]
+	name := annotations["meta.helm.sh/release-name"]
+	if managedBy == "Helm" && name != "" {
+		found.release = annotations["meta.helm.sh/release-namespace"] + "/" + name
+		found.words = "of Helm release " + found.release
+		return found, nil
+	}
+	managers := map[string]bool{}
+	for _, entry := range object.GetManagedFields() {
+		if entry.Subresource == "" {
+			managers[entry.Manager] = true
+		}
+	}
+	switch {
+	case managedBy != "":
+		found.words = "managed by " + managedBy
+	case len(managers) > 0:
+		found.words = "written by " + strings.Join(slices.Sorted(maps.Keys(managers)), ", ")
+	default:
+		found.words = "of unknown origin"
+	}
+	return found, nil
+}
