@@ -36,7 +36,9 @@ func (e *WaitError) Unwrap() error { return e.err }
 // kinds in the namespace (in all of them if it is ""), until it waits for
 // nothing ("") or fails. Shared reads of the kinds are current within the
 // condition and cost no requests. Without kinds the condition is called every
-// second. If the context ends first, the error is a *[WaitError].
+// second. Once the condition could be evaluated, a failure that may pass by
+// itself does not end the wait unless it lasts. If the context ends first, the
+// error is a *[WaitError].
 func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, condition func(context.Context) (waiting string, err error)) error {
 	// One place for the failure of each watch, so that none blocks.
 	f := &follower{namespace: namespace, changed: make(chan struct{}, 1), failed: make(chan error, len(kinds))}
@@ -68,24 +70,38 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 	review := time.NewTicker(interval)
 	defer review.Stop()
 	waiting := "a first look"
+	var failure error
+	var healthy time.Time // when the condition could last be evaluated
 	for {
 		now, err := condition(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return &WaitError{Waiting: waiting, err: context.Cause(ctx)}
+			return &WaitError{Waiting: waiting, err: because(ctx, failure)}
+		case err != nil && transient(err) && time.Since(healthy) < patience*c.timeout:
+			failure = err
 		case err != nil:
 			return err
 		case now == "":
 			return nil
+		default:
+			waiting, failure, healthy = now, nil, time.Now()
 		}
-		waiting = now
 		select {
 		case <-f.changed:
 		case <-review.C:
 		case err := <-f.failed:
 			return fmt.Errorf("still waiting for %s: %w", waiting, err)
 		case <-ctx.Done():
-			return &WaitError{Waiting: waiting, err: context.Cause(ctx)}
+			return &WaitError{Waiting: waiting, err: because(ctx, failure)}
 		}
 	}
+}
+
+// because says why a wait ended: with its context, and maybe in the middle of a
+// failure.
+func because(ctx context.Context, failure error) error {
+	if failure == nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w; at last: %w", context.Cause(ctx), failure)
 }

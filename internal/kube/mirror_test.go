@@ -477,6 +477,42 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestABlipDoesNotEndAWait(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	c := a.connect(t)
+	blip := noAnswerError{time.Second}
+	looks := 0
+	err := c.Await(t.Context(), "a", nil, func(context.Context) (string, error) {
+		looks++
+		switch looks {
+		case 1:
+			return "godot", nil
+		case 2:
+			return "", blip
+		default:
+			return "", nil
+		}
+	})
+	if err != nil || looks != 3 {
+		t.Errorf("%d looks, %v", looks, err)
+	}
+	if err := c.Await(t.Context(), "a", nil, func(context.Context) (string, error) { return "", blip }); !errors.Is(err, blip) {
+		t.Errorf("never evaluated: %v", err)
+	}
+	c.timeout = time.Millisecond
+	looks = 0
+	err = c.Await(t.Context(), "a", nil, func(context.Context) (string, error) {
+		if looks++; looks == 1 {
+			return "godot", nil
+		}
+		return "", blip
+	})
+	if !errors.Is(err, blip) {
+		t.Errorf("without end: %v", err)
+	}
+}
+
 // A list that lags behind, or events that arrive late, must not undo what the
 // API server said after a write.
 func TestLateNewsDoesNotUndoAWrite(t *testing.T) {

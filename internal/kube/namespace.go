@@ -43,19 +43,28 @@ func (h Hold) Manager() string { return managerPrefix + h.Holder }
 func (c *Cluster) HoldNamespace(ctx context.Context, hold Hold) (*unstructured.Unstructured, error) {
 	ref := Ref{Kind: Namespace, Name: hold.Namespace}
 	for {
-		if err := c.createNamespace(ctx, ref); err != nil {
+		live, err := c.ensureNamespace(ctx, ref)
+		if errors.Is(err, ErrExists) {
+			continue // Another was faster.
+		}
+		if err != nil {
 			return nil, err
 		}
 		annotations := map[string]string{holderPrefix + hold.Holder: "true"}
 		maps.Copy(annotations, hold.Annotations)
 		wanted := ref.Object()
+		// Without the uid, a namespace that went meanwhile would be created here,
+		// and nothing would say that it is to go with its last holder.
+		wanted.SetUID(live.GetUID())
 		wanted.SetLabels(hold.Labels)
 		wanted.SetAnnotations(annotations)
 		held, err := c.Apply(ctx, wanted, ApplyOptions{Manager: hold.Manager(), Force: hold.Force})
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrChanged):
+			continue
+		case err != nil:
 			return nil, err
-		}
-		if held.GetDeletionTimestamp() == nil {
+		case held.GetDeletionTimestamp() == nil:
 			return held, nil
 		}
 		// The last holder released it just before: it goes, whatever is applied.
@@ -65,19 +74,19 @@ func (c *Cluster) HoldNamespace(ctx context.Context, hold Hold) (*unstructured.U
 	}
 }
 
-// createNamespace makes the namespace, marked as made by a holder, unless it is
-// there already.
-func (c *Cluster) createNamespace(ctx context.Context, ref Ref) error {
+// ensureNamespace returns the namespace, after making it, marked as made by a
+// holder, if it is not there.
+func (c *Cluster) ensureNamespace(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
 	live, err := c.Get(ctx, ref)
 	switch {
 	case err == nil && live.GetDeletionTimestamp() == nil:
-		return nil
+		return live, nil
 	case err == nil:
 		if err := c.AwaitGone(ctx, ref, live.GetUID()); err != nil {
-			return fmt.Errorf("hold %s: %w", ref, err)
+			return nil, fmt.Errorf("hold %s: %w", ref, err)
 		}
 	case !errors.Is(err, ErrNotFound):
-		return err
+		return nil, err
 	}
 	fresh := ref.Object()
 	fresh.SetAnnotations(map[string]string{createdAnnotation: "true"})
@@ -92,10 +101,7 @@ func (c *Cluster) createNamespace(ctx context.Context, ref Ref) error {
 		created = nil
 	}
 	c.wrote(Namespace.GVR().GroupResource(), created)
-	if errors.Is(err, ErrExists) {
-		return nil
-	}
-	return err
+	return created, err
 }
 
 // ReleaseNamespace gives up what the holder holds of the namespace. If a holder

@@ -185,8 +185,6 @@ func (c *Cluster) AwaitGone(ctx context.Context, ref Ref, uid types.UID) error {
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return "", nil
-		case err != nil && ctx.Err() == nil && transient(err):
-			return fmt.Sprintf("%s to be gone: %v", ref, err), nil
 		case err != nil:
 			return "", err
 		case uid == "":

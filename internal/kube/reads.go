@@ -70,8 +70,8 @@ func (c *Cluster) Secret(ctx context.Context, namespace, name string) (*corev1.S
 }
 
 // List returns the objects of any kind but Secret in a namespace, or in all if
-// it is "", from the shared reads. Unlike those of the accessors by kind, the
-// objects are the caller's own if the kind is one with a Go type.
+// it is "", from the shared reads. Unlike those of the accessors by kind, these
+// are copies.
 func (c *Cluster) List(ctx context.Context, kind Kind, namespace string) ([]*unstructured.Unstructured, error) {
 	var listed []*unstructured.Unstructured
 	err := c.withMirror(kind, namespace, func(m *mirror) error {
@@ -82,7 +82,7 @@ func (c *Cluster) List(ctx context.Context, kind Kind, namespace string) ([]*uns
 		listed = make([]*unstructured.Unstructured, 0, len(found))
 		for _, o := range found {
 			if untyped, ok := o.(*unstructured.Unstructured); ok {
-				listed = append(listed, untyped)
+				listed = append(listed, untyped.DeepCopy())
 				continue
 			}
 			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
@@ -115,20 +115,25 @@ func (c *Cluster) Events(ctx context.Context, about Ref) ([]corev1.Event, error)
 	return list.Items, nil
 }
 
-// shared finds one object in the shared reads. That the list lacks it is not
-// trusted: only a 404 of its own says that an object does not exist.
-func (c *Cluster) shared(ctx context.Context, ref Ref) (object, error) {
-	if err := ref.validate(); err != nil {
-		return nil, err
-	}
-	var found object
-	err := c.withMirror(ref.Kind, ref.Namespace, func(m *mirror) error {
+// listed finds one object in the shared reads; it is nil if they lack it.
+func (c *Cluster) listed(ctx context.Context, ref Ref) (found object, err error) {
+	err = c.withMirror(ref.Kind, ref.Namespace, func(m *mirror) error {
 		err := m.current(ctx)
 		if err == nil {
 			found = m.find(ref.Namespace, ref.Name)
 		}
 		return err
 	})
+	return found, err
+}
+
+// shared finds one object in the shared reads. That they lack it is not
+// trusted: only a 404 of its own says that an object does not exist.
+func (c *Cluster) shared(ctx context.Context, ref Ref) (object, error) {
+	if err := ref.validate(); err != nil {
+		return nil, err
+	}
+	found, err := c.listed(ctx, ref)
 	if err != nil && !apierrors.IsForbidden(err) {
 		return nil, err
 	}

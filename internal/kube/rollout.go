@@ -50,6 +50,9 @@ func (c *Cluster) AwaitReady(ctx context.Context, refs ...Ref) error {
 		if ref.Kind != Secret && !slices.Contains(kinds, ref.Kind) {
 			kinds = append(kinds, ref.Kind)
 		}
+		if err := ref.validate(); err != nil {
+			return err
+		}
 		if i == 0 {
 			namespace = ref.Namespace
 		} else if namespace != ref.Namespace {
@@ -86,9 +89,10 @@ func (c *Cluster) lacks(ctx context.Context, ref Ref) (string, error) {
 	if ref.Kind == Secret {
 		found, err = c.Get(ctx, ref)
 	} else {
-		found, err = c.shared(ctx, ref)
+		// What the watch has not seen is simply waited for.
+		found, err = c.listed(ctx, ref)
 	}
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || err == nil && found == nil {
 		return ref.String() + ": does not exist", nil
 	}
 	if err != nil {
