@@ -49,7 +49,7 @@ func expectInvalid(t *testing.T, resourceType string, bodies map[string]invalidI
 			resource.UnitTest(t, resource.TestCase{
 				ProtoV6ProviderFactories: testProviders,
 				Steps: []resource.TestStep{{
-					Config:      fmt.Sprintf("provider \"aksmesh\" {}\nresource %q \"this\" {\n%s\n}", resourceType, body),
+					Config:      fmt.Sprintf("provider \"aksmesh\" {\n  kubernetes = { host = \"https://nowhere.invalid\" }\n}\nresource %q \"this\" {\n%s\n}", resourceType, body),
 					PlanOnly:    true,
 					ExpectError: regexp.MustCompile(`(?is)` + want.attribute + `.*` + words),
 				}},

@@ -329,7 +329,11 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	var model injectionModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
 	cluster, ok := r.knownCluster()
-	if !ok || resp.Diagnostics.HasError() {
+	if !ok {
+		keep(ctx, resp, model.ID)
+		return
+	}
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)

@@ -265,6 +265,7 @@ func (r *istioResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	var model istioModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
 	if _, ok := r.knownCluster(); !ok {
+		keep(ctx, resp, model.ID)
 		return
 	}
 	installer, ok := r.installer(ctx, &resp.Diagnostics)

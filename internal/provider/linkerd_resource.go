@@ -271,6 +271,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	var model linkerdModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
 	if _, ok := r.knownCluster(); !ok {
+		keep(ctx, resp, model.ID)
 		return
 	}
 	installer, ok := r.installer(ctx, &resp.Diagnostics)

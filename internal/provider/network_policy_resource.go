@@ -252,7 +252,11 @@ func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadReque
 	var model networkPolicyModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
 	cluster, ok := r.knownCluster()
-	if !ok || resp.Diagnostics.HasError() {
+	if !ok {
+		keep(ctx, resp, model.ID)
+		return
+	}
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)

@@ -94,17 +94,28 @@ func idIdentity(description string) identityschema.Schema {
 	}}
 }
 
+// identify writes a resource's identity.
+func identify(ctx context.Context, identity *tfsdk.ResourceIdentity, id types.String, diags *diag.Diagnostics) {
+	diags.Append(identity.SetAttribute(ctx, path.Root("id"), id)...)
+}
+
 // save writes a model and the identity that goes with it.
 func save(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, model any, id types.String, diags *diag.Diagnostics) {
 	diags.Append(state.Set(ctx, model)...)
-	diags.Append(identity.SetAttribute(ctx, path.Root("id"), id)...)
+	identify(ctx, identity, id, diags)
 }
 
 // forget removes from state what the API server itself says is gone. The
 // framework wants an identity all the same.
 func forget(ctx context.Context, resp *resource.ReadResponse, id types.String) {
-	resp.Diagnostics.Append(resp.Identity.SetAttribute(ctx, path.Root("id"), id)...)
+	identify(ctx, resp.Identity, id, &resp.Diagnostics)
 	resp.State.RemoveResource(ctx)
+}
+
+// keep leaves the state as it is when there is no cluster to ask. A state that
+// was written by a Terraform without identities has none yet.
+func keep(ctx context.Context, resp *resource.ReadResponse, id types.String) {
+	identify(ctx, resp.Identity, id, &resp.Diagnostics)
 }
 
 // importID passes the ID of `terraform import`, or of an identity, on to Read.
