@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -617,4 +619,38 @@ func TestKindsThatAppearLater(t *testing.T) {
 	if n := a.count("GET /apis/linkerd.io/v1alpha2"); n != 1 {
 		t.Errorf("%d discoveries", n)
 	}
+}
+
+// BenchmarkPods reads five thousand pods as large as those of a mesh. It
+// reports what a process keeps of each.
+func BenchmarkPods(b *testing.B) {
+	const count = 5000
+	var items []string
+	env := strings.Repeat(`{"name":"LINKERD2_PROXY_SOME_SETTING","value":"some-value-of-usual-length.svc.cluster.local."},`, 50)
+	for i := range count {
+		items = append(items, fmt.Sprintf(`{"metadata":{"name":"pod-%d","namespace":"ns-%d","uid":"u-%d","resourceVersion":"%d","managedFields":[{"manager":"kubelet","operation":"Update","fieldsType":"FieldsV1","fieldsV1":{"f:status":{%s"f:x":{}}}}]},
+			"spec":{"containers":[{"name":"linkerd-proxy","image":"cr.l5d.io/linkerd/proxy:edge","env":[%s{"name":"LAST"}]}]}}`, i, i%50, i, i+1, strings.Repeat(`"f:conditions":{},`, 100), env))
+	}
+	body := `{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"9000"},"items":[` + strings.Join(items, ",") + `]}`
+	server := httptest.NewServer(page(200, "application/json", body))
+	b.Cleanup(server.Close)
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	var c *Cluster
+	for b.Loop() {
+		var err error
+		if c, err = Connect(Settings{Host: server.URL}, "kube-bench"); err != nil {
+			b.Fatal(err)
+		}
+		if pods, err := c.Pods(b.Context(), ""); err != nil || len(pods) != count {
+			b.Fatalf("%d pods, %v", len(pods), err)
+		}
+	}
+	b.ReportMetric(float64(heap()-before)/count, "B/pod")
+	runtime.KeepAlive(c)
 }
