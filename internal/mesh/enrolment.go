@@ -359,7 +359,9 @@ func (e Enrolment) restart(ctx context.Context, workloads []kube.Ref) (unreachab
 func (e Enrolment) pods(ctx context.Context) ([]*corev1.Pod, error) {
 	read := e.Cluster.Pods
 	if !e.Target.WholeNamespace() {
-		read = func(ctx context.Context, _ string) ([]*corev1.Pod, error) { return e.Cluster.PodsOf(ctx, e.Target.Workload) }
+		read = func(ctx context.Context, _ string) ([]*corev1.Pod, error) {
+			return e.Cluster.PodsOf(ctx, e.Target.Workload)
+		}
 	}
 	all, err := read(ctx, e.Target.Namespace)
 	if err != nil {

@@ -69,24 +69,27 @@ func (i Installer) Resumable(ctx context.Context, namespace string) (bool, error
 type Prepared struct {
 	specification      Specification
 	crds, controlPlane *helm.Chart
-	values             map[string]any
+	crdsValues, values map[string]any
 }
 
 // Prepare fetches the charts and composes their values. It changes nothing.
 func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, error) {
-	crds, err := i.Library.Load(ctx, helm.Source{Repository: s.Repository, Name: crdsChart, Version: s.Version})
+	crds, err := i.Load(ctx, s.Repository, crdsChart, s.Version)
 	if err != nil {
 		return nil, err
 	}
-	controlPlane, err := i.Library.Load(ctx, helm.Source{Repository: s.Repository, Name: controlPlaneChart, Version: s.Version})
+	controlPlane, err := i.Load(ctx, s.Repository, controlPlaneChart, s.Version)
 	if err != nil {
 		return nil, err
 	}
-	values, err := compose(s, controlPlane)
-	if err != nil {
+	prepared := &Prepared{specification: s, crds: crds, controlPlane: controlPlane}
+	if prepared.crdsValues, err = crdsValues(crds); err != nil {
 		return nil, err
 	}
-	return &Prepared{specification: s, crds: crds, controlPlane: controlPlane, values: values}, nil
+	if prepared.values, err = compose(s, controlPlane); err != nil {
+		return nil, err
+	}
+	return prepared, nil
 }
 
 // Apply brings the cluster to the specification, CRDs before the control plane,
@@ -105,7 +108,7 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	if err != nil {
 		return err
 	}
-	if err := i.Deploy(ctx, mesh.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: crdsValues(p.crds)}); err != nil {
+	if err := i.Deploy(ctx, mesh.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues}); err != nil {
 		return err
 	}
 	return i.Deploy(ctx, mesh.Release{
@@ -115,19 +118,20 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 }
 
 // crdsValues leaves the Gateway API's CRDs alone: on AKS they may belong to
-// the cluster, and deleting them deletes everybody's routes.
-func crdsValues(chart *helm.Chart) map[string]any {
-	values := map[string]any{}
+// the cluster, and deleting them deletes everybody's routes. Which keys there
+// are depends on the version.
+func crdsValues(chart *helm.Chart) (map[string]any, error) {
 	defaults, err := chart.DefaultValues()
 	if err != nil {
-		return values
+		return nil, fmt.Errorf("chart %s %s: %w", chart.Name(), chart.Version(), err)
 	}
+	values := map[string]any{}
 	for _, key := range []string{"installGatewayAPI", "enableHttpRoutes", "enableTlsRoutes", "enableTcpRoutes"} {
 		if _, known := defaults[key]; known {
 			values[key] = false
 		}
 	}
-	return values
+	return values, nil
 }
 
 // checkIssuer verifies what the identity controller would refuse to start
@@ -161,6 +165,9 @@ type Installed struct {
 	Version, AppVersion string
 	// ValuesDigest is the digest of the control plane's values.
 	ValuesDigest string
+	// What the values say of the settings that they were composed from.
+	TrustBundle                 string
+	HighAvailability, Heartbeat bool
 	// WebhooksExpire is the end of the webhook certificate that ends first.
 	WebhooksExpire time.Time
 	// Drift says what is not as it was installed.
@@ -178,6 +185,9 @@ func (i Installer) Observe(ctx context.Context, namespace string, now time.Time)
 		return Installed{}, fmt.Errorf("release %s/%s: %w", namespace, controlPlaneChart, helm.ErrReleaseNotFound)
 	}
 	found := Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
+	found.TrustBundle, _ = controlPlane.Values["identityTrustAnchorsPEM"].(string)
+	found.HighAvailability = controlPlane.Values["highAvailability"] == true
+	found.Heartbeat = controlPlane.Values["disableHeartBeat"] != true
 	if found.ValuesDigest, err = mesh.Digest(controlPlane.Values); err != nil {
 		return Installed{}, err
 	}

@@ -4,53 +4,33 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
 // ownedValues are the chart values that this provider sets itself, each with
 // the reason for which a user cannot.
-var ownedValues = map[string]string{
-	"identityTrustAnchorsPEM":          "it is taken from identity.trust_bundle_pem",
-	"identity.externalCA":              "the trust bundle is published by the chart",
-	"identity.issuer.scheme":           "the issuer comes from its Secret",
-	"identity.issuer.tls":              "a private key in Helm's values would be readable in the release's Secret; the issuer comes from its Secret",
-	"proxyInjector.caBundle":           "the provider looks after the webhook's certificate",
-	"proxyInjector.crtPEM":             "the provider looks after the webhook's certificate",
-	"proxyInjector.keyPEM":             "the provider looks after the webhook's certificate",
-	"proxyInjector.externalSecret":     "the provider looks after the webhook's certificate",
-	"proxyInjector.injectCaFrom":       "the provider looks after the webhook's certificate",
-	"proxyInjector.injectCaFromSecret": "the provider looks after the webhook's certificate",
-	"profileValidator.caBundle":        "the provider looks after the webhook's certificate",
-	"profileValidator.crtPEM":          "the provider looks after the webhook's certificate",
-	"profileValidator.keyPEM":          "the provider looks after the webhook's certificate",
-	"profileValidator.externalSecret":  "the provider looks after the webhook's certificate",
-	"policyValidator.caBundle":         "the provider looks after the webhook's certificate",
-	"policyValidator.crtPEM":           "the provider looks after the webhook's certificate",
-	"policyValidator.keyPEM":           "the provider looks after the webhook's certificate",
-	"policyValidator.externalSecret":   "the provider looks after the webhook's certificate",
+func ownedValues() map[string]string {
+	owned := map[string]string{
+		"identityTrustAnchorsPEM": "it is taken from identity.trust_bundle_pem",
+		"identity.externalCA":     "the trust bundle is published by the chart",
+		"identity.issuer.scheme":  "the issuer comes from its Secret",
+		"identity.issuer.tls":     "a private key in Helm's values would be readable in the release's Secret; the issuer comes from its Secret",
+	}
+	for _, w := range webhooks() {
+		for _, key := range []string{"caBundle", "crtPEM", "keyPEM", "externalSecret", "injectCaFrom", "injectCaFromSecret"} {
+			owned[w.values+"."+key] = "the provider looks after the webhook's certificate"
+		}
+	}
+	return owned
 }
 
 // CheckValues refuses values that the provider sets itself. The error names
 // the key and the reason.
 func CheckValues(values map[string]any) error {
-	for key, reason := range ownedValues {
-		if _, set := lookup(values, strings.Split(key, ".")); set {
-			return fmt.Errorf("value %s cannot be set: %s", key, reason)
-		}
-	}
-	return nil
-}
-
-func lookup(values map[string]any, keys []string) (any, bool) {
-	value, ok := values[keys[0]]
-	if !ok || len(keys) == 1 {
-		return value, ok
-	}
-	inner, ok := value.(map[string]any)
-	if !ok {
-		return nil, false
-	}
-	return lookup(inner, keys[1:])
+	return mesh.RefuseOwned(values, ownedValues())
 }
 
 // compose makes the control plane's values: the chart's own overlay for high
@@ -71,7 +51,7 @@ func compose(s Specification, chart *helm.Chart) (map[string]any, error) {
 	}
 	own := map[string]any{
 		"identityTrustAnchorsPEM": s.TrustBundle,
-		"identity":                map[string]any{"issuer": map[string]any{"scheme": "kubernetes.io/tls"}},
+		"identity":                map[string]any{"issuer": map[string]any{"scheme": IssuerScheme}},
 	}
 	return helm.MergeValues(values, images(s.Registry, defaults), proxyResources(s.Proxy), heartbeat(s), s.Values, own), nil
 }
@@ -95,26 +75,17 @@ func images(registry string, defaults map[string]any) map[string]any {
 	values := map[string]any{}
 	for _, key := range []string{"controllerImage", "proxy.image.name", "proxyInit.image.name", "policyController.image.name", "debugContainer.image.name"} {
 		keys := strings.Split(key, ".")
-		current, known := lookup(defaults, keys)
-		name, isText := current.(string)
-		if !known || !isText {
-			continue
+		if name, known, err := unstructured.NestedString(defaults, keys...); known && err == nil {
+			put(values, keys, registry+name[strings.LastIndex(name, "/"):])
 		}
-		put(values, keys, registry+name[strings.LastIndex(name, "/"):])
 	}
 	return values
 }
 
-func put(values map[string]any, keys []string, value any) {
-	for _, key := range keys[:len(keys)-1] {
-		inner, ok := values[key].(map[string]any)
-		if !ok {
-			inner = map[string]any{}
-			values[key] = inner
-		}
-		values = inner
-	}
-	values[keys[len(keys)-1]] = value
+// put sets a value below keys of its own.
+func put(values map[string]any, keys []string, value string) {
+	// It fails only if a key on the way holds something else than a mapping.
+	_ = unstructured.SetNestedField(values, value, keys...)
 }
 
 func proxyResources(r Resources) map[string]any {
