@@ -28,7 +28,7 @@ const (
 
 	providerExecutable = "terraform-provider-aksmesh"
 
-	processPoll = 2 * time.Millisecond
+	processPoll = 5 * time.Millisecond
 )
 
 // providerBuild is the provider's executable, built when a test first needs it.
@@ -49,6 +49,9 @@ func (b *providerBuild) directory(t testing.TB) string {
 		}
 		command := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "build", "-buildvcs=false", "-ldflags", "-s -w",
 			"-o", filepath.Join(b.dir, providerExecutable), "github.com/aksmesh/terraform-provider-aksmesh")
+		// As it is released: with cgo, kustomize's plugin loader, which Helm brings
+		// along, has the linker keep every symbol.
+		command.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := command.CombinedOutput(); err != nil {
 			b.err = fmt.Errorf("build the provider: %w\n%s", err, output)
 		}

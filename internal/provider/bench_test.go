@@ -1,0 +1,154 @@
+package provider
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
+)
+
+// cost is what a run of Terraform has asked of the cluster and of the machine.
+type cost struct {
+	lists, gets, watches, writes int
+	wall                         time.Duration
+	memory                       int64 // of the provider, in bytes
+	listsOf                      map[string]int
+}
+
+// report adds the cost to the figures of a benchmark.
+func (c cost) report(b *testing.B, run string) {
+	b.Helper()
+	for unit, value := range map[string]float64{
+		"LISTs": float64(c.lists), "GETs": float64(c.gets), "watches": float64(c.watches), "writes": float64(c.writes),
+		"s": c.wall.Seconds(), "MiB": float64(c.memory) / (1 << 20),
+	} {
+		b.ReportMetric(value, run+"-"+unit)
+	}
+}
+
+// measure runs Terraform, and counts what the provider asks of the cluster.
+func measure(b *testing.B, cluster *testcluster.Cluster, w *workspace, args ...string) cost {
+	b.Helper()
+	// Microseconds are what the audit log keeps.
+	began := time.Now().Truncate(time.Microsecond)
+	e := w.start(args...)
+	found := cost{memory: e.peakMemory(), listsOf: map[string]int{}}
+	got := e.wait()
+	if got.code != 0 {
+		b.Fatalf("terraform %s: exit code %d\n%s", args[0], got.code, got.output)
+	}
+	found.wall = got.ended.Sub(began)
+	events, err := cluster.AuditEvents(began)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, event := range events {
+		if !strings.HasPrefix(event.UserAgent, providerExecutable) {
+			continue
+		}
+		switch event.Verb {
+		case "list":
+			found.lists++
+			found.listsOf[strings.Trim(event.Namespace+" "+event.Resource, " ")]++
+		case "get":
+			found.gets++
+		case "watch":
+			found.watches++
+		default:
+			found.writes++
+		}
+	}
+	return found
+}
+
+// BenchmarkHundredResources applies, plans and destroys 50 enrolments and as
+// many policies, each pair in a namespace with one Deployment.
+func BenchmarkHundredResources(b *testing.B) {
+	const pairs = 50
+	cluster := linkerdCluster(b)
+	config := providerConfig(cluster.Kubeconfig())
+	workloads := make([]kube.Ref, 0, pairs)
+	for i := range pairs {
+		namespace := cluster.Namespace(b)
+		deployment := testcluster.NewDeployment(namespace, "web", 1)
+		if _, err := cluster.Client().AppsV1().Deployments(namespace).Create(b.Context(), deployment, metav1.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		workloads = append(workloads, kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: "web"})
+		config += fmt.Sprintf(`
+		resource "aksmesh_injection" "n%[1]d" {
+		  namespace = %[2]q
+		  mesh      = { linkerd = {} }
+		}
+		resource "aksmesh_network_policy" "n%[1]d" {
+		  namespace    = %[2]q
+		  pod_selector = { app = "web" }
+		  ports        = [8080]
+		  mesh         = { linkerd = {} }
+		}`, i, namespace)
+	}
+	if err := connect(b, cluster).AwaitReady(b.Context(), workloads...); err != nil {
+		b.Fatal(err)
+	}
+	w := newWorkspace(b, config)
+	for b.Loop() {
+		apply := measure(b, cluster, w, "apply", "-auto-approve", "-no-color")
+		apply.report(b, "apply")
+		b.Logf("an apply lists %v", apply.listsOf)
+		plan := measure(b, cluster, w, "plan", "-detailed-exitcode", "-no-color")
+		plan.report(b, "plan")
+		for of, lists := range plan.listsOf {
+			if lists > 2 {
+				b.Errorf("a plan lists %s %d times, want at most 2", of, lists)
+			}
+		}
+		if plan.writes > 0 {
+			b.Errorf("a plan has written %d times", plan.writes)
+		}
+		measure(b, cluster, w, "destroy", "-auto-approve", "-no-color").report(b, "destroy")
+	}
+}
+
+// BenchmarkSchema tells what the provider costs whoever merely asks for its
+// schema, as every editor and every run of Terraform does.
+func BenchmarkSchema(b *testing.B) {
+	executable, err := os.Stat(filepath.Join(builtProvider.directory(b), providerExecutable))
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, without := newWorkspace(b, ""), newWorkspace(b, "")
+	without.file("versions.tf", "")
+	for b.Loop() {
+		// The shortest of some runs: others use the machine, too.
+		const runs = 5
+		shortest := map[*workspace]time.Duration{}
+		var memory int64
+		var schema string
+		for range runs {
+			for _, measured := range []*workspace{w, without} {
+				began := time.Now()
+				e := measured.start("providers", "schema", "-json")
+				memory = max(memory, e.peakMemory())
+				got := e.wait()
+				if took := got.ended.Sub(began); shortest[measured] == 0 || took < shortest[measured] {
+					shortest[measured] = took
+				}
+				if measured == w {
+					schema = got.output[strings.Index(got.output, "{") : strings.LastIndex(got.output, "}")+1]
+				}
+			}
+		}
+		b.ReportMetric(float64(executable.Size())/(1<<20), "executable-MiB")
+		b.ReportMetric(float64(memory)/(1<<20), "provider-MiB")
+		b.ReportMetric(float64(len(schema))/1e3, "schema-kB")
+		b.ReportMetric(shortest[w].Seconds(), "terraform-s")
+		b.ReportMetric((shortest[w] - shortest[without]).Seconds(), "provider-s")
+	}
+}
