@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -319,7 +320,8 @@ func (e Enrolment) former(ctx context.Context, pod *corev1.Pod) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if workload.CheckRestart() != nil {
+	if workload.Paused || workload.OnDelete || workload.Partition > 0 {
+		// Its former pods stay whatever its template says.
 		return false, nil
 	}
 	template := workload.Template.ObjectMeta
@@ -434,9 +436,7 @@ func (e Enrolment) log(message string, fields map[string]any) {
 		return
 	}
 	all := map[string]any{"target": e.Target.String(), "mesh": e.Mesh.Name()}
-	for key, value := range fields {
-		all[key] = value
-	}
+	maps.Copy(all, fields)
 	e.Log(message, all)
 }
 

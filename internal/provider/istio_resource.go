@@ -233,8 +233,7 @@ func (r *istioResource) prepare(ctx context.Context, installer istio.Installer, 
 		return nil
 	}
 	prepared, err := installer.Prepare(ctx, specification)
-	var values *istio.ValuesError
-	if errors.As(err, &values) {
+	if values, ok := errors.AsType[*istio.ValuesError](err); ok {
 		at := path.Root("values").AtName(values.Chart)
 		problemAt(diags, at, "Invalid "+at.String(), err)
 		return nil

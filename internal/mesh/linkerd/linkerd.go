@@ -24,12 +24,11 @@ const (
 // gives the control plane's namespace and that Helm does not: without them the
 // injector would be asked about its own pods and Pod Security may refuse them.
 func NamespaceMetadata(namespace string) (labels, annotations map[string]string) {
-	return map[string]string{
-			"linkerd.io/is-control-plane":        "true",
-			admissionWebhooksLabel:               "disabled",
-			controlPlaneLabel:                    namespace,
-			"pod-security.kubernetes.io/enforce": "privileged",
-		}, map[string]string{
-			injectAnnotation: "disabled",
-		}
+	labels = map[string]string{
+		"linkerd.io/is-control-plane":        "true",
+		admissionWebhooksLabel:               "disabled",
+		controlPlaneLabel:                    namespace,
+		"pod-security.kubernetes.io/enforce": "privileged",
+	}
+	return labels, map[string]string{injectAnnotation: "disabled"}
 }
