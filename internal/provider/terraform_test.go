@@ -44,7 +44,7 @@ var builtProvider providerBuild
 func (b *providerBuild) directory(t testing.TB) string {
 	t.Helper()
 	b.once.Do(func() {
-		if b.dir, b.err = os.MkdirTemp("", "aksmesh-provider-"); b.err != nil {
+		if b.dir, b.err = os.MkdirTemp("", "aksmesh-provider-"); b.err != nil { //nolint:usetesting // It outlives the test that is the first.
 			return
 		}
 		command := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "build", "-buildvcs=false", "-ldflags", "-s -w",
@@ -181,9 +181,9 @@ func (w *workspace) succeed(args ...string) outcome {
 }
 
 // apply applies the configuration.
-func (w *workspace) apply() outcome {
+func (w *workspace) apply() {
 	w.t.Helper()
-	return w.succeed("apply", "-auto-approve", "-no-color")
+	w.succeed("apply", "-auto-approve", "-no-color")
 }
 
 // expectNoChanges plans, and wants nothing planned.
