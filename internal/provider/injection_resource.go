@@ -30,23 +30,12 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 )
 
-var (
-	_ resource.ResourceWithConfigure   = (*injectionResource)(nil)
-	_ resource.ResourceWithModifyPlan  = (*injectionResource)(nil)
-	_ resource.ResourceWithImportState = (*injectionResource)(nil)
-	_ resource.ResourceWithIdentity    = (*injectionResource)(nil)
-)
+var _ meshResource = (*injectionResource)(nil)
 
 type injectionResource struct{ resourceBase }
 
-func newInjectionResource() resource.Resource { return &injectionResource{} }
-
-func (r *injectionResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_injection"
-}
-
-func (r *injectionResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("`<mesh>/<namespace>`, or `<mesh>/<namespace>/<kind>/<name>` for one workload.")
+func newInjectionResource() resource.Resource {
+	return &injectionResource{resourceBase{noun: "injection", identity: "`<mesh>/<namespace>`, or `<mesh>/<namespace>/<kind>/<name>` for one workload."}}
 }
 
 func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -461,8 +450,4 @@ func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteReque
 	if err := e.Withdraw(ctx); err != nil {
 		problem(&resp.Diagnostics, "Unable to Withdraw "+e.Target.String(), err)
 	}
-}
-
-func (r *injectionResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }

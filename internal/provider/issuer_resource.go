@@ -21,24 +21,14 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-var (
-	_ resource.ResourceWithConfigure      = (*issuerResource)(nil)
-	_ resource.ResourceWithModifyPlan     = (*issuerResource)(nil)
-	_ resource.ResourceWithValidateConfig = (*issuerResource)(nil)
-	_ resource.ResourceWithImportState    = (*issuerResource)(nil)
-	_ resource.ResourceWithIdentity       = (*issuerResource)(nil)
-)
+var _ meshResource = (*issuerResource)(nil)
+
+var _ resource.ResourceWithValidateConfig = (*issuerResource)(nil)
 
 type issuerResource struct{ resourceBase }
 
-func newIssuerResource() resource.Resource { return &issuerResource{} }
-
-func (r *issuerResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_issuer"
-}
-
-func (r *issuerResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("`<mesh>/<namespace>` of the issuer.")
+func newIssuerResource() resource.Resource {
+	return &issuerResource{resourceBase{noun: "issuer", identity: "`<mesh>/<namespace>` of the issuer."}}
 }
 
 func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -300,8 +290,4 @@ func (r *issuerResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	if err := trust.DeleteIssuer(ctx, cluster, model.ref()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Issuer", err)
 	}
-}
-
-func (r *issuerResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }

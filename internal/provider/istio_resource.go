@@ -23,24 +23,14 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 )
 
-var (
-	_ resource.ResourceWithConfigure      = (*istioResource)(nil)
-	_ resource.ResourceWithModifyPlan     = (*istioResource)(nil)
-	_ resource.ResourceWithValidateConfig = (*istioResource)(nil)
-	_ resource.ResourceWithImportState    = (*istioResource)(nil)
-	_ resource.ResourceWithIdentity       = (*istioResource)(nil)
-)
+var _ meshResource = (*istioResource)(nil)
+
+var _ resource.ResourceWithValidateConfig = (*istioResource)(nil)
 
 type istioResource struct{ resourceBase }
 
-func newIstioResource() resource.Resource { return &istioResource{} }
-
-func (r *istioResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_istio"
-}
-
-func (r *istioResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("Namespace of the control plane.")
+func newIstioResource() resource.Resource {
+	return &istioResource{resourceBase{noun: "istio", identity: "Namespace of the control plane."}}
 }
 
 func (r *istioResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -348,8 +338,4 @@ func (r *istioResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.profile(), model.DeleteCRDs.ValueBool()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Uninstall Istio", err)
 	}
-}
-
-func (r *istioResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }

@@ -26,24 +26,14 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-var (
-	_ resource.ResourceWithConfigure      = (*linkerdResource)(nil)
-	_ resource.ResourceWithModifyPlan     = (*linkerdResource)(nil)
-	_ resource.ResourceWithValidateConfig = (*linkerdResource)(nil)
-	_ resource.ResourceWithImportState    = (*linkerdResource)(nil)
-	_ resource.ResourceWithIdentity       = (*linkerdResource)(nil)
-)
+var _ meshResource = (*linkerdResource)(nil)
+
+var _ resource.ResourceWithValidateConfig = (*linkerdResource)(nil)
 
 type linkerdResource struct{ resourceBase }
 
-func newLinkerdResource() resource.Resource { return &linkerdResource{} }
-
-func (r *linkerdResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_linkerd"
-}
-
-func (r *linkerdResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("Namespace of the control plane.")
+func newLinkerdResource() resource.Resource {
+	return &linkerdResource{resourceBase{noun: "linkerd", identity: "Namespace of the control plane."}}
 }
 
 func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -346,10 +336,6 @@ func (r *linkerdResource) Delete(ctx context.Context, req resource.DeleteRequest
 	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.DeleteCRDs.ValueBool()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Uninstall Linkerd", err)
 	}
-}
-
-func (r *linkerdResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }
 
 // checkIssuerID refuses an issuer that is for another mesh or namespace.

@@ -29,23 +29,12 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 )
 
-var (
-	_ resource.ResourceWithConfigure   = (*networkPolicyResource)(nil)
-	_ resource.ResourceWithModifyPlan  = (*networkPolicyResource)(nil)
-	_ resource.ResourceWithImportState = (*networkPolicyResource)(nil)
-	_ resource.ResourceWithIdentity    = (*networkPolicyResource)(nil)
-)
+var _ meshResource = (*networkPolicyResource)(nil)
 
 type networkPolicyResource struct{ resourceBase }
 
-func newNetworkPolicyResource() resource.Resource { return &networkPolicyResource{} }
-
-func (r *networkPolicyResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_network_policy"
-}
-
-func (r *networkPolicyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("`<namespace>/<name>` of the NetworkPolicy.")
+func newNetworkPolicyResource() resource.Resource {
+	return &networkPolicyResource{resourceBase{noun: "network_policy", identity: "`<namespace>/<name>` of the NetworkPolicy."}}
 }
 
 func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -334,8 +323,4 @@ func (r *networkPolicyResource) Delete(ctx context.Context, req resource.DeleteR
 	if err := guard.Delete(ctx, cluster, model.Namespace.ValueString(), model.Name.ValueString()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Network Policy", err)
 	}
-}
-
-func (r *networkPolicyResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }

@@ -18,9 +18,36 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
-// resourceBase gives every resource its session with the cluster.
+// resourceBase is what all resources have in common: a name, an ID, and the
+// session with the cluster.
 type resourceBase struct {
-	session *session
+	noun     string // after "aksmesh_" in the type's name
+	identity string // what the ID is made of, in Markdown
+	session  *session
+}
+
+// meshResource is what every resource of the provider offers.
+type meshResource interface {
+	resource.ResourceWithConfigure
+	resource.ResourceWithModifyPlan
+	resource.ResourceWithImportState
+	resource.ResourceWithIdentity
+}
+
+func (b *resourceBase) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_" + b.noun
+}
+
+// IdentitySchema is the same for all: one string identifies each.
+func (b *resourceBase) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = identityschema.Schema{Attributes: map[string]identityschema.Attribute{
+		"id": identityschema.StringAttribute{RequiredForImport: true, Description: b.identity},
+	}}
+}
+
+// ImportState passes the ID of `terraform import`, or of an identity, on to Read.
+func (b *resourceBase) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
 }
 
 func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
@@ -87,13 +114,6 @@ const (
 	recordTimeout = time.Second
 )
 
-// idIdentity is the identity schema of resources that one string identifies.
-func idIdentity(description string) identityschema.Schema {
-	return identityschema.Schema{Attributes: map[string]identityschema.Attribute{
-		"id": identityschema.StringAttribute{RequiredForImport: true, Description: description},
-	}}
-}
-
 // identify writes a resource's identity.
 func identify(ctx context.Context, identity *tfsdk.ResourceIdentity, id types.String, diags *diag.Diagnostics) {
 	diags.Append(identity.SetAttribute(ctx, path.Root("id"), id)...)
@@ -116,11 +136,6 @@ func forget(ctx context.Context, resp *resource.ReadResponse, id types.String) {
 // was written by a Terraform without identities has none yet.
 func keep(ctx context.Context, resp *resource.ReadResponse, id types.String) {
 	identify(ctx, resp.Identity, id, &resp.Diagnostics)
-}
-
-// importID passes the ID of `terraform import`, or of an identity, on to Read.
-func importID(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	resource.ImportStatePassthroughWithIdentity(ctx, path.Root("id"), path.Root("id"), req, resp)
 }
 
 // problem turns a domain error into one diagnostic: what was tried, what went

@@ -23,24 +23,14 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-var (
-	_ resource.ResourceWithConfigure      = (*trustAnchorResource)(nil)
-	_ resource.ResourceWithModifyPlan     = (*trustAnchorResource)(nil)
-	_ resource.ResourceWithValidateConfig = (*trustAnchorResource)(nil)
-	_ resource.ResourceWithImportState    = (*trustAnchorResource)(nil)
-	_ resource.ResourceWithIdentity       = (*trustAnchorResource)(nil)
-)
+var _ meshResource = (*trustAnchorResource)(nil)
+
+var _ resource.ResourceWithValidateConfig = (*trustAnchorResource)(nil)
 
 type trustAnchorResource struct{ resourceBase }
 
-func newTrustAnchorResource() resource.Resource { return &trustAnchorResource{} }
-
-func (r *trustAnchorResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_trust_anchor"
-}
-
-func (r *trustAnchorResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = idIdentity("`<namespace>/<name>` of the trust anchor.")
+func newTrustAnchorResource() resource.Resource {
+	return &trustAnchorResource{resourceBase{noun: "trust_anchor", identity: "`<namespace>/<name>` of the trust anchor."}}
 }
 
 func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -249,10 +239,6 @@ func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteReq
 	if err := trust.DeleteAnchor(ctx, cluster, model.ref()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Trust Anchor", err)
 	}
-}
-
-func (r *trustAnchorResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	importID(ctx, req, resp)
 }
 
 // validateRenewal refuses an early renewal as long as the validity: the
