@@ -85,6 +85,21 @@ func killAt(w *workspace, proxy *testcluster.FaultProxy, moment testcluster.Matc
 	proxy.Clear()
 }
 
+// failAt has an apply fail at a moment at which the remote object of a resource
+// exists, and wants to find the resource in the state.
+func failAt(w *workspace, proxy *testcluster.FaultProxy, moment testcluster.Match, address string) {
+	w.t.Helper()
+	proxy.Set(testcluster.FaultServerError, moment)
+	got := w.run("apply", "-auto-approve", "-no-color")
+	if got.code == 0 || proxy.Faulted() == 0 {
+		w.t.Fatalf("%d requests failed, and the apply ended with exit code %d\n%s", proxy.Faulted(), got.code, got.output)
+	}
+	if w.attributes()[address] == nil {
+		w.t.Errorf("the failed apply has left %s out of the state\n%s", address, got.output)
+	}
+	proxy.Clear()
+}
+
 // expectPromptEnd interrupts a run, and wants Terraform and the provider to be
 // gone before the limit.
 func expectPromptEnd(t *testing.T, e *execution) {
@@ -162,19 +177,18 @@ func interruptEverything(t *testing.T, cluster *testcluster.Cluster, proxy *test
 	expectPromptEnd(t, silent)
 	proxy.Clear()
 
-	// What controlPlaneMade is about comes last among the objects of the chart.
+	// What comes last among the objects of the chart.
 	controlPlaneMade := request(http.MethodPost, "/mutatingwebhookconfigurations")
+	failAt(w, proxy, request(http.MethodPost, "/deployments"), "aksmesh_"+e.mesh+".this")
+	killAt(w, proxy, controlPlaneMade, apply...)
+	// All is made, but Helm has not written it down.
+	killAt(w, proxy, after(controlPlaneMade, request(http.MethodPut, "/secrets/sh.helm.release.")), apply...)
+
+	// The namespace is enrolled, but its pods still run without a proxy.
 	enrolled := request(http.MethodPatch, "/namespaces/"+e.namespace+"/deployments/web")
-	for _, moment := range []testcluster.Match{
-		controlPlaneMade,
-		// All is made, but Helm has not written it down.
-		after(controlPlaneMade, request(http.MethodPut, "/secrets/sh.helm.release.")),
-		// The namespace is enrolled, but its pods still run without a proxy.
-		enrolled,
-		after(enrolled, watches("deployments")),
-	} {
-		killAt(w, proxy, moment, apply...)
-	}
+	failAt(w, proxy, enrolled, "aksmesh_injection.this")
+	killAt(w, proxy, enrolled, apply...)
+	killAt(w, proxy, after(enrolled, watches("deployments")), apply...)
 	w.apply()
 	w.expectNoChanges()
 	expectSoundHistory(t, cluster, w.attribute("aksmesh_"+e.mesh+".this", "namespace"))
