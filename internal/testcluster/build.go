@@ -60,6 +60,9 @@ func runIn(ctx context.Context, dir string, progress io.Writer, args []string) e
 
 	command := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // Only buildDevcluster's own commands.
 	command.Dir = dir
+	// The same for every caller, race-detecting tests included: with another
+	// setting Go would compile all of Kubernetes again.
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	command.Stderr = io.MultiWriter(&complaints, progress)
 
 	if err := command.Run(); err != nil {

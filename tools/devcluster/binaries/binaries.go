@@ -296,7 +296,7 @@ func count(ctx context.Context, work string, packages []string) (int, error) {
 func goCommand(ctx context.Context, work string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // arguments are made by this package
 	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "GOWORK=off", "PWD="+work)
+	cmd.Env = append(os.Environ(), "GOWORK=off", "PWD="+work, "CGO_ENABLED=0")
 	return cmd
 }
 
