@@ -323,6 +323,11 @@ func (r *istioResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		return
 	}
 	r.apply(ctx, installer, prepared, &model, state.profile(), &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		// The state keeps the settings of before: those that may not be in force
+		// have to be in the next plan again.
+		return
+	}
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 

@@ -306,9 +306,8 @@ func (m *linkerdModel) imported(found linkerd.Installed) {
 }
 
 func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var model, state linkerdModel
+	var model linkerdModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	installer, ok := r.installer(ctx, &resp.Diagnostics)
 	if !ok || resp.Diagnostics.HasError() {
 		return
@@ -321,6 +320,11 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 		return
 	}
 	r.apply(ctx, installer, prepared, &model, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		// The state keeps the settings of before: those that may not be in force
+		// have to be in the next plan again.
+		return
+	}
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
 }
 
