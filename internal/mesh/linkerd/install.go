@@ -212,7 +212,7 @@ func (i Installer) Observe(ctx context.Context, namespace string, now time.Time)
 		return Installed{}, err
 	}
 	found.Drift = append(found.Drift, drift...)
-	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, now)
+	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, controlPlane.Values, now)
 	if err != nil {
 		return Installed{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -48,6 +49,13 @@ func webhookValues(bundles map[string]string) map[string]any {
 		values[name] = map[string]any{"externalSecret": true, "caBundle": bundle}
 	}
 	return values
+}
+
+// trusts reports whether the values of the control plane's release tell the API
+// server to trust the certificate in the webhook's Secret.
+func (w webhook) trusts(values map[string]any, secret *corev1.Secret) bool {
+	bundle, _, err := unstructured.NestedString(values, w.values, "caBundle")
+	return err == nil && bundle == string(secret.Data[caBundleKey])
 }
 
 // ensureWebhookCertificates makes the webhooks' serving certificates where they
@@ -104,8 +112,8 @@ func (i Installer) writeWebhookSecret(ctx context.Context, ref kube.Ref, pair *p
 }
 
 // observeWebhookCertificates returns when the first certificate ends, and what
-// is wrong with any of them.
-func (i Installer) observeWebhookCertificates(ctx context.Context, namespace string, now time.Time) (first time.Time, problems []string, err error) {
+// is wrong with any of them. Values are those of the control plane's release.
+func (i Installer) observeWebhookCertificates(ctx context.Context, namespace string, values map[string]any, now time.Time) (first time.Time, problems []string, err error) {
 	for _, w := range webhooks() {
 		ref := w.secret(namespace)
 		secret, err := i.Cluster.Secret(ctx, ref.Namespace, ref.Name)
@@ -116,7 +124,12 @@ func (i Installer) observeWebhookCertificates(ctx context.Context, namespace str
 		if err != nil {
 			return first, nil, err
 		}
-		if problem := webhookProblem(secret, w.dnsName(namespace), now); problem != "" {
+		problem := webhookProblem(secret, w.dnsName(namespace), now)
+		if problem == "" && !w.trusts(values, secret) {
+			// An apply was cut off after it had renewed the certificate.
+			problem = "the API server has not been told of the certificate"
+		}
+		if problem != "" {
 			problems = append(problems, ref.String()+": "+problem)
 		}
 		if cert, err := pki.ParseCertificate(secret.Data[corev1.TLSCertKey]); err == nil && (first.IsZero() || cert.NotAfter.Before(first)) {
