@@ -121,13 +121,15 @@ func (i Installer) Apply(ctx context.Context, p *Prepared, former Profile) error
 		return err
 	}
 	for _, release := range p.releases {
-		if release.Name != baseRelease && release.Name != istiodRelease {
-			// Without the injector, the gateway's image stays the word `auto`.
-			if err := i.awaitInjector(ctx, s.Namespace); err != nil {
-				return err
-			}
-		}
 		if err := i.Deploy(ctx, release); err != nil {
+			return err
+		}
+		if release.Name != istiodRelease {
+			continue
+		}
+		// Without the injector, the image of gateways stays the word `auto`, and
+		// an enrolment that follows would be refused.
+		if err := i.awaitInjector(ctx, s.Namespace); err != nil {
 			return err
 		}
 	}
