@@ -191,14 +191,20 @@ func interruptEverything(t *testing.T, cluster *testcluster.Cluster, proxy *test
 	killAt(w, proxy, after(enrolled, watches("deployments")), apply...)
 	w.apply()
 	w.expectNoChanges()
-	expectSoundHistory(t, cluster, w.attribute("aksmesh_"+e.mesh+".this", "namespace"))
+	namespace := w.attribute("aksmesh_"+e.mesh+".this", "namespace")
+	expectSoundHistory(t, cluster, namespace)
 
+	former := e.version
 	e.version = ""
 	w.write(providerConfig(proxy.Kubeconfig(), e.config()))
+	// Nothing has changed yet: settings that are not in force are not in the state.
+	failAt(w, proxy, request(http.MethodPatch, "/namespaces/"+namespace), "aksmesh_"+e.mesh+".this")
+	if version := w.attribute("aksmesh_"+e.mesh+".this", "version"); version != former {
+		t.Errorf("the failed upgrade has left version %s in the state, want %s", version, former)
+	}
 	killAt(w, proxy, request(http.MethodPatch, "/deployments/"+deployment), apply...)
 	w.apply()
 	w.expectNoChanges()
-	namespace := w.attribute("aksmesh_"+e.mesh+".this", "namespace")
 	expectSoundHistory(t, cluster, namespace)
 
 	destroy := []string{"destroy", "-auto-approve", "-no-color"}
