@@ -130,7 +130,7 @@ func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.Modif
 	var state, plan trustAnchorModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || plan.EarlyRenewal.IsUnknown() {
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	plan.ID, plan.BundlePEM, plan.CertificatePEM, plan.Fingerprint = state.ID, state.BundlePEM, state.CertificatePEM, state.Fingerprint
@@ -142,7 +142,7 @@ func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.Modif
 		if !plan.EarlyRenewal.Equal(state.EarlyRenewal) {
 			plan.ReadyForRenewal = types.BoolUnknown()
 		}
-		if pki.RenewalDue(notAfter, duration(plan.EarlyRenewal, pki.DefaultEarlyRenewal), r.session.time()) {
+		if !plan.EarlyRenewal.IsUnknown() && pki.RenewalDue(notAfter, duration(plan.EarlyRenewal, pki.DefaultEarlyRenewal), r.session.time()) {
 			resp.Diagnostics.AddWarning("Trust Anchor Near Its End", fmt.Sprintf(
 				"The trust anchor %s is valid until %s. Every certificate of the mesh ends with it. Add a second anchor to the bundle and move the issuers to it before then.",
 				state.ID.ValueString(), state.NotAfter.ValueString()))
