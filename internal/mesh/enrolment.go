@@ -405,6 +405,9 @@ func (e Enrolment) owners(ctx context.Context, pods []*corev1.Pod) (workloads []
 // enrolledItself reports whether a workload's own template asks for the mesh.
 func (e Enrolment) enrolledItself(ctx context.Context, ref kube.Ref) (bool, error) {
 	workload, err := e.Cluster.Workload(ctx, ref)
+	if errors.Is(err, kube.ErrNotFound) {
+		return false, nil // Its last pods are on their way out.
+	}
 	if err != nil {
 		return false, err
 	}
