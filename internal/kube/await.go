@@ -35,7 +35,8 @@ func (e *WaitError) Unwrap() error { return e.err }
 // Await calls the condition now and again at each change of an object of the
 // kinds in the namespace (in all of them if it is ""), until it waits for
 // nothing ("") or fails. Shared reads of the kinds are current within the
-// condition and cost no requests. Without kinds the condition is called every
+// condition and cost no requests; after a wait, those of all other kinds are
+// made anew, as what was waited for has changed them too. Without kinds the condition is called every
 // second. Once the condition could be evaluated, a failure that may pass by
 // itself does not end the wait unless it lasts. If the context ends first, the
 // error is a *[WaitError].
@@ -69,7 +70,7 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 	}
 	review := time.NewTicker(interval)
 	defer review.Stop()
-	waiting := "a first look"
+	waiting, waited := "a first look", false
 	var failure error
 	var healthy time.Time // when the condition could last be evaluated
 	for {
@@ -82,9 +83,12 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 		case err != nil:
 			return err
 		case now == "":
+			if waited {
+				c.moved()
+			}
 			return nil
 		default:
-			waiting, failure, healthy = now, nil, time.Now()
+			waiting, failure, healthy, waited = now, nil, time.Now(), true
 		}
 		select {
 		case <-f.changed:

@@ -320,6 +320,32 @@ func TestAwaitSeesChanges(t *testing.T) {
 	}
 }
 
+func TestAfterAWaitOtherKindsAreReadAnew(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.set(pod("a", "old"), manifest(NetworkPolicy, "a", "p"))
+	c := a.connect(t)
+	looks := 0
+	err := c.Await(t.Context(), "a", []Kind{NetworkPolicy}, func(ctx context.Context) (string, error) {
+		if looks++; looks > 1 {
+			return "", nil
+		}
+		// Somebody reads the pods in the middle of it.
+		if got := names(ctx, t, c, "a"); got != "a/old" {
+			t.Errorf("pods %s", got)
+		}
+		a.remove(Ref{Pod, "a", "old"})
+		a.set(pod("a", "new"), manifest(NetworkPolicy, "a", "q"))
+		return "the policy q", nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t.Context(), t, c, "a"); got != "a/new" {
+		t.Errorf("pods %s, which are those from before the wait", got)
+	}
+}
+
 func TestManyAwaitsShareOneWatch(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)

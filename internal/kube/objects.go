@@ -234,3 +234,6 @@ func (c *Cluster) wrote(written schema.GroupResource, object *unstructured.Unstr
 		m.note(written == m.kind.GVR().GroupResource(), object)
 	}
 }
+
+// moved tells the shared reads that controllers have been at work.
+func (c *Cluster) moved() { c.wrote(schema.GroupResource{}, nil) }
