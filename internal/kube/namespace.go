@@ -90,18 +90,7 @@ func (c *Cluster) ensureNamespace(ctx context.Context, ref Ref) (*unstructured.U
 	}
 	fresh := ref.Object()
 	fresh.SetAnnotations(map[string]string{createdAnnotation: "true"})
-	var created *unstructured.Unstructured
-	err = c.call(ctx, "create", ref, func(ctx context.Context) (err error) {
-		// A plain create, because server-side apply cannot tell whether it was
-		// this process that made the namespace.
-		created, err = c.resource(Namespace, "").Create(ctx, fresh, metav1.CreateOptions{FieldManager: managerPrefix + "namespace"})
-		return err
-	})
-	if err != nil {
-		created = nil
-	}
-	c.wrote(Namespace.GVR().GroupResource(), created)
-	return created, err
+	return c.create(ctx, ref, fresh, metav1.CreateOptions{FieldManager: managerPrefix + "namespace"})
 }
 
 // ReleaseNamespace gives up what the holder holds of the namespace. If a holder

@@ -57,7 +57,7 @@ type ApplyOptions struct {
 	Manager    string // field manager, required
 	Force      bool   // take fields over from other managers
 	DryRun     bool   // let the API server work out the result, but keep nothing
-	CreateOnly bool   // fail with ErrExists if the object is already there
+	CreateOnly bool   // fail with ErrExists if the object is already there; of two who try, one does
 }
 
 // Apply sets the fields that the object names by server-side apply, and returns
@@ -69,12 +69,11 @@ func (c *Cluster) Apply(ctx context.Context, object *unstructured.Unstructured, 
 		return nil, err
 	}
 	if options.CreateOnly {
-		switch _, err := c.Get(ctx, ref); {
-		case err == nil:
-			return nil, fmt.Errorf("create %s: %w", ref, ErrExists)
-		case !errors.Is(err, ErrNotFound):
-			return nil, err
-		}
+		return c.create(ctx, ref, object, metav1.CreateOptions{
+			FieldManager:    options.Manager,
+			DryRun:          dryRun(options.DryRun),
+			FieldValidation: metav1.FieldValidationStrict,
+		})
 	}
 	body, err := json.Marshal(object)
 	if err != nil {
@@ -86,6 +85,24 @@ func (c *Cluster) Apply(ctx context.Context, object *unstructured.Unstructured, 
 		DryRun:          dryRun(options.DryRun),
 		FieldValidation: metav1.FieldValidationStrict,
 	})
+}
+
+// create makes an object by a plain create: server-side apply cannot tell
+// whether it was this process that made it. The error wraps [ErrExists] if
+// there is one already.
+func (c *Cluster) create(ctx context.Context, ref Ref, object *unstructured.Unstructured, options metav1.CreateOptions) (*unstructured.Unstructured, error) {
+	var created *unstructured.Unstructured
+	err := c.call(ctx, "create", ref, func(ctx context.Context) (err error) {
+		created, err = c.resource(ref.Kind, ref.Namespace).Create(ctx, object, options)
+		return err
+	})
+	if err != nil {
+		created = nil
+	}
+	if len(options.DryRun) == 0 {
+		c.wrote(ref.Kind.GVR().GroupResource(), created)
+	}
+	return created, err
 }
 
 func dryRun(dry bool) []string {

@@ -145,11 +145,7 @@ func Read(ctx context.Context, cluster *kube.Cluster, namespace, name string) (F
 
 // Delete deletes the policy; one that is gone already is no error.
 func Delete(ctx context.Context, cluster *kube.Cluster, namespace, name string) error {
-	ref := Intent{Namespace: namespace, Name: name}.ref()
-	if err := cluster.Delete(ctx, ref, kube.DeleteOptions{Wait: true}); err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return err
-	}
-	return nil
+	return cluster.Delete(ctx, Intent{Namespace: namespace, Name: name}.ref(), kube.DeleteOptions{Wait: true})
 }
 
 // recordedIntent is an intent as the policy keeps it.

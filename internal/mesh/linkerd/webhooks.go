@@ -162,7 +162,7 @@ func webhookProblem(secret *corev1.Secret, dnsName string, now time.Time) string
 
 func (i Installer) deleteWebhookCertificates(ctx context.Context, namespace string) error {
 	for _, w := range webhooks() {
-		if err := i.Cluster.Delete(ctx, w.secret(namespace), kube.DeleteOptions{}); err != nil && !errors.Is(err, kube.ErrNotFound) {
+		if err := i.Cluster.Delete(ctx, w.secret(namespace), kube.DeleteOptions{}); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,12 @@ func CreateAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, opt
 		return nil, false, err
 	}
 	data := map[string][]byte{corev1.TLSCertKey: anchor.CertificatePEM(), corev1.TLSPrivateKeyKey: key}
-	if err := writeSecret(ctx, cluster, anchorManager, ref.Secret(), corev1.SecretTypeTLS, data, nil); err != nil {
+	err = writeSecret(ctx, cluster, ref.Secret(), corev1.SecretTypeTLS, data, nil, kube.ApplyOptions{Manager: anchorManager, CreateOnly: true})
+	if errors.Is(err, kube.ErrExists) {
+		// Another, perhaps of the same configuration, was faster.
+		return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	return anchor, false, nil
@@ -120,7 +125,7 @@ func anchorIn(secret *corev1.Secret, ref AnchorRef) (*pki.KeyPair, error) {
 
 // DeleteAnchor deletes the anchor's Secret, and its namespace with the last one.
 func DeleteAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef) error {
-	if err := deleteGone(ctx, cluster, ref.Secret()); err != nil {
+	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
 		return err
 	}
 	return cluster.ReleaseNamespace(ctx, ref.Namespace, anchorHolder(ref))
@@ -190,7 +195,10 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 	existing, err := cluster.Secret(ctx, ref.Namespace, ref.Secret().Name)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
-		issuer, err := RenewIssuer(ctx, cluster, anchor, ref, options)
+		issuer, err := putIssuer(ctx, cluster, anchor, ref, options, kube.ApplyOptions{Manager: issuerManager, CreateOnly: true})
+		if errors.Is(err, kube.ErrExists) {
+			err = &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
+		}
 		return issuer, false, err
 	case err != nil:
 		return nil, false, err
@@ -211,6 +219,11 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 // RenewIssuer has the anchor sign a new issuer with a new key and puts it in
 // the place of the one before. The control plane's namespace is made if absent.
 func RenewIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, options pki.AuthorityOptions) (*pki.KeyPair, error) {
+	// Half a certificate by somebody else's hand is no certificate.
+	return putIssuer(ctx, cluster, anchor, ref, options, kube.ApplyOptions{Manager: issuerManager, Force: true})
+}
+
+func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, options pki.AuthorityOptions, how kube.ApplyOptions) (*pki.KeyPair, error) {
 	parent, err := ReadAnchor(ctx, cluster, anchor)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor %s: %w", anchor, err)
@@ -228,7 +241,7 @@ func RenewIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, r
 	if _, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: ref.Namespace, Holder: issuerHolder, Labels: labels, Annotations: annotations}); err != nil {
 		return nil, err
 	}
-	if err := writeSecret(ctx, cluster, issuerManager, ref.Secret(), l.kind, data, map[string]string{anchorAnnotation: anchor.String()}); err != nil {
+	if err := writeSecret(ctx, cluster, ref.Secret(), l.kind, data, map[string]string{anchorAnnotation: anchor.String()}, how); err != nil {
 		return nil, err
 	}
 	return issuer, nil
@@ -320,7 +333,7 @@ func reason(issuer, anchor *pki.KeyPair, data map[string][]byte, l layout, want 
 // DeleteIssuer deletes the issuer's Secret, and the namespace if nobody else
 // holds it.
 func DeleteIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) error {
-	if err := deleteGone(ctx, cluster, ref.Secret()); err != nil {
+	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
 		return err
 	}
 	return cluster.ReleaseNamespace(ctx, ref.Namespace, issuerHolder)
@@ -336,9 +349,8 @@ func (e *ExistsError) Error() string {
 	return fmt.Sprintf("%s already exists and is not known to this state; bring it under management with `terraform import <address> %s`, or delete it", e.Object, e.Import)
 }
 
-// writeSecret applies a Secret whole. It takes fields over from other managers:
-// half a certificate by somebody else's hand is no certificate.
-func writeSecret(ctx context.Context, cluster *kube.Cluster, manager string, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string) error {
+// writeSecret applies a Secret whole.
+func writeSecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string, how kube.ApplyOptions) error {
 	object := ref.Object()
 	object.SetLabels(map[string]string{managedByLabel: managedByUs})
 	object.SetAnnotations(annotations)
@@ -348,13 +360,6 @@ func writeSecret(ctx context.Context, cluster *kube.Cluster, manager string, ref
 	}
 	object.Object["type"] = string(kind)
 	object.Object["data"] = encoded
-	_, err := cluster.Apply(ctx, object, kube.ApplyOptions{Manager: manager, Force: true})
+	_, err := cluster.Apply(ctx, object, how)
 	return err
-}
-
-func deleteGone(ctx context.Context, cluster *kube.Cluster, ref kube.Ref) error {
-	if err := cluster.Delete(ctx, ref, kube.DeleteOptions{Wait: true}); err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return err
-	}
-	return nil
 }
