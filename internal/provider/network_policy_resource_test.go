@@ -187,6 +187,18 @@ func TestAccNetworkPolicy_refused(t *testing.T) {
 				ExpectError: regexp.MustCompile(`(?s)was\s+not\s+made\s+by\s+aksmesh_network_policy`),
 			},
 			{Config: policyConfig(cluster, namespace, "name = \"taken\"\n force_conflicts = true\n ports = [8080]\n mesh = { istio = {} }")},
+			{
+				// Two of one name would undo each other's rules by turns.
+				Config: policyConfig(cluster, namespace, "name = \"taken\"\n force_conflicts = true\n ports = [8080]\n mesh = { istio = {} }") + fmt.Sprintf(`
+				resource "aksmesh_network_policy" "second" {
+				  namespace    = %q
+				  name         = aksmesh_network_policy.this.name
+				  pod_selector = { app = "zero" }
+				  ports        = [5080]
+				  mesh         = { istio = {} }
+				}`, namespace),
+				ExpectError: regexp.MustCompile(`(?s)NetworkPolicy\s+` + namespace + `/taken:\s+already\s+exists.*choose\s+another\s+name`),
+			},
 		},
 	})
 }

@@ -95,11 +95,17 @@ func specYAML(spec networkingv1.NetworkPolicySpec) (string, error) {
 	return string(text), nil
 }
 
-// Apply writes the policy with the given spec by server-side apply. Another
-// manager's policy is a *kube.ConflictError unless force is set.
+// Apply writes the policy with the given spec by server-side apply. Unless
+// force is set, another manager's policy is a *kube.ConflictError, and one of
+// this provider with another spec is kube.ErrExists.
 func Apply(ctx context.Context, cluster *kube.Cluster, i Intent, compiled Compiled, force bool) error {
 	if _, err := cluster.Namespace(ctx, i.Namespace); err != nil {
 		return fmt.Errorf("%s: %w", i.ref(), err)
+	}
+	if !force {
+		if err := i.taken(ctx, cluster, compiled); err != nil {
+			return err
+		}
 	}
 	var spec map[string]any
 	if err := yaml.Unmarshal([]byte(compiled.YAML), &spec); err != nil {
@@ -117,6 +123,26 @@ func Apply(ctx context.Context, cluster *kube.Cluster, i Intent, compiled Compil
 	}
 	_, err = cluster.Apply(ctx, object, kube.ApplyOptions{Manager: manager, Force: force})
 	return err
+}
+
+// taken refuses the place of another policy of this provider, which
+// server-side apply by the same manager would overwrite without a word. The
+// same policy was left by an apply that was cut off.
+func (i Intent) taken(ctx context.Context, cluster *kube.Cluster, compiled Compiled) error {
+	policies, err := cluster.NetworkPolicies(ctx, i.Namespace)
+	if err != nil {
+		return fmt.Errorf("%s: %w", i.ref(), err)
+	}
+	for _, policy := range policies {
+		if policy.Name != i.Name || policy.Annotations[intentAnnotation] == "" {
+			continue
+		}
+		if spec, err := specYAML(policy.Spec); err != nil || spec == compiled.YAML {
+			return err
+		}
+		return fmt.Errorf("%s: %w", i.ref(), kube.ErrExists)
+	}
+	return nil
 }
 
 // Found is a policy as it is in the cluster.
