@@ -72,6 +72,9 @@ type Enrolment struct {
 	// Force takes the mark over from whoever else manages it; without it that
 	// is a *kube.ConflictError.
 	Force bool
+	// Renew restarts also the pods that have a proxy already: they were made by
+	// what the mark said before. Those of one workload are made anew in any case.
+	Renew bool
 	// Now is the instant that restarts are marked with.
 	Now time.Time
 	// Log is told of each step; it may be nil.
@@ -105,28 +108,37 @@ func (e Enrolment) Withdraw(ctx context.Context) error {
 		// The template changed, so the workload's controller restarts it.
 		return e.Cluster.AwaitRollout(ctx, e.Target.Workload)
 	}
-	pods, err := e.pods(ctx)
+	leaving, err := e.members(ctx)
 	if err != nil {
 		return err
+	}
+	_, err = e.restart(ctx, leaving)
+	return err
+}
+
+// members returns the workloads whose pods are in the mesh by the target's mark.
+func (e Enrolment) members(ctx context.Context) ([]kube.Ref, error) {
+	pods, err := e.pods(ctx)
+	if err != nil {
+		return nil, err
 	}
 	meshed := slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !e.Mesh.Meshed(p) })
 	owners, _, err := e.owners(ctx, meshed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// A workload with an enrolment of its own stays in the mesh.
-	var leaving []kube.Ref
+	var members []kube.Ref
 	for _, owner := range owners {
 		enrolled, err := e.enrolledItself(ctx, owner)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !enrolled {
-			leaving = append(leaving, owner)
+			members = append(members, owner)
 		}
 	}
-	_, err = e.restart(ctx, leaving)
-	return err
+	return members, nil
 }
 
 // Survey looks at the pods of the target without changing anything.
@@ -259,15 +271,26 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	if len(survey.stuck) > 0 {
 		return survey, fmt.Errorf("%s: pods without a proxy that nothing restarts: %s; delete them, or enrol them by what creates them", e.Target, list(survey.stuck))
 	}
-	if len(survey.restart) == 0 {
+	restart := survey.restart
+	if e.Renew && e.Target.WholeNamespace() {
+		members, err := e.members(ctx)
+		if err != nil {
+			return survey, err
+		}
+		restart = append(restart, slices.DeleteFunc(members, func(ref kube.Ref) bool { return slices.Contains(restart, ref) })...)
+	}
+	if len(restart) == 0 {
 		return survey, nil
 	}
-	skipped, err := e.restart(ctx, survey.restart)
+	skipped, err := e.restart(ctx, restart)
 	if err != nil {
 		return survey, err
 	}
 	if survey, err = e.afterRestart(ctx); err != nil {
 		return survey, err
+	}
+	if len(survey.Unmeshed) == 0 && e.Renew && len(skipped) > 0 {
+		return survey, fmt.Errorf("%s: pods keep the settings of before: %s", e.Target, strings.Join(skipped, ", "))
 	}
 	if len(survey.Unmeshed) > 0 {
 		why := list(survey.Unmeshed)

@@ -405,8 +405,9 @@ func (r *injectionResource) readImported(ctx context.Context, cluster *kube.Clus
 }
 
 func (r *injectionResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var model injectionModel
+	var model, state injectionModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	cluster, ok := r.cluster(&resp.Diagnostics)
 	if !ok || resp.Diagnostics.HasError() {
 		return
@@ -420,15 +421,19 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	e.Force = true
+	e.Renew = !model.Mesh.Equal(state.Mesh)
 	if err := e.Mark(ctx); err != nil {
 		problem(&resp.Diagnostics, "Unable to Enrol "+e.Target.String(), err)
 		return
 	}
 	survey, err := e.Settle(ctx)
 	if err != nil {
+		// The state keeps the settings of before: pods that may still run by them
+		// have to be in the next plan again.
 		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
+		return
 	}
-	if model.MeshedPods.IsUnknown() || err != nil {
+	if model.MeshedPods.IsUnknown() {
 		model.observe(ctx, survey, nil, &resp.Diagnostics)
 	}
 	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)

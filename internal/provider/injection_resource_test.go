@@ -113,7 +113,20 @@ func TestAccInjection_linkerdNamespace(t *testing.T) {
 					if got := found.Annotations["config.linkerd.io/skip-outbound-ports"]; err == nil && got != "5080,7000-7080" {
 						err = fmt.Errorf("skipped ports are %q", got)
 					}
-					return err
+					if err != nil {
+						return err
+					}
+					// The injector takes them over only when it makes a pod's proxy.
+					pods, err := cluster.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+					if err != nil {
+						return err
+					}
+					for _, pod := range pods.Items {
+						if got := pod.Annotations["config.linkerd.io/skip-outbound-ports"]; pod.DeletionTimestamp == nil && got != "5080,7000-7080" {
+							return fmt.Errorf("skipped ports of pod %s are %q", pod.Name, got)
+						}
+					}
+					return nil
 				},
 			},
 			{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace},
