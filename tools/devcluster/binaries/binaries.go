@@ -37,8 +37,10 @@ const CacheVariable = "AKSMESH_DEVCLUSTER_CACHE"
 
 const (
 	kubernetesModule = "k8s.io/kubernetes"
-	// progressInterval is how often a build says how far it is.
+	// progressInterval is how often a build says on a terminal how far it is,
+	// logInterval how often elsewhere.
 	progressInterval = 2 * time.Second
+	logInterval      = 30 * time.Second
 	// workPattern matches the directories that builds work in.
 	workPattern = "build-*"
 	// keyLength is the length of the directory names in the cache, in hexadecimal digits.
@@ -51,7 +53,8 @@ const (
 type Builder struct {
 	// GoMod and GoSum are the contents of the files of those names.
 	GoMod, GoSum []byte
-	// Progress receives one line that is rewritten while a build runs.
+	// Progress receives one line that is rewritten while a build runs if it is
+	// a terminal, and otherwise a line now and then.
 	Progress io.Writer
 }
 
@@ -166,16 +169,20 @@ func (b Builder) compile(ctx context.Context, work, out, flags string, total int
 
 	var compiled atomic.Int64
 	started := time.Now()
+	begin, end, interval := "", "\n", logInterval
+	if terminal(b.Progress) {
+		begin, end, interval = "\r", " ", progressInterval
+	}
 	report := func() {
-		fmt.Fprintf(b.Progress, "\rbuilding %s: %d of at most %d packages, %s ",
-			strings.Join(names, ", "), compiled.Load(), total, time.Since(started).Round(time.Second))
+		fmt.Fprintf(b.Progress, "%sbuilding %s: %d of at most %d packages, %s%s", begin,
+			strings.Join(names, ", "), compiled.Load(), total, time.Since(started).Round(time.Second), end)
 	}
 	report()
 	finished := make(chan struct{})
 	reported := make(chan struct{})
 	go func() {
 		defer close(reported)
-		ticker := time.NewTicker(progressInterval)
+		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
 			select {
@@ -183,7 +190,9 @@ func (b Builder) compile(ctx context.Context, work, out, flags string, total int
 				report()
 			case <-finished:
 				report()
-				fmt.Fprintln(b.Progress)
+				if begin != "" {
+					fmt.Fprintln(b.Progress)
+				}
 				return
 			}
 		}
@@ -353,4 +362,15 @@ func removeStale(cache, current string) error {
 		}
 	}
 	return nil
+}
+
+// terminal tells a terminal from a file or pipe, in which rewriting a line only
+// makes it long.
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
