@@ -279,12 +279,22 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		problem(&resp.Diagnostics, "Unable to Read Linkerd", err)
 		return
 	}
+	if model.Identity == nil && found.Version == "" {
+		// CRDs alone are no Linkerd to import.
+		forget(ctx, resp, model.ID)
+		return
+	}
 	if applied := model.ValuesDigest.ValueString(); applied != "" && applied != found.ValuesDigest {
-		found.Drift = append(found.Drift, "the values of release linkerd-control-plane are not those that were applied")
+		// A release that is missing has been noted as such.
+		if found.ValuesDigest != "" {
+			found.Drift = append(found.Drift, "the values of release linkerd-control-plane are not those that were applied")
+		}
 		found.ValuesDigest = applied
 	}
 	model.Namespace = model.ID
-	model.Version = types.StringValue(found.Version)
+	if found.Version != "" {
+		model.Version = types.StringValue(found.Version)
+	}
 	if model.Identity == nil {
 		model.imported(found)
 	}

@@ -161,9 +161,10 @@ func (i Installer) checkIssuer(ctx context.Context, s Specification) error {
 
 // Installed is a Linkerd as it is.
 type Installed struct {
-	// Version is the chart version of the control plane, AppVersion Linkerd's.
+	// Version is the chart version of the control plane, AppVersion Linkerd's;
+	// empty if it is missing.
 	Version, AppVersion string
-	// ValuesDigest is the digest of the control plane's values.
+	// ValuesDigest is the digest of the control plane's values; empty if it is missing.
 	ValuesDigest string
 	// What the values say of the settings that they were composed from.
 	TrustBundle                 string
@@ -175,50 +176,63 @@ type Installed struct {
 }
 
 // Observe looks at the Linkerd in a namespace; helm.ErrReleaseNotFound if
-// there is no control plane.
+// there is neither a control plane nor the release of its CRDs, as an install
+// or a destroy that was cut off may leave it alone.
 func (i Installer) Observe(ctx context.Context, namespace string, now time.Time) (Installed, error) {
-	controlPlane, err := i.Releases.Get(ctx, namespace, controlPlaneChart)
-	if err != nil {
-		return Installed{}, err
+	controlPlane, missing := i.release(ctx, namespace, controlPlaneChart)
+	if missing != nil && !errors.Is(missing, helm.ErrReleaseNotFound) {
+		return Installed{}, missing
 	}
-	if controlPlane.Status == helm.StatusUninstalled {
-		return Installed{}, fmt.Errorf("release %s/%s: %w", namespace, controlPlaneChart, helm.ErrReleaseNotFound)
-	}
-	found := Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
-	found.TrustBundle, _ = controlPlane.Values["identityTrustAnchorsPEM"].(string)
-	found.HighAvailability = controlPlane.Values["highAvailability"] == true
-	found.Heartbeat = controlPlane.Values["disableHeartBeat"] != true
-	if found.ValuesDigest, err = mesh.Digest(controlPlane.Values); err != nil {
-		return Installed{}, err
-	}
-	crds, err := i.Releases.Get(ctx, namespace, crdsChart)
+	crds, err := i.release(ctx, namespace, crdsChart)
 	switch {
-	case errors.Is(err, helm.ErrReleaseNotFound):
-		found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is missing", namespace, crdsChart))
-	case err != nil:
+	case err != nil && !errors.Is(err, helm.ErrReleaseNotFound):
 		return Installed{}, err
-	default:
-		if crds.ChartVersion != controlPlane.ChartVersion {
+	case err != nil && missing != nil:
+		return Installed{}, missing
+	}
+	var found Installed
+	var values map[string]any
+	if controlPlane != nil {
+		values = controlPlane.Values
+		found = Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
+		found.TrustBundle, _ = values["identityTrustAnchorsPEM"].(string)
+		found.HighAvailability = values["highAvailability"] == true
+		found.Heartbeat = values["disableHeartBeat"] != true
+		if found.ValuesDigest, err = mesh.Digest(values); err != nil {
+			return Installed{}, err
+		}
+		if crds != nil && crds.ChartVersion != controlPlane.ChartVersion {
 			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is of version %s instead of %s", namespace, crdsChart, crds.ChartVersion, controlPlane.ChartVersion))
 		}
-		drift, err := i.Drift(ctx, crds, nil)
+	}
+	releases := map[string]*helm.Release{crdsChart: crds, controlPlaneChart: controlPlane}
+	for _, name := range []string{crdsChart, controlPlaneChart} {
+		if releases[name] == nil {
+			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is missing", namespace, name))
+			continue
+		}
+		drift, err := i.Drift(ctx, releases[name], nil)
 		if err != nil {
 			return Installed{}, err
 		}
 		found.Drift = append(found.Drift, drift...)
 	}
-	drift, err := i.Drift(ctx, controlPlane, nil)
-	if err != nil {
-		return Installed{}, err
-	}
-	found.Drift = append(found.Drift, drift...)
-	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, controlPlane.Values, now)
+	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, values, now)
 	if err != nil {
 		return Installed{}, err
 	}
 	found.WebhooksExpire = expire
 	found.Drift = append(found.Drift, problems...)
 	return found, nil
+}
+
+// release reads a release that has not been given up.
+func (i Installer) release(ctx context.Context, namespace, name string) (*helm.Release, error) {
+	release, err := i.Releases.Get(ctx, namespace, name)
+	if err == nil && release.Status == helm.StatusUninstalled {
+		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, helm.ErrReleaseNotFound)
+	}
+	return release, err
 }
 
 // Uninstall removes the control plane and then, if told to, the CRDs with
