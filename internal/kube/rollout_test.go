@@ -165,7 +165,8 @@ func TestATimeoutSaysWhatTheClusterSays(t *testing.T) {
 		event("dgraph", "e1", db, "FailedCreate", `create Pod alpha-0 failed: admission webhook "policy" denied the request`),
 		event("dgraph", "e2", Ref{Pod, "dgraph", "stranger"}, "Failed", "not ours"),
 	)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	// Long enough for a first look on a machine that is busy with other tests.
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	err := a.connect(t).AwaitReady(ctx, alpha, db)
 	var wait *WaitError

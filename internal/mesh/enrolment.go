@@ -95,25 +95,48 @@ func (e Enrolment) Mark(ctx context.Context) error {
 }
 
 // Withdraw gives the mark up and restarts what still runs a proxy. A target
-// that no longer exists has nothing to withdraw.
-func (e Enrolment) Withdraw(ctx context.Context) error {
+// that no longer exists has nothing to withdraw. It returns, in one line each,
+// what stays in the mesh all the same, and why.
+func (e Enrolment) Withdraw(ctx context.Context) (staying []string, err error) {
 	e.log("giving up the enrolment", nil)
 	if _, err := e.Cluster.Release(ctx, e.Target.Ref(), EnrolmentManager); err != nil {
 		if errors.Is(err, kube.ErrNotFound) {
-			return nil
+			return nil, nil
 		}
-		return err
+		return nil, err
+	}
+	lacking, err := e.Marked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(lacking) == 0 {
+		return []string{e.Target.String() + " has the same labels and annotations by somebody else's hand"}, nil
 	}
 	if !e.Target.WholeNamespace() {
-		// The template changed, so the workload's controller restarts it.
-		return e.Cluster.AwaitRollout(ctx, e.Target.Workload)
+		// The template changed, so the workload's controller restarts it, if it can.
+		if staying, err = e.unreachable(ctx); len(staying) > 0 || err != nil {
+			return staying, err
+		}
+		return nil, e.Cluster.AwaitRollout(ctx, e.Target.Workload)
 	}
 	leaving, err := e.members(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = e.restart(ctx, leaving)
-	return err
+	return e.restart(ctx, leaving)
+}
+
+// unreachable says why a change of its template does not reach the target
+// workload's pods; nothing if it does.
+func (e Enrolment) unreachable(ctx context.Context) ([]string, error) {
+	workload, err := e.Cluster.Workload(ctx, e.Target.Workload)
+	if err != nil {
+		return nil, err
+	}
+	if err := workload.CheckRestart(); err != nil {
+		return []string{err.Error()}, nil
+	}
+	return nil, nil
 }
 
 // members returns the workloads whose pods are in the mesh by the target's mark.
@@ -258,6 +281,17 @@ func (e Enrolment) mark(ctx context.Context) error {
 func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	look := e.Survey
 	if !e.Target.WholeNamespace() {
+		stuck, err := e.unreachable(ctx)
+		if err != nil {
+			return Survey{}, err
+		}
+		if len(stuck) > 0 {
+			survey, err := e.Survey(ctx)
+			if err == nil && len(survey.Unmeshed) > 0 {
+				err = fmt.Errorf("%s: %d of %d pods are without a proxy of %s: %s", e.Target, len(survey.Unmeshed), survey.Total, e.Mesh.Name(), strings.Join(stuck, ", "))
+			}
+			return survey, err
+		}
 		// Its template has changed, or it is as it should be already.
 		if err := e.Cluster.AwaitRollout(ctx, e.Target.Workload); err != nil {
 			return Survey{}, err

@@ -452,7 +452,13 @@ func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteReque
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if err := e.Withdraw(ctx); err != nil {
+	staying, err := e.Withdraw(ctx)
+	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Withdraw "+e.Target.String(), err)
+		return
+	}
+	if len(staying) > 0 {
+		resp.Diagnostics.AddWarning("Pods Stay in the Mesh", fmt.Sprintf(
+			"The enrolment is given up, but these keep their proxies: %s.", strings.Join(staying, "; ")))
 	}
 }

@@ -351,6 +351,27 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 		})
 	})
 
+	t.Run("paused", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		cluster.CreateDeployment(t, namespace, "web", 1)
+		pause := func(value string) {
+			patch := fmt.Appendf(nil, `{"spec":{"paused":%s}}`, value)
+			if _, err := cluster.Client().AppsV1().Deployments(namespace).Patch(t.Context(), "web", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pause("true")
+		config := injectionConfig(cluster, namespace, "workload = { kind = \"Deployment\", name = \"web\" }\n mesh = { linkerd = {} }")
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			Steps: []resource.TestStep{
+				{Config: config, ExpectError: regexp.MustCompile(`(?s)1\s+of\s+1\s+pods\s+are\s+without\s+a\s+proxy.*paused`)},
+				{PreConfig: func() { pause("false") }, Config: config, Check: proxies(t, cluster, namespace, nil, "linkerd-proxy", true)},
+			},
+		})
+	})
+
 	t.Run("conflict", func(t *testing.T) {
 		t.Parallel()
 		namespace := cluster.Namespace(t)

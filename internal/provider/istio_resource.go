@@ -36,7 +36,8 @@ func newIstioResource() resource.Resource {
 func (r *istioResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Istio in sidecar mode: the `base` chart with the CRDs, then `istiod`, then, once istiod injects, the gateways of the profile. " +
-			"An apply returns when all of them are healthy, and repairs whatever an interrupted one has left behind.\n\n" +
+			"An apply returns when all of them are healthy. What an apply has left behind whose provider was killed, the next one finishes; " +
+			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
 			"The Helm releases are named `istio-base`, `istiod`, `istio-ingressgateway` and `istio-egressgateway`. Gateways run the proxy that istiod " +
 			"injects into them, so an apply that changes istiod's version or images restarts them. No apply waits for a load balancer's address.",
 		Attributes: map[string]schema.Attribute{

@@ -39,7 +39,8 @@ func newLinkerdResource() resource.Resource {
 func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the `linkerd-crds` chart, then the `linkerd-control-plane` chart. " +
-			"An apply returns when the control plane is healthy, and repairs whatever an interrupted one has left behind.\n\n" +
+			"An apply returns when the control plane is healthy. What an apply has left behind whose provider was killed, the next one finishes; " +
+			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
 			"The issuer comes from the Secret of an `aksmesh_issuer`, so no private key passes through Helm. The provider also owns the certificates of " +
 			"Linkerd's three webhooks, which the charts would otherwise make anew on each render, and renews them 60 days before their end.",
 		Attributes: map[string]schema.Attribute{

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int32validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
@@ -30,6 +31,8 @@ import (
 )
 
 var _ meshResource = (*networkPolicyResource)(nil)
+
+var _ resource.ResourceWithValidateConfig = (*networkPolicyResource)(nil)
 
 type networkPolicyResource struct{ resourceBase }
 
@@ -60,6 +63,7 @@ func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaReq
 			"pod_selector": schema.MapAttribute{
 				Required: true, ElementType: types.StringType,
 				MarkdownDescription: "Labels of the pods to protect; `{}` selects every pod of the namespace.",
+				Validators:          []validator.Map{mapvalidator.KeysAre(labelKey()), mapvalidator.ValueStringsAre(labelValue())},
 			},
 			"ports": schema.ListAttribute{
 				Required: true, ElementType: types.Int32Type,
@@ -78,7 +82,7 @@ func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaReq
 							"control_plane_namespace": controlPlaneAttribute(linkerd.DefaultNamespace),
 							"version": schema.StringAttribute{
 								Optional:            true,
-								MarkdownDescription: "Version of Linkerd, such as `2026.8.3`, `edge-26.8.3` or `stable-2.14.10`. Default: read from the control plane in the cluster, which then must be there.",
+								MarkdownDescription: "Version of Linkerd, such as `2026.8.3`, `edge-26.8.3` or `stable-2.14.10`. Default: read from the control plane in the cluster, which then must be there. When the same apply installs or upgrades Linkerd, refer to `aksmesh_linkerd.this.version`, so that the plan goes by the version to come.",
 								Validators:          []validator.String{linkerdVersion()},
 							},
 						},
@@ -162,6 +166,19 @@ func (m *networkPolicyModel) intent(ctx context.Context, diags *diag.Diagnostics
 	diags.Append(chosen.Linkerd.As(ctx, &l, objectAsOptions)...)
 	i.Traffic = linkerd.Traffic{ControlPlane: l.ControlPlane.ValueString(), Version: l.Version.ValueString()}
 	return i
+}
+
+// ValidateConfig refuses ports that the mesh's proxies keep for themselves.
+func (r *networkPolicyResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var model networkPolicyModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)
+	if resp.Diagnostics.HasError() || model.Mesh.IsNull() || !model.known(ctx) {
+		return
+	}
+	intent := model.intent(ctx, &resp.Diagnostics)
+	if err := intent.Traffic.CheckPorts(intent.Ports); err != nil {
+		problemAt(&resp.Diagnostics, path.Root("ports"), "Invalid Ports", err)
+	}
 }
 
 // ModifyPlan shows the policy that the apply will write, as soon as the mesh's

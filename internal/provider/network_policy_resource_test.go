@@ -217,10 +217,11 @@ func TestNetworkPolicy_badInput(t *testing.T) {
 		rest("ports = []"):                                    {"ports", "at least 1 elements"},
 		rest("ports = [70000]"):                               {"ports", "between 1 and 65535"},
 		rest("ports = [8080, 8080]"):                          {"ports", "duplicate"},
-		rest("ports = [15006]"):                               {"port 15006", "the sidecar's own"},
+		rest("ports = [15006]"):                               {"ports", "port 15006 is the sidecar's own"},
 		rest("mesh = { linkerd = { version = \"latest\" } }"): {"version", "not a version of Linkerd"},
 		rest("mesh = {}"):                                     {"mesh", "one (and only one) of"},
 		rest("name = \"A\""):                                  {"name", "DNS subdomain"},
-		rest("pod_selector = { app = \"-\" }"):                {"pod selector", "a valid label"},
+		rest("pod_selector = { app = \"-\" }"):                {"pod_selector", "a label's value"},
+		rest("ports = [4143]\n mesh = { linkerd = {} }"):      {"ports", "port 4143 is the proxy's own"},
 	})
 }

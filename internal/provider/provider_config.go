@@ -97,7 +97,7 @@ func (p *meshProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 					"password":                 sensitiveString("Password for basic authentication. Environment: `KUBE_PASSWORD`."),
 					"insecure":                 schema.BoolAttribute{Optional: true, MarkdownDescription: "Whether to accept any certificate of the API server. Default `false`. Environment: `KUBE_INSECURE`."},
 					"tls_server_name":          optionalString("Name to verify the API server's certificate against, when it differs from the host. Environment: `KUBE_TLS_SERVER_NAME`."),
-					"proxy_url":                optionalString("HTTP or SOCKS5 proxy for all requests to the API server. Environment: `KUBE_PROXY_URL`."),
+					"proxy_url":                sensitiveString("HTTP or SOCKS5 proxy for all requests to the API server, with its password if it wants one. Environment: `KUBE_PROXY_URL`."),
 					"exec": schema.SingleNestedAttribute{
 						Optional:            true,
 						MarkdownDescription: "Credential plugin to run for a token, such as `kubelogin`.",

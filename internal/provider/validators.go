@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -47,6 +49,26 @@ func portOrRange() validator.String {
 			return nil
 		},
 	}
+}
+
+// labelKey accepts the keys of labels, labelValue their values.
+func labelKey() validator.String {
+	return checked{description: "a label's key such as app or app.kubernetes.io/name", check: func(value string) error {
+		return complaints(validation.IsQualifiedName(value))
+	}}
+}
+
+func labelValue() validator.String {
+	return checked{description: "a label's value", check: func(value string) error {
+		return complaints(validation.IsValidLabelValue(value))
+	}}
+}
+
+func complaints(all []string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 // quantity accepts Kubernetes quantities such as `100m` and `20Mi`.

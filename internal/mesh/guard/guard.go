@@ -39,6 +39,8 @@ var ErrMeshUnknown = errors.New("the mesh's version is not known")
 
 // Traffic is how one mesh sends its traffic.
 type Traffic interface {
+	// CheckPorts refuses ports that can never be an application's in the mesh.
+	CheckPorts(ports []int32) error
 	// Rules returns what to admit so that meshed clients reach the ports. The
 	// cluster is nil when there is none to ask. The error wraps
 	// mesh.ErrNoControlPlane when the rules depend on a control plane that is not there.
@@ -116,7 +118,7 @@ func Apply(ctx context.Context, cluster *kube.Cluster, i Intent, compiled Compil
 		return fmt.Errorf("%s: %w", i.ref(), err)
 	}
 	object := i.ref().Object()
-	object.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "aksmesh"})
+	object.SetLabels(mesh.OursLabels())
 	object.SetAnnotations(map[string]string{intentAnnotation: string(intent), guaranteeAnnotation: compiled.Guarantee})
 	if err := unstructured.SetNestedMap(object.Object, spec, "spec"); err != nil {
 		return fmt.Errorf("%s: %w", i.ref(), err)

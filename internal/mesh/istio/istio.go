@@ -16,8 +16,8 @@ const (
 	injectLabel    = "sidecar.istio.io/inject"
 )
 
-// NamespaceMetadata returns the labels of the control plane's namespace. Istio
-// asks for none; the mark says which injector must leave it alone.
+// NamespaceMetadata returns the labels and annotations of the control plane's
+// namespace. Istio asks for none.
 func NamespaceMetadata(string) (labels, annotations map[string]string) {
 	return nil, nil
 }

@@ -23,6 +23,16 @@ func sidecarPorts() []int32 {
 	return []int32{15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090}
 }
 
+// CheckPorts refuses the sidecar's own ports where the application's are meant.
+func CheckPorts(ports []int32) error {
+	for _, port := range ports {
+		if slices.Contains(sidecarPorts(), port) {
+			return fmt.Errorf("port %d is the sidecar's own; name the application's", port)
+		}
+	}
+	return nil
+}
+
 // PolicyRules returns what to admit so that workloads with sidecars and Istio's
 // gateways reach the application's TCP ports and others do not.
 //
@@ -35,15 +45,15 @@ func sidecarPorts() []int32 {
 // never blocks traffic from the pod's own node
 // (kubernetes.io/docs/concepts/services-networking/network-policies).
 func PolicyRules(ports []int32) (netpol.Rules, error) {
+	if err := CheckPorts(ports); err != nil {
+		return netpol.Rules{}, err
+	}
 	ports, err := netpol.NormalizePorts(ports)
 	if err != nil {
 		return netpol.Rules{}, err
 	}
 	texts := make([]string, len(ports))
 	for i, port := range ports {
-		if slices.Contains(sidecarPorts(), port) {
-			return netpol.Rules{}, fmt.Errorf("port %d is the sidecar's own; name the application's", port)
-		}
 		texts[i] = fmt.Sprint(port)
 	}
 	peers := []netpol.Peer{

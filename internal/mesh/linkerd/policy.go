@@ -61,6 +61,16 @@ func (e *SkippedPortsError) Error() string {
 		joinPorts(e.Ports), SkipInboundPortsAnnotation)
 }
 
+// CheckPorts refuses the proxy's own ports where the application's are meant.
+func CheckPorts(ports []int32) error {
+	for _, port := range ports {
+		if slices.Contains([]int32{outboundPort, inboundPort, controlPort, adminPort}, port) {
+			return fmt.Errorf("port %d is the proxy's own; name the application's", port)
+		}
+	}
+	return nil
+}
+
 // PolicyRules returns what to admit so that meshed clients reach the
 // application's ports and others do not.
 //
@@ -73,15 +83,15 @@ func (e *SkippedPortsError) Error() string {
 // dial the application's port, and 4143 for opaque ports alone; then the label is
 // all there is.
 func PolicyRules(options PolicyOptions) (netpol.Rules, error) {
+	if err := CheckPorts(options.Ports); err != nil {
+		return netpol.Rules{}, err
+	}
 	ports, err := netpol.NormalizePorts(options.Ports)
 	if err != nil {
 		return netpol.Rules{}, err
 	}
 	var skipped []int32
 	for _, port := range ports {
-		if slices.Contains([]int32{outboundPort, inboundPort, controlPort, adminPort}, port) {
-			return netpol.Rules{}, fmt.Errorf("port %d is the proxy's own; name the application's", port)
-		}
 		hit, err := skips(options.SkipInboundPorts, port)
 		if err != nil {
 			return netpol.Rules{}, err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -19,6 +21,9 @@ type Traffic struct {
 	// Version in any form that ParseVersion reads; empty asks the control plane.
 	Version string `json:"version,omitempty"`
 }
+
+// CheckPorts refuses ports that can never be the application's.
+func (Traffic) CheckPorts(ports []int32) error { return CheckPorts(ports) }
 
 // Rules returns what to admit, by the given version or by that of the control
 // plane in the cluster and its values. The error wraps mesh.ErrNoControlPlane
@@ -35,7 +40,19 @@ func (t Traffic) Rules(ctx context.Context, cluster *kube.Cluster, ports []int32
 	if err != nil {
 		return netpol.Rules{}, err
 	}
-	return PolicyRules(PolicyOptions{ControlPlane: t.ControlPlane, Ports: ports, TransportHeader: TransportHeader(parsed, values)})
+	return PolicyRules(PolicyOptions{
+		ControlPlane: t.ControlPlane, Ports: ports, SkipInboundPorts: ignoredPorts(values), TransportHeader: TransportHeader(parsed, values),
+	})
+}
+
+// ignoredPorts are those that bypass the proxies of the whole mesh by the
+// chart's value proxyInit.ignoreInboundPorts.
+func ignoredPorts(values map[string]any) []string {
+	text, _, err := unstructured.NestedString(values, "proxyInit", "ignoreInboundPorts")
+	if err != nil || text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 // recordedValues reads the version of a control plane and the values it was

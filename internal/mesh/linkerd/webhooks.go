@@ -2,7 +2,6 @@ package linkerd
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
@@ -97,18 +97,14 @@ func (i Installer) writeWebhookSecret(ctx context.Context, ref kube.Ref, pair *p
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	object := ref.Object()
-	object.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "aksmesh"})
-	// A chart that made this Secret itself before would delete it on upgrade.
-	object.SetAnnotations(map[string]string{"helm.sh/resource-policy": "keep"})
-	object.Object["type"] = string(corev1.SecretTypeTLS)
-	object.Object["data"] = map[string]any{
-		corev1.TLSCertKey:       base64.StdEncoding.EncodeToString(pair.CertificatePEM()),
-		corev1.TLSPrivateKeyKey: base64.StdEncoding.EncodeToString(key),
-		caBundleKey:             base64.StdEncoding.EncodeToString(bundle.PEM()),
-	}
-	_, err = i.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: webhookManager, Force: true})
-	return err
+	return mesh.ApplySecret(ctx, i.Cluster, ref, corev1.SecretTypeTLS, map[string][]byte{
+		corev1.TLSCertKey:       pair.CertificatePEM(),
+		corev1.TLSPrivateKeyKey: key,
+		caBundleKey:             bundle.PEM(),
+	}, map[string]string{
+		// A chart that made this Secret itself before would delete it on upgrade.
+		"helm.sh/resource-policy": "keep",
+	}, kube.ApplyOptions{Manager: webhookManager, Force: true})
 }
 
 // observeWebhookCertificates returns when the first certificate ends, and what

@@ -7,7 +7,6 @@ package trust
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -32,8 +32,6 @@ const (
 
 	anchorPrefix = "aksmesh-trust-anchor-"
 
-	managedByLabel   = "app.kubernetes.io/managed-by"
-	managedByUs      = "aksmesh"
 	anchorAnnotation = "aksmesh.io/trust-anchor"
 )
 
@@ -78,7 +76,7 @@ func CreateAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, opt
 		return nil, false, err
 	default:
 		anchor, err := anchorIn(existing, ref)
-		if err != nil || existing.Labels[managedByLabel] != managedByUs || anchor.Certificate().Subject.CommonName != options.CommonName {
+		if err != nil || !mesh.Ours(existing.Labels) || anchor.Certificate().Subject.CommonName != options.CommonName {
 			return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 		}
 		return anchor, true, nil
@@ -95,7 +93,7 @@ func CreateAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, opt
 		return nil, false, err
 	}
 	data := map[string][]byte{corev1.TLSCertKey: anchor.CertificatePEM(), corev1.TLSPrivateKeyKey: key}
-	err = writeSecret(ctx, cluster, ref.Secret(), corev1.SecretTypeTLS, data, nil, kube.ApplyOptions{Manager: anchorManager, CreateOnly: true})
+	err = mesh.ApplySecret(ctx, cluster, ref.Secret(), corev1.SecretTypeTLS, data, nil, kube.ApplyOptions{Manager: anchorManager, CreateOnly: true})
 	if errors.Is(err, kube.ErrExists) {
 		// Another, perhaps of the same configuration, was faster.
 		return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
@@ -144,11 +142,11 @@ func (r IssuerRef) Secret() kube.Ref {
 
 // ParseIssuerRef reads the String form.
 func ParseIssuerRef(id string) (IssuerRef, error) {
-	mesh, namespace, _ := strings.Cut(id, "/")
-	if _, ok := layouts[mesh]; !ok || namespace == "" || strings.Contains(namespace, "/") {
+	name, namespace, _ := strings.Cut(id, "/")
+	if _, ok := layouts[name]; !ok || namespace == "" || strings.Contains(namespace, "/") {
 		return IssuerRef{}, fmt.Errorf("%q is not the ID of an issuer, <mesh>/<namespace> with one of %s as the mesh", id, strings.Join(Meshes(), ", "))
 	}
-	return IssuerRef{Mesh: mesh, Namespace: namespace}, nil
+	return IssuerRef{Mesh: name, Namespace: namespace}, nil
 }
 
 // A layout is how one mesh wants its issuer.
@@ -186,7 +184,7 @@ func Meshes() []string {
 }
 
 // ControlPlaneNamespace is where a mesh's control plane lives unless told otherwise.
-func ControlPlaneNamespace(mesh string) string { return layouts[mesh].namespace }
+func ControlPlaneNamespace(name string) string { return layouts[name].namespace }
 
 // CreateIssuer has the anchor sign an issuer and hands it to the mesh. One that
 // this provider made from the same anchor, and that is sound, is taken over
@@ -202,7 +200,7 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 		return issuer, false, err
 	case err != nil:
 		return nil, false, err
-	case existing.Labels[managedByLabel] != managedByUs || existing.Annotations[anchorAnnotation] != anchor.String():
+	case !mesh.Ours(existing.Labels) || existing.Annotations[anchorAnnotation] != anchor.String():
 		return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 	}
 	found, err := ReadIssuer(ctx, cluster, ref, Renewal{Anchor: anchor.String(), Now: options.Now})
@@ -241,7 +239,7 @@ func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref
 	if _, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: ref.Namespace, Holder: issuerHolder, Labels: labels, Annotations: annotations}); err != nil {
 		return nil, err
 	}
-	if err := writeSecret(ctx, cluster, ref.Secret(), l.kind, data, map[string]string{anchorAnnotation: anchor.String()}, how); err != nil {
+	if err := mesh.ApplySecret(ctx, cluster, ref.Secret(), l.kind, data, map[string]string{anchorAnnotation: anchor.String()}, how); err != nil {
 		return nil, err
 	}
 	return issuer, nil
@@ -347,19 +345,4 @@ type ExistsError struct {
 
 func (e *ExistsError) Error() string {
 	return fmt.Sprintf("%s already exists and is not known to this state; bring it under management with `terraform import <address> %s`, or delete it", e.Object, e.Import)
-}
-
-// writeSecret applies a Secret whole.
-func writeSecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string, how kube.ApplyOptions) error {
-	object := ref.Object()
-	object.SetLabels(map[string]string{managedByLabel: managedByUs})
-	object.SetAnnotations(annotations)
-	encoded := make(map[string]any, len(data))
-	for key, value := range data {
-		encoded[key] = base64.StdEncoding.EncodeToString(value)
-	}
-	object.Object["type"] = string(kind)
-	object.Object["data"] = encoded
-	_, err := cluster.Apply(ctx, object, how)
-	return err
 }

@@ -1,0 +1,36 @@
+package mesh
+
+import (
+	"context"
+	"encoding/base64"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+const (
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedByUs    = "aksmesh"
+)
+
+// OursLabels mark the objects that this provider has made whole.
+func OursLabels() map[string]string { return map[string]string{managedByLabel: managedByUs} }
+
+// Ours reports whether an object with these labels was made by this provider.
+func Ours(labels map[string]string) bool { return labels[managedByLabel] == managedByUs }
+
+// ApplySecret writes a Secret whole, marked as ours.
+func ApplySecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string, how kube.ApplyOptions) error {
+	object := ref.Object()
+	object.SetLabels(OursLabels())
+	object.SetAnnotations(annotations)
+	encoded := make(map[string]any, len(data))
+	for key, value := range data {
+		encoded[key] = base64.StdEncoding.EncodeToString(value)
+	}
+	object.Object["type"] = string(kind)
+	object.Object["data"] = encoded
+	_, err := cluster.Apply(ctx, object, how)
+	return err
+}

@@ -1,0 +1,107 @@
+package provider
+
+import (
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+)
+
+// TestUnknownValues plans every resource with values that only an apply of
+// another resource will tell, at each level of nesting.
+func TestUnknownValues(t *testing.T) {
+	t.Parallel()
+	resource.UnitTest(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{{
+			Config: `
+provider "aksmesh" { kubernetes = { host = "https://127.0.0.1:1" } }
+
+resource "terraform_data" "this" {
+  input = {
+    text     = "x"
+    texts    = ["x"]
+    port     = 8080
+    ports    = [8080]
+    labels   = { app = "x" }
+    proxy    = { cpu_request = "1", cpu_limit = "1", memory_request = "1Mi", memory_limit = "1Mi" }
+    identity = { trust_bundle_pem = "x", issuer_id = "linkerd/linkerd" }
+    linkerd  = { version = "edge-26.8.3" }
+    mesh     = { istio = {} }
+    workload = { kind = "Deployment", name = "x" }
+    values   = { base = ["a: b"] }
+  }
+}
+
+locals { later = terraform_data.this.output }
+
+resource "aksmesh_trust_anchor" "this" {
+  name          = local.later.text
+  validity      = local.later.text
+  early_renewal = local.later.text
+}
+
+resource "aksmesh_issuer" "this" {
+  trust_anchor_id = local.later.text
+  mesh            = local.later.text
+  namespace       = local.later.text
+  early_renewal   = local.later.text
+}
+
+resource "aksmesh_linkerd" "whole" {
+  version  = local.later.text
+  identity = local.later.identity
+  proxy    = local.later.proxy
+  values   = local.later.texts
+}
+
+resource "aksmesh_linkerd" "parts" {
+  version   = "2026.8.3"
+  namespace = local.later.text
+  identity  = { trust_bundle_pem = local.later.text, issuer_id = local.later.text }
+  proxy     = { cpu_request = local.later.text }
+  values    = ["a: b", local.later.text]
+}
+
+resource "aksmesh_istio" "whole" {
+  version   = local.later.text
+  profile   = local.later.text
+  issuer_id = local.later.text
+  values    = local.later.values
+}
+
+resource "aksmesh_istio" "parts" {
+  version = "1.31.0"
+  values  = { istiod = ["a: b", local.later.text] }
+}
+
+resource "aksmesh_injection" "whole" {
+  namespace = local.later.text
+  workload  = local.later.workload
+  mesh      = local.later.mesh
+}
+
+resource "aksmesh_injection" "parts" {
+  namespace = "x"
+  workload  = { kind = local.later.text, name = "x" }
+  mesh      = { linkerd = { skip_inbound_ports = [local.later.port], opaque_ports = local.later.ports } }
+}
+
+resource "aksmesh_network_policy" "whole" {
+  namespace    = local.later.text
+  pod_selector = local.later.labels
+  ports        = local.later.ports
+  mesh         = local.later.mesh
+}
+
+resource "aksmesh_network_policy" "parts" {
+  namespace    = "x"
+  pod_selector = { app = local.later.text }
+  ports        = [local.later.port]
+  mesh         = { linkerd = local.later.linkerd }
+}
+`,
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+		}},
+	})
+}
