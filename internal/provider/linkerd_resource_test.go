@@ -244,7 +244,7 @@ func TestAccLinkerd_foreign(t *testing.T) {
 			  repository = %q
 			  identity   = { trust_bundle_pem = %q, issuer_id = "linkerd/linkerd" }
 			}`, linkerdOld, cluster.Charts().Repository, anchorPEM(t))),
-			ExpectError: regexp.MustCompile(`(?s)release\s+linkerd/linkerd-crds.*not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+linkerd`),
+			ExpectError: regexp.MustCompile(`(?is)release\s+linkerd/linkerd-crds.*not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+linkerd`),
 		}},
 	})
 }
@@ -257,11 +257,11 @@ func TestAccLinkerd_failures(t *testing.T) {
 		Steps: []resource.TestStep{
 			{
 				Config:      linkerdConfig(cluster, "2026.8.4", ""),
-				ExpectError: regexp.MustCompile(`(?s)version = "2026.8.4".*no\s+version\s+"2026.8.4".*2026.8.3`),
+				ExpectError: regexp.MustCompile(`(?s)version\s+=\s+"2026.8.4".*no\s+version\s+"2026.8.4".*2026.8.3`),
 			},
 			{
 				Config:      linkerdConfig(cluster, linkerdNew, `repository = "http://127.0.0.1:1/charts"`),
-				ExpectError: regexp.MustCompile(`(?s)repository = "http://127.0.0.1:1/charts".*cannot\s+be\s+reached`),
+				ExpectError: regexp.MustCompile(`(?s)repository\s+=\s+"http://127.0.0.1:1/charts".*cannot\s+be\s+reached`),
 			},
 			{
 				// An image that never comes: the error names the workload, the
