@@ -133,10 +133,11 @@ func (e Enrolment) unreachable(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := workload.CheckRestart(); err != nil {
-		return []string{err.Error()}, nil
+	var why []string
+	if refused := workload.CheckRestart(); refused != nil {
+		why = append(why, refused.Error())
 	}
-	return nil, nil
+	return why, nil
 }
 
 // members returns the workloads whose pods are in the mesh by the target's mark.

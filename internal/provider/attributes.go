@@ -42,13 +42,6 @@ func dnsLabel() validator.String {
 
 var subdomainPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
-// bounded limits an operation to the configured timeout.
-func bounded(ctx context.Context, configured func(context.Context, time.Duration) (time.Duration, diag.Diagnostics), fallback time.Duration, diags *diag.Diagnostics) (context.Context, context.CancelFunc) {
-	limit, d := configured(ctx, fallback)
-	diags.Append(d...)
-	return context.WithTimeout(ctx, limit)
-}
-
 // plainDuration prints a duration without the zero minutes and seconds that
 // time.Duration adds: 720h, not 720h0m0s.
 func plainDuration(d time.Duration) string {

@@ -141,16 +141,15 @@ func otherMesh(ctx context.Context, req planmodifier.ObjectRequest, resp *object
 }
 
 type injectionModel struct {
-	ID             types.String   `tfsdk:"id"`
-	Namespace      types.String   `tfsdk:"namespace"`
-	Workload       types.Object   `tfsdk:"workload"`
-	Mesh           types.Object   `tfsdk:"mesh"`
-	ForceConflicts types.Bool     `tfsdk:"force_conflicts"`
-	Drift          types.List     `tfsdk:"drift"`
-	MeshedPods     types.Int64    `tfsdk:"meshed_pods"`
-	TotalPods      types.Int64    `tfsdk:"total_pods"`
-	SkippedPods    types.List     `tfsdk:"skipped_pods"`
-	Timeouts       timeouts.Value `tfsdk:"timeouts"`
+	commonModel
+	Namespace      types.String `tfsdk:"namespace"`
+	Workload       types.Object `tfsdk:"workload"`
+	Mesh           types.Object `tfsdk:"mesh"`
+	ForceConflicts types.Bool   `tfsdk:"force_conflicts"`
+	Drift          types.List   `tfsdk:"drift"`
+	MeshedPods     types.Int64  `tfsdk:"meshed_pods"`
+	TotalPods      types.Int64  `tfsdk:"total_pods"`
+	SkippedPods    types.List   `tfsdk:"skipped_pods"`
 }
 
 type workloadModel struct {
@@ -288,13 +287,11 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 
 func (r *injectionResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model injectionModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
 	e.Force = model.ForceConflicts.ValueBool()
 	if resp.Diagnostics.HasError() {
@@ -308,7 +305,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	model.ID = types.StringValue(injectionID(e))
 	survey, err := e.Settle(ctx)
 	model.observe(ctx, survey, nil, &resp.Diagnostics)
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
 	}
@@ -316,17 +313,11 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 
 func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model injectionModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.knownCluster()
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
 	if !ok {
-		keep(ctx, resp, model.ID)
 		return
 	}
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 	if model.Mesh.IsNull() {
 		if !r.readImported(ctx, cluster, &model, &resp.Diagnostics) {
 			return
@@ -355,7 +346,7 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 		model.ForceConflicts = types.BoolValue(false)
 	}
 	model.observe(ctx, survey, marks, &resp.Diagnostics)
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // readImported builds the model of an enrolment of which only the ID is known,
@@ -406,14 +397,12 @@ func (r *injectionResource) readImported(ctx context.Context, cluster *kube.Clus
 
 func (r *injectionResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var model, state injectionModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
-	defer cancel()
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -436,18 +425,16 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 	if model.MeshedPods.IsUnknown() {
 		model.observe(ctx, survey, nil, &resp.Diagnostics)
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model injectionModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return

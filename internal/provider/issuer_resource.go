@@ -84,20 +84,19 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 }
 
 type issuerModel struct {
-	ID             types.String   `tfsdk:"id"`
-	TrustAnchorID  types.String   `tfsdk:"trust_anchor_id"`
-	Mesh           types.String   `tfsdk:"mesh"`
-	Namespace      types.String   `tfsdk:"namespace"`
-	CommonName     types.String   `tfsdk:"common_name"`
-	Validity       types.String   `tfsdk:"validity"`
-	EarlyRenewal   types.String   `tfsdk:"early_renewal"`
-	SecretName     types.String   `tfsdk:"secret_name"`
-	CertificatePEM types.String   `tfsdk:"certificate_pem"`
-	Fingerprint    types.String   `tfsdk:"fingerprint_sha256"`
-	NotBefore      types.String   `tfsdk:"not_before"`
-	NotAfter       types.String   `tfsdk:"not_after"`
-	Renewal        types.String   `tfsdk:"renewal"`
-	Timeouts       timeouts.Value `tfsdk:"timeouts"`
+	commonModel
+	TrustAnchorID  types.String `tfsdk:"trust_anchor_id"`
+	Mesh           types.String `tfsdk:"mesh"`
+	Namespace      types.String `tfsdk:"namespace"`
+	CommonName     types.String `tfsdk:"common_name"`
+	Validity       types.String `tfsdk:"validity"`
+	EarlyRenewal   types.String `tfsdk:"early_renewal"`
+	SecretName     types.String `tfsdk:"secret_name"`
+	CertificatePEM types.String `tfsdk:"certificate_pem"`
+	Fingerprint    types.String `tfsdk:"fingerprint_sha256"`
+	NotBefore      types.String `tfsdk:"not_before"`
+	NotAfter       types.String `tfsdk:"not_after"`
+	Renewal        types.String `tfsdk:"renewal"`
 }
 
 func (m *issuerModel) ref() trust.IssuerRef {
@@ -184,13 +183,11 @@ func (r *issuerResource) dueEarlier(plan, state issuerModel) bool {
 
 func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model issuerModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
 	anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
 	if err != nil {
 		problemAt(&resp.Diagnostics, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
@@ -205,22 +202,16 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 		warnAdopted(&resp.Diagnostics, "issuer "+model.ref().String())
 	}
 	model.observe(issuer)
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model issuerModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.knownCluster()
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
 	if !ok {
-		keep(ctx, resp, model.ID)
 		return
 	}
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 	ref, err := trust.ParseIssuerRef(model.ID.ValueString())
 	if err != nil {
 		problemAt(&resp.Diagnostics, path.Root("id"), "Invalid Issuer ID", err)
@@ -249,18 +240,16 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 		setWhenNull(&model.CommonName, cert.Subject.CommonName)
 		model.observe(found.Issuer)
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var model issuerModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
-	defer cancel()
 	// A certificate that the plan keeps is known; one to be renewed is not.
 	if model.CertificatePEM.IsUnknown() {
 		anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
@@ -275,18 +264,16 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 		}
 		model.observe(issuer)
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *issuerResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model issuerModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
 	if err := trust.DeleteIssuer(ctx, cluster, model.ref()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Issuer", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 )
@@ -107,18 +108,17 @@ func valuesAttribute(description string) schema.ListAttribute {
 }
 
 type istioModel struct {
-	ID           types.String   `tfsdk:"id"`
-	Version      types.String   `tfsdk:"version"`
-	Namespace    types.String   `tfsdk:"namespace"`
-	Repository   types.String   `tfsdk:"repository"`
-	Profile      types.String   `tfsdk:"profile"`
-	IssuerID     types.String   `tfsdk:"issuer_id"`
-	Hub          types.String   `tfsdk:"hub"`
-	Values       types.Object   `tfsdk:"values"`
-	DeleteCRDs   types.Bool     `tfsdk:"delete_crds"`
-	ValuesDigest types.String   `tfsdk:"values_sha256"`
-	Drift        types.List     `tfsdk:"drift"`
-	Timeouts     timeouts.Value `tfsdk:"timeouts"`
+	commonModel
+	Version      types.String `tfsdk:"version"`
+	Namespace    types.String `tfsdk:"namespace"`
+	Repository   types.String `tfsdk:"repository"`
+	Profile      types.String `tfsdk:"profile"`
+	IssuerID     types.String `tfsdk:"issuer_id"`
+	Hub          types.String `tfsdk:"hub"`
+	Values       types.Object `tfsdk:"values"`
+	DeleteCRDs   types.Bool   `tfsdk:"delete_crds"`
+	ValuesDigest types.String `tfsdk:"values_sha256"`
+	Drift        types.List   `tfsdk:"drift"`
 }
 
 func (m *istioModel) profile() istio.Profile { return istio.Profile(m.Profile.ValueString()) }
@@ -158,8 +158,8 @@ func (m *istioModel) observe(ctx context.Context, found istio.Installed, diags *
 	m.Drift = notesList(ctx, found.Drift, nil, diags)
 }
 
-func (r *istioResource) installer(ctx context.Context, diags *diag.Diagnostics) (istio.Installer, bool) {
-	charts, ok := r.charts(ctx, diags)
+func (r *istioResource) installer(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (istio.Installer, bool) {
+	charts, ok := r.charts(ctx, cluster, diags)
 	return istio.Installer{Charts: charts}, ok
 }
 
@@ -191,13 +191,15 @@ func (r *istioResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 
 func (r *istioResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model istioModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	resumed, err := installer.Resumable(ctx, model.Namespace.ValueString(), model.profile())
 	if err != nil {
 		problemExists(&resp.Diagnostics, "Unable to Install Istio", err, model.Namespace.ValueString())
@@ -212,7 +214,7 @@ func (r *istioResource) Create(ctx context.Context, req resource.CreateRequest, 
 	}
 	r.apply(ctx, installer, prepared, &model, model.profile(), &resp.Diagnostics)
 	if !model.ID.IsUnknown() {
-		save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+		save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 	}
 }
 
@@ -253,17 +255,15 @@ func (r *istioResource) apply(ctx context.Context, installer istio.Installer, pr
 
 func (r *istioResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model istioModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	if _, ok := r.knownCluster(); !ok {
-		keep(ctx, resp, model.ID)
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
+	if !ok {
 		return
 	}
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 	found, err := installer.Observe(ctx, model.ID.ValueString(), model.profile())
 	if errors.Is(err, helm.ErrReleaseNotFound) {
 		forget(ctx, resp, model.ID)
@@ -293,7 +293,7 @@ func (r *istioResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		found.ValuesDigest = applied
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // importIssuer notes the issuer if this provider's is in use, since a plan
@@ -311,14 +311,16 @@ func (r *istioResource) importIssuer(ctx context.Context, installer istio.Instal
 
 func (r *istioResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var model, state istioModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	prepared := r.prepare(ctx, installer, &model, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -329,18 +331,20 @@ func (r *istioResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		// have to be in the next plan again.
 		return
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *istioResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model istioModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.profile(), model.DeleteCRDs.ValueBool()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Uninstall Istio", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
@@ -117,7 +118,7 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 }
 
 type linkerdModel struct {
-	ID                 types.String          `tfsdk:"id"`
+	commonModel
 	Version            types.String          `tfsdk:"version"`
 	Namespace          types.String          `tfsdk:"namespace"`
 	Repository         types.String          `tfsdk:"repository"`
@@ -132,7 +133,6 @@ type linkerdModel struct {
 	ValuesDigest       types.String          `tfsdk:"values_sha256"`
 	WebhooksValidUntil types.String          `tfsdk:"webhooks_valid_until"`
 	Drift              types.List            `tfsdk:"drift"`
-	Timeouts           timeouts.Value        `tfsdk:"timeouts"`
 }
 
 type linkerdIdentityModel struct {
@@ -186,8 +186,8 @@ func (m *linkerdModel) observe(ctx context.Context, found linkerd.Installed, dia
 	m.Drift = notesList(ctx, found.Drift, nil, diags)
 }
 
-func (r *linkerdResource) installer(ctx context.Context, diags *diag.Diagnostics) (linkerd.Installer, bool) {
-	charts, ok := r.charts(ctx, diags)
+func (r *linkerdResource) installer(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (linkerd.Installer, bool) {
+	charts, ok := r.charts(ctx, cluster, diags)
 	return linkerd.Installer{Charts: charts}, ok
 }
 
@@ -213,13 +213,15 @@ func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 
 func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model linkerdModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	resumed, err := installer.Resumable(ctx, model.Namespace.ValueString())
 	if err != nil {
 		problemExists(&resp.Diagnostics, "Unable to Install Linkerd", err, model.Namespace.ValueString())
@@ -237,7 +239,7 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 	if model.ID.IsUnknown() {
 		return
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // apply brings the cluster to what was prepared and takes down what is there
@@ -260,17 +262,15 @@ func (r *linkerdResource) apply(ctx context.Context, installer linkerd.Installer
 
 func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model linkerdModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	if _, ok := r.knownCluster(); !ok {
-		keep(ctx, resp, model.ID)
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
+	if !ok {
 		return
 	}
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 	found, err := installer.Observe(ctx, model.ID.ValueString(), r.session.time())
 	if errors.Is(err, helm.ErrReleaseNotFound) {
 		forget(ctx, resp, model.ID)
@@ -300,7 +300,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		model.imported(found)
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // imported fills in the settings of a Linkerd of which only the namespace is
@@ -318,13 +318,15 @@ func (m *linkerdModel) imported(found linkerd.Installed) {
 
 func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var model linkerdModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics))
 	if err != nil || resp.Diagnostics.HasError() {
 		problemInstall(&resp.Diagnostics, "Unable to Update Linkerd", err)
@@ -336,18 +338,20 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 		// have to be in the next plan again.
 		return
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *linkerdResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model linkerdModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	installer, ok := r.installer(ctx, &resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
+	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
 	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.DeleteCRDs.ValueBool()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Uninstall Linkerd", err)
 	}

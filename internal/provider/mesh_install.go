@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
@@ -18,7 +19,7 @@ func recordInstall(ctx context.Context, meshName string, applied error, observe 
 		problemInstall(diags, "Unable to Install "+meshName, applied)
 		// Whatever ended the apply, it must still find out what it has left
 		// behind; but when it was cancelled, Terraform is waiting for it to end.
-		limit := readTimeout
+		limit := time.Minute
 		if errors.Is(ctx.Err(), context.Canceled) {
 			limit = recordTimeout
 		}

@@ -106,16 +106,15 @@ func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaReq
 }
 
 type networkPolicyModel struct {
-	ID             types.String   `tfsdk:"id"`
-	Namespace      types.String   `tfsdk:"namespace"`
-	Name           types.String   `tfsdk:"name"`
-	PodSelector    types.Map      `tfsdk:"pod_selector"`
-	Ports          types.List     `tfsdk:"ports"`
-	Mesh           types.Object   `tfsdk:"mesh"`
-	ForceConflicts types.Bool     `tfsdk:"force_conflicts"`
-	PolicyYAML     types.String   `tfsdk:"policy_yaml"`
-	Guarantee      types.String   `tfsdk:"guarantee"`
-	Timeouts       timeouts.Value `tfsdk:"timeouts"`
+	commonModel
+	Namespace      types.String `tfsdk:"namespace"`
+	Name           types.String `tfsdk:"name"`
+	PodSelector    types.Map    `tfsdk:"pod_selector"`
+	Ports          types.List   `tfsdk:"ports"`
+	Mesh           types.Object `tfsdk:"mesh"`
+	ForceConflicts types.Bool   `tfsdk:"force_conflicts"`
+	PolicyYAML     types.String `tfsdk:"policy_yaml"`
+	Guarantee      types.String `tfsdk:"guarantee"`
 }
 
 type policyMeshModel struct {
@@ -221,22 +220,20 @@ func (r *networkPolicyResource) keep(ctx context.Context, req resource.ModifyPla
 
 func (r *networkPolicyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model networkPolicyModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
-	if !r.write(ctx, &model, model.ForceConflicts.ValueBool(), &resp.Diagnostics) {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	if !r.write(ctx, cluster, &model, model.ForceConflicts.ValueBool(), &resp.Diagnostics) {
+		return
+	}
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // write applies the policy. What the plan has shown is what is written, even
 // if the mesh has been upgraded since.
-func (r *networkPolicyResource) write(ctx context.Context, model *networkPolicyModel, force bool, diags *diag.Diagnostics) bool {
-	cluster, ok := r.cluster(diags)
-	if !ok || diags.HasError() {
-		return false
-	}
+func (r *networkPolicyResource) write(ctx context.Context, cluster *kube.Cluster, model *networkPolicyModel, force bool, diags *diag.Diagnostics) bool {
 	intent := model.intent(ctx, diags)
 	if model.PolicyYAML.IsUnknown() {
 		compiled, err := guard.Compile(ctx, cluster, intent)
@@ -256,17 +253,11 @@ func (r *networkPolicyResource) write(ctx context.Context, model *networkPolicyM
 
 func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model networkPolicyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.knownCluster()
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
 	if !ok {
-		keep(ctx, resp, model.ID)
 		return
 	}
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 	namespace, name, ok := strings.Cut(model.ID.ValueString(), "/")
 	if !ok || namespace == "" || name == "" {
 		resp.Diagnostics.AddAttributeError(path.Root("id"), "Invalid Network Policy ID", fmt.Sprintf("%q is not <namespace>/<name>.", model.ID.ValueString()))
@@ -286,7 +277,7 @@ func (r *networkPolicyResource) Read(ctx context.Context, req resource.ReadReque
 	if model.Mesh.IsNull() {
 		model.imported(ctx, found, &resp.Diagnostics)
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // imported reads the intent back from what the policy says of itself.
@@ -318,25 +309,25 @@ func (m *networkPolicyModel) imported(ctx context.Context, found guard.Found, di
 
 func (r *networkPolicyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var model networkPolicyModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	ctx, cancel := bounded(ctx, model.Timeouts.Update, updateTimeout, &resp.Diagnostics)
-	defer cancel()
+	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
+		return
+	}
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
-	if r.write(ctx, &model, true, &resp.Diagnostics) {
-		save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	if r.write(ctx, cluster, &model, true, &resp.Diagnostics) {
+		save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 	}
 }
 
 func (r *networkPolicyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model networkPolicyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
 	if err := guard.Delete(ctx, cluster, model.Namespace.ValueString(), model.Name.ValueString()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Network Policy", err)
 	}

@@ -83,11 +83,7 @@ func (b *resourceBase) cluster(diags *diag.Diagnostics) (*kube.Cluster, bool) {
 }
 
 // charts returns the means to install charts into the cluster.
-func (b *resourceBase) charts(ctx context.Context, diags *diag.Diagnostics) (mesh.Charts, bool) {
-	cluster, ok := b.cluster(diags)
-	if !ok {
-		return mesh.Charts{}, false
-	}
+func (b *resourceBase) charts(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (mesh.Charts, bool) {
 	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{
 		Now: b.session.now,
 		Log: func(ctx context.Context, message string) { tflog.Debug(ctx, "helm: "+message) },
@@ -102,17 +98,9 @@ func (b *resourceBase) charts(ctx context.Context, diags *diag.Diagnostics) (mes
 	}, true
 }
 
-// Defaults of the timeouts block, generous enough for an image pull on a fresh node.
-const (
-	createTimeout = 10 * time.Minute
-	updateTimeout = 10 * time.Minute
-	deleteTimeout = 10 * time.Minute
-	readTimeout   = 2 * time.Minute
-
-	// recordTimeout bounds the look at the cluster after an operation that was
-	// cancelled: Terraform is waiting for it to end.
-	recordTimeout = time.Second
-)
+// recordTimeout bounds the look at the cluster after an operation that was
+// cancelled: Terraform is waiting for it to end.
+const recordTimeout = time.Second
 
 // identify writes a resource's identity.
 func identify(ctx context.Context, identity *tfsdk.ResourceIdentity, id types.String, diags *diag.Diagnostics) {
@@ -120,9 +108,9 @@ func identify(ctx context.Context, identity *tfsdk.ResourceIdentity, id types.St
 }
 
 // save writes a model and the identity that goes with it.
-func save(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, model any, id types.String, diags *diag.Diagnostics) {
-	diags.Append(state.Set(ctx, model)...)
-	identify(ctx, identity, id, diags)
+func save(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdentity, m model, diags *diag.Diagnostics) {
+	diags.Append(state.Set(ctx, m)...)
+	identify(ctx, identity, m.common().ID, diags)
 }
 
 // forget removes from state what the API server itself says is gone. The
@@ -130,12 +118,6 @@ func save(ctx context.Context, state *tfsdk.State, identity *tfsdk.ResourceIdent
 func forget(ctx context.Context, resp *resource.ReadResponse, id types.String) {
 	identify(ctx, resp.Identity, id, &resp.Diagnostics)
 	resp.State.RemoveResource(ctx)
-}
-
-// keep leaves the state as it is when there is no cluster to ask. A state that
-// was written by a Terraform without identities has none yet.
-func keep(ctx context.Context, resp *resource.ReadResponse, id types.String) {
-	identify(ctx, resp.Identity, id, &resp.Diagnostics)
 }
 
 // problem turns a domain error into one diagnostic: what was tried, what went

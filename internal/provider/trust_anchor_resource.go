@@ -82,19 +82,18 @@ func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaReque
 }
 
 type trustAnchorModel struct {
-	ID              types.String   `tfsdk:"id"`
-	Name            types.String   `tfsdk:"name"`
-	Namespace       types.String   `tfsdk:"namespace"`
-	CommonName      types.String   `tfsdk:"common_name"`
-	Validity        types.String   `tfsdk:"validity"`
-	EarlyRenewal    types.String   `tfsdk:"early_renewal"`
-	BundlePEM       types.String   `tfsdk:"bundle_pem"`
-	CertificatePEM  types.String   `tfsdk:"certificate_pem"`
-	Fingerprint     types.String   `tfsdk:"fingerprint_sha256"`
-	NotBefore       types.String   `tfsdk:"not_before"`
-	NotAfter        types.String   `tfsdk:"not_after"`
-	ReadyForRenewal types.Bool     `tfsdk:"ready_for_renewal"`
-	Timeouts        timeouts.Value `tfsdk:"timeouts"`
+	commonModel
+	Name            types.String `tfsdk:"name"`
+	Namespace       types.String `tfsdk:"namespace"`
+	CommonName      types.String `tfsdk:"common_name"`
+	Validity        types.String `tfsdk:"validity"`
+	EarlyRenewal    types.String `tfsdk:"early_renewal"`
+	BundlePEM       types.String `tfsdk:"bundle_pem"`
+	CertificatePEM  types.String `tfsdk:"certificate_pem"`
+	Fingerprint     types.String `tfsdk:"fingerprint_sha256"`
+	NotBefore       types.String `tfsdk:"not_before"`
+	NotAfter        types.String `tfsdk:"not_after"`
+	ReadyForRenewal types.Bool   `tfsdk:"ready_for_renewal"`
 }
 
 func (m *trustAnchorModel) ref() trust.AnchorRef {
@@ -153,13 +152,11 @@ func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.Modif
 
 func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model trustAnchorModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Create, createTimeout, &resp.Diagnostics)
-	defer cancel()
 
 	anchor, adopted, err := trust.CreateAnchor(ctx, cluster, model.ref(), pki.AuthorityOptions{
 		CommonName: model.CommonName.ValueString(),
@@ -174,22 +171,16 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 		warnAdopted(&resp.Diagnostics, "trust anchor "+model.ref().String())
 	}
 	model.observe(anchor, r.session.time())
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var model trustAnchorModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.knownCluster()
+	ctx, end, cluster, ok := r.beginRead(ctx, req, resp, &model)
+	defer end()
 	if !ok {
-		keep(ctx, resp, model.ID)
 		return
 	}
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Read, readTimeout, &resp.Diagnostics)
-	defer cancel()
 
 	ref, err := trust.ParseAnchorRef(model.ID.ValueString())
 	if err != nil {
@@ -210,7 +201,7 @@ func (r *trustAnchorResource) Read(ctx context.Context, req resource.ReadRequest
 	setWhenNull(&model.Validity, plainDuration(cert.NotAfter.Sub(cert.NotBefore)-pki.Backdate))
 	setWhenNull(&model.EarlyRenewal, plainDuration(pki.DefaultEarlyRenewal))
 	model.observe(anchor, r.session.time())
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // Update changes nothing in the cluster: only early_renewal and the timeouts
@@ -224,18 +215,16 @@ func (r *trustAnchorResource) Update(ctx context.Context, req resource.UpdateReq
 	if notAfter, err := time.Parse(time.RFC3339, model.NotAfter.ValueString()); err == nil && model.ReadyForRenewal.IsUnknown() {
 		model.ReadyForRenewal = types.BoolValue(pki.RenewalDue(notAfter, duration(model.EarlyRenewal, pki.DefaultEarlyRenewal), r.session.time()))
 	}
-	save(ctx, &resp.State, resp.Identity, &model, model.ID, &resp.Diagnostics)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var model trustAnchorModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	cluster, ok := r.cluster(&resp.Diagnostics)
-	if !ok || resp.Diagnostics.HasError() {
+	ctx, end, cluster, ok := r.begin(ctx, deleting, req.State, &model, &resp.Diagnostics)
+	defer end()
+	if !ok {
 		return
 	}
-	ctx, cancel := bounded(ctx, model.Timeouts.Delete, deleteTimeout, &resp.Diagnostics)
-	defer cancel()
 	if err := trust.DeleteAnchor(ctx, cluster, model.ref()); err != nil {
 		problem(&resp.Diagnostics, "Unable to Delete Trust Anchor", err)
 	}

@@ -1,0 +1,79 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// commonModel is the part that the models of all resources begin with.
+type commonModel struct {
+	ID       types.String   `tfsdk:"id"`
+	Timeouts timeouts.Value `tfsdk:"timeouts"`
+}
+
+func (m *commonModel) common() *commonModel { return m }
+
+// model is a pointer to any resource's model.
+type model interface{ common() *commonModel }
+
+// operation is what Terraform asks of a resource.
+type operation int
+
+const (
+	creating operation = iota
+	reading
+	updating
+	deleting
+)
+
+// limit is how long the operation may take, by the timeouts block or, without
+// an entry there, long enough for an image pull on a fresh node.
+func (o operation) limit(ctx context.Context, configured timeouts.Value) (time.Duration, diag.Diagnostics) {
+	const (
+		change = 10 * time.Minute
+		look   = 2 * time.Minute
+	)
+	switch o {
+	case creating:
+		return configured.Create(ctx, change)
+	case updating:
+		return configured.Update(ctx, change)
+	case deleting:
+		return configured.Delete(ctx, change)
+	default:
+		return configured.Read(ctx, look)
+	}
+}
+
+// begin starts an operation: it decodes the model, finds the cluster, and
+// limits the context, which the caller ends. It is over if ok is false.
+func (b *resourceBase) begin(ctx context.Context, o operation, from interface {
+	Get(ctx context.Context, target any) diag.Diagnostics
+}, m model, diags *diag.Diagnostics,
+) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
+	diags.Append(from.Get(ctx, m)...)
+	cluster, ok = b.cluster(diags)
+	limit, d := o.limit(ctx, m.common().Timeouts)
+	diags.Append(d...)
+	limited, end = context.WithTimeout(ctx, limit)
+	return limited, end, cluster, ok && !diags.HasError()
+}
+
+// beginRead is begin for Read. Without a cluster to ask, the state stays as it
+// is; the framework wants its identity all the same, which one that was written
+// by a Terraform without identities has not yet.
+func (b *resourceBase) beginRead(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse, m model) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
+	if _, known := b.knownCluster(); !known {
+		resp.Diagnostics.Append(req.State.Get(ctx, m)...)
+		identify(ctx, resp.Identity, m.common().ID, &resp.Diagnostics)
+		return ctx, func() {}, nil, false
+	}
+	return b.begin(ctx, reading, req.State, m, &resp.Diagnostics)
+}
