@@ -227,7 +227,7 @@ func TestAHungDeletionNamesWhatKeepsTheObject(t *testing.T) {
 		alpha: "Deployment dgraph/alpha to be gone, kept by finalizers example.com/guard",
 		mesh:  "Namespace mesh to be gone, kept by NamespaceDeletionDiscoveryFailure: unable to retrieve tap.linkerd.io/v1alpha1; finalizers a/b",
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		err := c.Delete(ctx, ref, DeleteOptions{Wait: true})
 		cancel()
 		if err == nil || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), want) {

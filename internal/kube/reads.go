@@ -105,7 +105,10 @@ func (c *Cluster) Events(ctx context.Context, about Ref) ([]corev1.Event, error)
 	if of.namespace == "" {
 		of.namespace = metav1.NamespaceDefault // Where events about objects without a namespace are kept.
 	}
-	selector := fields.Set{"involvedObject.kind": about.Kind.Name, "involvedObject.name": about.Name}.AsSelector()
+	selector := fields.AndSelectors( // A fields.Set would put them in an order of its own each time.
+		fields.OneTermEqualSelector("involvedObject.kind", about.Kind.Name),
+		fields.OneTermEqualSelector("involvedObject.name", about.Name),
+	)
 	err := c.call(ctx, "list", of, func(ctx context.Context) error {
 		return c.listing(of, metav1.ListOptions{FieldSelector: selector.String(), Limit: pageSize}).Do(ctx).Into(list)
 	})

@@ -62,7 +62,7 @@ func (c *Cluster) AwaitReady(ctx context.Context, refs ...Ref) error {
 	var unready []Ref
 	err := c.Await(ctx, namespace, kinds, func(ctx context.Context) (string, error) {
 		var waiting []string
-		unready = nil
+		var still []Ref
 		for _, ref := range refs {
 			lacks, err := c.lacks(ctx, ref)
 			if err != nil {
@@ -70,9 +70,10 @@ func (c *Cluster) AwaitReady(ctx context.Context, refs ...Ref) error {
 			}
 			if lacks != "" {
 				waiting = append(waiting, lacks)
-				unready = append(unready, ref)
+				still = append(still, ref)
 			}
 		}
+		unready = still // As a whole: the context may end in the middle of a look.
 		return strings.Join(waiting, ", "), nil
 	})
 	var wait *WaitError

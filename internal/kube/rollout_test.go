@@ -166,7 +166,7 @@ func TestATimeoutSaysWhatTheClusterSays(t *testing.T) {
 		event("dgraph", "e2", Ref{Pod, "dgraph", "stranger"}, "Failed", "not ours"),
 	)
 	// Long enough for a first look on a machine that is busy with other tests.
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := a.connect(t).AwaitReady(ctx, alpha, db)
 	var wait *WaitError
