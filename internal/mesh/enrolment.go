@@ -120,10 +120,27 @@ func (e Enrolment) Withdraw(ctx context.Context) (staying []string, err error) {
 		return nil, e.Cluster.AwaitRollout(ctx, e.Target.Workload)
 	}
 	leaving, err := e.members(ctx)
+	if err != nil || len(leaving) == 0 {
+		return nil, err
+	}
+	staying, still, err := e.turnOver(ctx, leaving, e.stillMeshed)
+	for _, workload := range still {
+		staying = append(staying, workload.String()+" is still given proxies")
+	}
+	return staying, err
+}
+
+// stillMeshed returns the workloads of the namespace whose pods have a proxy
+// though they were made after the enrolment was given up.
+func (e Enrolment) stillMeshed(ctx context.Context) ([]kube.Ref, error) {
+	err := e.awaitNew(ctx, func(ctx context.Context) ([]*corev1.Pod, error) {
+		pods, err := e.pods(ctx)
+		return slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !e.Mesh.Meshed(p) }), err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return e.restart(ctx, leaving)
+	return e.members(ctx)
 }
 
 // unreachable says why a change of its template does not reach the target
@@ -317,11 +334,16 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	if len(restart) == 0 {
 		return survey, nil
 	}
-	skipped, err := e.restart(ctx, restart)
+	var refusals string
+	skipped, _, err := e.turnOver(ctx, restart, func(ctx context.Context) ([]kube.Ref, error) {
+		var err error
+		survey, err = e.afterRestart(ctx)
+		if refusals = e.refusals(ctx, survey.restart); refusals != "" {
+			return nil, err // The injector has its reasons and would give them again.
+		}
+		return survey.restart, err
+	})
 	if err != nil {
-		return survey, err
-	}
-	if survey, err = e.afterRestart(ctx); err != nil {
 		return survey, err
 	}
 	if len(survey.Unmeshed) == 0 && e.Renew && len(skipped) > 0 {
@@ -329,7 +351,7 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	}
 	if len(survey.Unmeshed) > 0 {
 		why := list(survey.Unmeshed)
-		if refusals := e.refusals(ctx, survey.restart); refusals != "" {
+		if refusals != "" {
 			why += "; the injector says: " + refusals
 		}
 		if len(skipped) > 0 {
@@ -340,14 +362,26 @@ func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	return survey, nil
 }
 
-// afterRestart surveys the pods once those from before the restart are gone.
-// What the workloads report can be ahead of what is seen of their pods.
+// afterRestart surveys the pods once those without a proxy from before the
+// restart are gone.
 func (e Enrolment) afterRestart(ctx context.Context) (survey Survey, err error) {
-	err = e.Cluster.Await(ctx, e.Target.Namespace, []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
-		if survey, err = e.Survey(ctx); err != nil {
+	err = e.awaitNew(ctx, func(ctx context.Context) ([]*corev1.Pod, error) {
+		var err error
+		survey, err = e.Survey(ctx)
+		return survey.unmeshed, err
+	})
+	return survey, err
+}
+
+// awaitNew waits until none of the pods is from before the restart: what the
+// workloads report can be ahead of what is seen of their pods.
+func (e Enrolment) awaitNew(ctx context.Context, pods func(context.Context) ([]*corev1.Pod, error)) error {
+	return e.Cluster.Await(ctx, e.Target.Namespace, []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
+		found, err := pods(ctx)
+		if err != nil {
 			return "", err
 		}
-		for _, pod := range survey.unmeshed {
+		for _, pod := range found {
 			former, err := e.former(ctx, pod)
 			if err != nil {
 				return "", err
@@ -358,7 +392,6 @@ func (e Enrolment) afterRestart(ctx context.Context) (survey Survey, err error) 
 		}
 		return "", nil
 	})
-	return survey, err
 }
 
 // former reports whether a pod was made before its workload's last restart, or
@@ -393,13 +426,31 @@ func (e Enrolment) former(ctx context.Context, pod *corev1.Pod) (bool, error) {
 	return len(lacking("", want.Labels, pod.Labels)) > 0 || len(lacking("", want.Annotations, pod.Annotations)) > 0, nil
 }
 
+// turnOver restarts workloads, and a second time those of which the new pods
+// are not as they should be: API servers and injectors learn of a namespace's
+// marks with a delay, so pods may be made by what was said before. Wrong returns
+// these workloads once the pods of before are gone.
+func (e Enrolment) turnOver(ctx context.Context, workloads []kube.Ref, wrong func(context.Context) ([]kube.Ref, error)) (unreachable []string, still []kube.Ref, err error) {
+	still = workloads
+	for attempt := range 2 {
+		// Restarts are told apart by the second.
+		if unreachable, err = e.restart(ctx, still, e.Now.Add(time.Duration(attempt)*time.Second)); err != nil {
+			return unreachable, still, err
+		}
+		if still, err = wrong(ctx); err != nil || len(still) == 0 {
+			return unreachable, still, err
+		}
+	}
+	return unreachable, still, nil
+}
+
 // restart restarts workloads and waits for all of them. Workloads that a
 // restart cannot reach (paused, OnDelete) are named, not silently passed over.
-func (e Enrolment) restart(ctx context.Context, workloads []kube.Ref) (unreachable []string, err error) {
+func (e Enrolment) restart(ctx context.Context, workloads []kube.Ref, at time.Time) (unreachable []string, err error) {
 	var restarted []kube.Ref
 	for _, ref := range workloads {
 		e.log("restarting", map[string]any{"workload": ref.String()})
-		err := e.Cluster.Restart(ctx, ref, e.Now)
+		err := e.Cluster.Restart(ctx, ref, at)
 		var refused *kube.RestartError
 		switch {
 		case errors.As(err, &refused):
