@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -133,14 +134,16 @@ func (e Enrolment) Withdraw(ctx context.Context) (staying []string, err error) {
 // stillMeshed returns the workloads of the namespace whose pods have a proxy
 // though they were made after the enrolment was given up.
 func (e Enrolment) stillMeshed(ctx context.Context) ([]kube.Ref, error) {
-	err := e.awaitNew(ctx, func(ctx context.Context) ([]*corev1.Pod, error) {
-		pods, err := e.pods(ctx)
-		return slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !e.Mesh.Meshed(p) }), err
-	})
-	if err != nil {
+	if err := e.awaitNew(ctx, e.meshedPods); err != nil {
 		return nil, err
 	}
 	return e.members(ctx)
+}
+
+// meshedPods lists the living pods of the target that have a proxy.
+func (e Enrolment) meshedPods(ctx context.Context) ([]*corev1.Pod, error) {
+	pods, err := e.pods(ctx)
+	return slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !e.Mesh.Meshed(p) }), err
 }
 
 // unreachable says why a change of its template does not reach the target
@@ -159,11 +162,10 @@ func (e Enrolment) unreachable(ctx context.Context) ([]string, error) {
 
 // members returns the workloads whose pods are in the mesh by the target's mark.
 func (e Enrolment) members(ctx context.Context) ([]kube.Ref, error) {
-	pods, err := e.pods(ctx)
+	meshed, err := e.meshedPods(ctx)
 	if err != nil {
 		return nil, err
 	}
-	meshed := slices.DeleteFunc(pods, func(p *corev1.Pod) bool { return !e.Mesh.Meshed(p) })
 	owners, _, err := e.owners(ctx, meshed)
 	if err != nil {
 		return nil, err
@@ -209,20 +211,27 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 // Marked reports which of the wanted labels and annotations the target lacks
 // or has with another value; none means that it is enrolled as asked.
 func (e Enrolment) Marked(ctx context.Context) ([]string, error) {
-	labels, annotations, err := e.metadata(ctx)
+	found, err := e.Found(ctx)
 	if err != nil {
 		return nil, err
 	}
-	want := e.wanted()
-	missing := append(lacking("label", want.Labels, labels), lacking("annotation", want.Annotations, annotations)...)
-	slices.Sort(missing)
-	return missing, nil
+	return e.wanted().lacking(found), nil
 }
 
 // Found returns all labels and annotations that the target carries.
 func (e Enrolment) Found(ctx context.Context) (Mark, error) {
-	labels, annotations, err := e.metadata(ctx)
-	return Mark{Labels: labels, Annotations: annotations}, err
+	if e.Target.WholeNamespace() {
+		namespace, err := e.Cluster.Namespace(ctx, e.Target.Namespace)
+		if err != nil {
+			return Mark{}, err
+		}
+		return markOf(namespace), nil
+	}
+	workload, err := e.Cluster.Workload(ctx, e.Target.Workload)
+	if err != nil {
+		return Mark{}, err
+	}
+	return markOf(workload.Template), nil
 }
 
 func (e Enrolment) wanted() Mark {
@@ -232,31 +241,28 @@ func (e Enrolment) wanted() Mark {
 	return e.Mesh.WorkloadMark()
 }
 
-func (e Enrolment) metadata(ctx context.Context) (labels, annotations map[string]string, err error) {
-	if e.Target.WholeNamespace() {
-		namespace, err := e.Cluster.Namespace(ctx, e.Target.Namespace)
-		if err != nil {
-			return nil, nil, err
-		}
-		return namespace.Labels, namespace.Annotations, nil
-	}
-	workload, err := e.Cluster.Workload(ctx, e.Target.Workload)
-	if err != nil {
-		return nil, nil, err
-	}
-	return workload.Template.Labels, workload.Template.Annotations, nil
+// markOf returns the labels and annotations of an object.
+func markOf(object metav1.Object) Mark {
+	return Mark{Labels: object.GetLabels(), Annotations: object.GetAnnotations()}
 }
 
-func lacking(kind string, want, have map[string]string) []string {
+// lacking says, in order, what of the mark another one lacks or has with
+// another value.
+func (m Mark) lacking(in Mark) []string {
 	var missing []string
-	for key, value := range want {
-		switch got, ok := have[key]; {
-		case !ok:
-			missing = append(missing, fmt.Sprintf("%s %s is missing", kind, key))
-		case got != value:
-			missing = append(missing, fmt.Sprintf("%s %s is %q instead of %q", kind, key, got, value))
+	compare := func(kind string, want, have map[string]string) {
+		for key, value := range want {
+			switch got, ok := have[key]; {
+			case !ok:
+				missing = append(missing, fmt.Sprintf("%s %s is missing", kind, key))
+			case got != value:
+				missing = append(missing, fmt.Sprintf("%s %s is %q instead of %q", kind, key, got, value))
+			}
 		}
 	}
+	compare("label", m.Labels, in.Labels)
+	compare("annotation", m.Annotations, in.Annotations)
+	slices.Sort(missing)
 	return missing
 }
 
@@ -293,8 +299,8 @@ func (e Enrolment) mark(ctx context.Context) error {
 }
 
 // Settle brings running pods in line with the mark: workloads that roll anyway
-// are waited for, those that still run pods without a proxy are restarted once,
-// and whatever has no proxy after that is an error that says why. The survey is
+// are waited for, those that still run pods without a proxy are turned over, and
+// whatever has no proxy after that is an error that says why. The survey is
 // valid also with an error.
 func (e Enrolment) Settle(ctx context.Context) (Survey, error) {
 	look := e.Survey
@@ -422,8 +428,7 @@ func (e Enrolment) former(ctx context.Context, pod *corev1.Pod) (bool, error) {
 	if e.Target.WholeNamespace() {
 		return false, nil
 	}
-	want := e.Mesh.WorkloadMark()
-	return len(lacking("", want.Labels, pod.Labels)) > 0 || len(lacking("", want.Annotations, pod.Annotations)) > 0, nil
+	return len(e.Mesh.WorkloadMark().lacking(markOf(pod))) > 0, nil
 }
 
 // turnOver restarts workloads, and a second time those of which the new pods
@@ -520,9 +525,7 @@ func (e Enrolment) enrolledItself(ctx context.Context, ref kube.Ref) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	want := e.Mesh.WorkloadMark()
-	return len(lacking("", want.Labels, workload.Template.Labels)) == 0 &&
-		len(lacking("", want.Annotations, workload.Template.Annotations)) == 0, nil
+	return len(e.Mesh.WorkloadMark().lacking(markOf(workload.Template))) == 0, nil
 }
 
 // refusals collects what injectors say of pods that they pass over, from the

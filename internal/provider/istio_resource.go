@@ -285,13 +285,7 @@ func (r *istioResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	if model.DeleteCRDs.IsNull() {
 		model.DeleteCRDs = types.BoolValue(false)
 	}
-	if applied := model.ValuesDigest.ValueString(); applied != "" && applied != found.ValuesDigest {
-		// A release that is missing has been noted as such.
-		if found.ValuesDigest != "" {
-			found.Drift = append(found.Drift, "the values of the releases are not those that were applied")
-		}
-		found.ValuesDigest = applied
-	}
+	compareValues(model.ValuesDigest, &found.ValuesDigest, &found.Drift, "the values of the releases are not those that were applied")
 	model.observe(ctx, found, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }

@@ -227,9 +227,8 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 		problemExists(&resp.Diagnostics, "Unable to Install Linkerd", err, model.Namespace.ValueString())
 		return
 	}
-	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics))
-	if err != nil || resp.Diagnostics.HasError() {
-		problemInstall(&resp.Diagnostics, "Unable to Install Linkerd", err)
+	prepared := r.prepare(ctx, installer, &model, "Unable to Install Linkerd", &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	if resumed {
@@ -240,6 +239,14 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 		return
 	}
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// prepare does what can fail before anything is changed, and tells which
+// attribute is at fault.
+func (r *linkerdResource) prepare(ctx context.Context, installer linkerd.Installer, model *linkerdModel, summary string, diags *diag.Diagnostics) *linkerd.Prepared {
+	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), diags))
+	problemInstall(diags, summary, err)
+	return prepared
 }
 
 // apply brings the cluster to what was prepared and takes down what is there
@@ -285,13 +292,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		forget(ctx, resp, model.ID)
 		return
 	}
-	if applied := model.ValuesDigest.ValueString(); applied != "" && applied != found.ValuesDigest {
-		// A release that is missing has been noted as such.
-		if found.ValuesDigest != "" {
-			found.Drift = append(found.Drift, "the values of release linkerd-control-plane are not those that were applied")
-		}
-		found.ValuesDigest = applied
-	}
+	compareValues(model.ValuesDigest, &found.ValuesDigest, &found.Drift, "the values of release linkerd-control-plane are not those that were applied")
 	model.Namespace = model.ID
 	if found.Version != "" {
 		model.Version = types.StringValue(found.Version)
@@ -327,9 +328,8 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 	if !ok {
 		return
 	}
-	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics))
-	if err != nil || resp.Diagnostics.HasError() {
-		problemInstall(&resp.Diagnostics, "Unable to Update Linkerd", err)
+	prepared := r.prepare(ctx, installer, &model, "Unable to Update Linkerd", &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	r.apply(ctx, installer, prepared, &model, &resp.Diagnostics)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 )
@@ -36,4 +37,17 @@ func recordInstall(ctx context.Context, meshName string, applied error, observe 
 	case !errors.Is(err, helm.ErrReleaseNotFound):
 		unknown("its state is not known: " + err.Error())
 	}
+}
+
+// compareValues keeps the digest of the values that were applied, and notes it
+// as drift when the cluster has others. A release that is missing, which has no
+// digest, is noted as such already.
+func compareValues(applied types.String, found *string, drift *[]string, others string) {
+	if applied.ValueString() == "" || applied.ValueString() == *found {
+		return
+	}
+	if *found != "" {
+		*drift = append(*drift, others)
+	}
+	*found = applied.ValueString()
 }
