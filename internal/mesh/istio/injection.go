@@ -13,12 +13,16 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
-// Injection enrols namespaces and workloads in Istio's sidecar mode.
+// Injection enrols namespaces and workloads in Istio.
 type Injection struct {
-	// ControlPlane is the namespace of istiod.
-	ControlPlane string
+	// Namespace of istiod.
+	Namespace string
 	// Revision or tag that injects; empty for the default one.
 	Revision string
+	// Ambient has the node's proxy take the pods in as they are, without sidecars.
+	Ambient bool
+	// Settings are the annotations that configure sidecars; see Settings.
+	Settings map[string]string
 }
 
 var _ mesh.Mesh = Injection{}
@@ -49,19 +53,38 @@ func (i Injection) WorkloadMark() mesh.Mark {
 	return mesh.Mark{Labels: labels}
 }
 
-// Meshed implements mesh.Mesh.
-func (Injection) Meshed(pod *corev1.Pod) bool {
-	return mesh.HasContainer(pod, proxyContainer)
+// ServiceMark implements mesh.Mesh: Istio's Services say nothing of the mesh.
+func (Injection) ServiceMark() mesh.Mark { return mesh.Mark{} }
+
+// InPlace implements mesh.Mesh.
+func (i Injection) InPlace() bool { return i.Ambient }
+
+// Claims implements mesh.Mesh.
+func (Injection) Claims(namespace, pod mesh.Mark) bool {
+	return namespace.Labels[injectionLabel] == "enabled" || namespace.Labels[revisionLabel] != "" || pod.Labels[injectLabel] == "true"
+}
+
+// Misplaced implements mesh.Mesh.
+func (Injection) Misplaced(mesh.Place, mesh.Mark) []string { return nil }
+
+// Proxy implements mesh.Mesh.
+func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
+	container, mode := mesh.FindSidecar(pod, proxyContainer)
+	if container == nil {
+		return mesh.Proxy{}
+	}
+	return mesh.Proxy{Mode: mode, Image: container.Image, Ready: mesh.ContainerReady(pod, proxyContainer)}
 }
 
 // Exempt implements mesh.Mesh.
 func (Injection) Exempt(pod *corev1.Pod) string {
+	linkerd, _ := mesh.FindSidecar(pod, "linkerd-proxy")
 	switch {
 	case pod.Spec.HostNetwork:
 		return "it uses the host's network (hostNetwork)"
 	case pod.Labels["app"] == "istiod":
 		return "it is part of Istio's control plane"
-	case mesh.HasContainer(pod, "linkerd-proxy"):
+	case linkerd != nil:
 		return "it already has a proxy of Linkerd"
 	}
 	value, kind := pod.Labels[injectLabel], "label"
@@ -74,35 +97,67 @@ func (Injection) Exempt(pod *corev1.Pod) string {
 	return ""
 }
 
-// Injecting implements mesh.Mesh.
-func (i Injection) Injecting(ctx context.Context, cluster *kube.Cluster, namespace *corev1.Namespace) error {
-	if slices.Contains(neverInjected, namespace.Name) {
-		return fmt.Errorf("namespace %s: the injector of Istio never injects pods of %s", namespace.Name, strings.Join(neverInjected, ", "))
-	}
-	if namespace.Labels[injectionLabel] == "disabled" {
-		return fmt.Errorf("namespace %s: its label %s=disabled wins over everything else", namespace.Name, injectionLabel)
-	}
-	if value := namespace.Labels[injectionLabel]; i.Revision != "" && value != "" {
-		return fmt.Errorf("namespace %s: its label %s=%s wins over %s=%s; remove it first", namespace.Name, injectionLabel, value, revisionLabel, i.Revision)
-	}
+// ControlPlane implements mesh.Mesh.
+func (i Injection) ControlPlane(ctx context.Context, cluster *kube.Cluster) (mesh.ControlPlane, error) {
 	webhooks, err := cluster.List(ctx, kube.MutatingWebhookConfiguration, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	want := i.Revision
 	if want == "" {
 		want = "default"
 	}
 	for _, w := range webhooks {
-		if labels := w.GetLabels(); labels["app"] == "sidecar-injector" && (labels[revisionLabel] == want || labels["istio.io/tag"] == want) {
-			if !trusted(w) {
-				return fmt.Errorf("%s %s: istiod has not published its CA bundle yet, so the API server cannot call the injector", w.GetKind(), w.GetName())
-			}
-			return mesh.Available(ctx, cluster, kube.Ref{Kind: kube.Deployment, Namespace: i.ControlPlane, Name: deploymentOf(labels[revisionLabel])})
+		labels := w.GetLabels()
+		if labels["app"] != "sidecar-injector" || labels[revisionLabel] != want && labels["istio.io/tag"] != want {
+			continue
 		}
+		istiod, err := cluster.Workload(ctx, kube.Ref{Kind: kube.Deployment, Namespace: i.Namespace, Name: deploymentOf(labels[revisionLabel])})
+		if err != nil {
+			return nil, err
+		}
+		return controlPlane{injection: i, istiod: istiod, webhooks: w}, nil
 	}
-	return fmt.Errorf("istio revision %q has no injector: no MutatingWebhookConfiguration carries that revision or tag", want)
+	return nil, fmt.Errorf("%w: revision %q has no injector: no MutatingWebhookConfiguration carries that revision or tag", mesh.ErrNoControlPlane, want)
 }
+
+// controlPlane is what istiod gives to pods now.
+type controlPlane struct {
+	injection Injection
+	istiod    *kube.Workload
+	webhooks  *unstructured.Unstructured
+}
+
+// Available implements mesh.ControlPlane.
+func (c controlPlane) Available() error {
+	if !trusted(c.webhooks) {
+		return fmt.Errorf("%s %s: istiod has not published its CA bundle yet, so the API server cannot call the injector", c.webhooks.GetKind(), c.webhooks.GetName())
+	}
+	if c.istiod.Available == 0 {
+		return fmt.Errorf("%s has no available pod", c.istiod.Ref)
+	}
+	return nil
+}
+
+// Sees implements mesh.ControlPlane.
+func (c controlPlane) Sees(namespace *corev1.Namespace, _ *corev1.Pod) error {
+	if slices.Contains(neverInjected, namespace.Name) {
+		return fmt.Errorf("the injector of Istio never injects pods of %s", strings.Join(neverInjected, ", "))
+	}
+	if namespace.Labels[injectionLabel] == "disabled" {
+		return fmt.Errorf("its label %s=disabled wins over everything else", injectionLabel)
+	}
+	if value := namespace.Labels[injectionLabel]; c.injection.Revision != "" && value != "" {
+		return fmt.Errorf("its label %s=%s wins over %s=%s; remove it first", injectionLabel, value, revisionLabel, c.injection.Revision)
+	}
+	return nil
+}
+
+// Privileged implements mesh.ControlPlane.
+func (c controlPlane) Privileged() bool { return true }
+
+// Stale implements mesh.ControlPlane.
+func (c controlPlane) Stale(mesh.Subject, mesh.Proxy) []mesh.Reason { return nil }
 
 // deploymentOf names the istiod of a revision.
 func deploymentOf(revision string) string {
@@ -126,10 +181,4 @@ func trusted(configuration *unstructured.Unstructured) bool {
 		}
 	}
 	return len(webhooks) > 0
-}
-
-// InjectionOf reads the settings back from the labels of an enrolled namespace
-// or pod template.
-func InjectionOf(found mesh.Mark) Injection {
-	return Injection{ControlPlane: DefaultNamespace, Revision: found.Labels[revisionLabel]}
 }

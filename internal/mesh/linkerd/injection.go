@@ -2,7 +2,9 @@ package linkerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,21 +16,16 @@ import (
 
 // Injection enrols namespaces and workloads in Linkerd.
 type Injection struct {
-	// ControlPlane is the namespace of the control plane.
-	ControlPlane string
-	// SkipInboundPorts and SkipOutboundPorts bypass the proxy, OpaquePorts are
-	// proxied without protocol detection. Each is a port or a range: "5080", "4000-4100".
-	SkipInboundPorts, SkipOutboundPorts, OpaquePorts []string
+	// Namespace of the control plane.
+	Namespace string
+	// Ingress has the proxy route by the l5d-dst-override header, as ingress
+	// controllers want it.
+	Ingress bool
+	// Settings are the annotations that configure the proxies; see Settings.
+	Settings map[string]string
 }
 
 var _ mesh.Mesh = Injection{}
-
-// Annotations of the port settings, as proxies read them from their pod.
-const (
-	SkipInboundPortsAnnotation  = configPrefix + "skip-inbound-ports"
-	SkipOutboundPortsAnnotation = configPrefix + "skip-outbound-ports"
-	OpaquePortsAnnotation       = configPrefix + "opaque-ports"
-)
 
 // neverInjected are the namespaces that the injector's webhook leaves out by
 // name (chart value proxyInjector.namespaceSelector).
@@ -39,34 +36,47 @@ func (Injection) Name() string { return "Linkerd" }
 
 // NamespaceMark implements mesh.Mesh. The injector copies the settings of a
 // namespace to pods that do not have their own.
-func (i Injection) NamespaceMark() mesh.Mark { return i.mark() }
+func (i Injection) NamespaceMark() mesh.Mark { return i.WorkloadMark() }
 
-// WorkloadMark implements mesh.Mesh.
-func (i Injection) WorkloadMark() mesh.Mark { return i.mark() }
-
-// mark is made of annotations only: the injector does not look at labels.
-func (i Injection) mark() mesh.Mark {
+// WorkloadMark implements mesh.Mesh. It is made of annotations only: the
+// injector does not look at labels.
+func (i Injection) WorkloadMark() mesh.Mark {
 	annotations := map[string]string{injectAnnotation: "enabled"}
-	for key, ports := range map[string][]string{
-		SkipInboundPortsAnnotation:  i.SkipInboundPorts,
-		SkipOutboundPortsAnnotation: i.SkipOutboundPorts,
-		OpaquePortsAnnotation:       i.OpaquePorts,
-	} {
-		if len(ports) > 0 {
-			annotations[key] = strings.Join(ports, ",")
-		}
+	if i.Ingress {
+		annotations[injectAnnotation] = "ingress"
 	}
+	maps.Copy(annotations, i.Settings)
 	return mesh.Mark{Annotations: annotations}
 }
 
-// Meshed implements mesh.Mesh. The label linkerd.io/control-plane-ns proves
-// nothing: anyone who may label a pod can set it.
-func (Injection) Meshed(pod *corev1.Pod) bool {
-	return mesh.HasContainer(pod, proxyContainer)
+// ServiceMark implements mesh.Mesh: clients learn from a Service which of its
+// ports are opaque.
+func (i Injection) ServiceMark() mesh.Mark {
+	ports, ok := i.Settings[OpaquePortsAnnotation]
+	if !ok {
+		return mesh.Mark{}
+	}
+	return mesh.Mark{Annotations: map[string]string{OpaquePortsAnnotation: ports}}
 }
+
+// InPlace implements mesh.Mesh.
+func (Injection) InPlace() bool { return false }
+
+// Claims implements mesh.Mesh.
+func (Injection) Claims(namespace, pod mesh.Mark) bool {
+	value := pod.Annotations[injectAnnotation]
+	if value == "" {
+		value = namespace.Annotations[injectAnnotation]
+	}
+	return value == "enabled" || value == "ingress"
+}
+
+// Misplaced implements mesh.Mesh.
+func (Injection) Misplaced(mesh.Place, mesh.Mark) []string { return nil }
 
 // Exempt implements mesh.Mesh.
 func (Injection) Exempt(pod *corev1.Pod) string {
+	istio, _ := mesh.FindSidecar(pod, "istio-proxy")
 	switch {
 	case pod.Spec.HostNetwork:
 		return "it uses the host's network (hostNetwork)"
@@ -74,7 +84,7 @@ func (Injection) Exempt(pod *corev1.Pod) string {
 		return "it is part of Linkerd's control plane"
 	case pod.Labels[cniResourceLabel] != "":
 		return "it is part of Linkerd's CNI plugin"
-	case mesh.HasContainer(pod, "istio-proxy"):
+	case istio != nil:
 		return "it already has a proxy of Istio"
 	}
 	// The injector copies a namespace's value to the pod's annotations only
@@ -89,31 +99,61 @@ func (Injection) Exempt(pod *corev1.Pod) string {
 	}
 }
 
-// Injecting implements mesh.Mesh.
-func (i Injection) Injecting(ctx context.Context, cluster *kube.Cluster, namespace *corev1.Namespace) error {
-	if slices.Contains(neverInjected, namespace.Name) {
-		return fmt.Errorf("namespace %s: the injector of Linkerd never sees pods of %s", namespace.Name, strings.Join(neverInjected, " and "))
+// Proxy implements mesh.Mesh. The label linkerd.io/control-plane-ns proves
+// nothing: anyone who may label a pod can set it.
+func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
+	container, mode := mesh.FindSidecar(pod, proxyContainer)
+	if container == nil {
+		return mesh.Proxy{}
 	}
-	if namespace.Labels[admissionWebhooksLabel] == "disabled" {
-		return fmt.Errorf("namespace %s: its label %s=disabled keeps the injector of Linkerd away", namespace.Name, admissionWebhooksLabel)
+	return mesh.Proxy{
+		Mode:       mode,
+		Version:    pod.Annotations["linkerd.io/proxy-version"],
+		Image:      container.Image,
+		TrustRoots: pod.Annotations["linkerd.io/trust-root-sha256"],
+		Ready:      mesh.ContainerReady(pod, proxyContainer),
 	}
-	return mesh.Available(ctx, cluster, kube.Ref{Kind: kube.Deployment, Namespace: i.ControlPlane, Name: "linkerd-proxy-injector"})
 }
 
-// InjectionOf reads the settings back from the annotations of an enrolled
-// namespace or pod template.
-func InjectionOf(found mesh.Mark) Injection {
-	ports := func(key string) []string {
-		value := found.Annotations[key]
-		if value == "" {
-			return nil
-		}
-		return strings.Split(value, ",")
+// ControlPlane implements mesh.Mesh.
+func (i Injection) ControlPlane(ctx context.Context, cluster *kube.Cluster) (mesh.ControlPlane, error) {
+	ref := kube.Ref{Kind: kube.Deployment, Namespace: i.Namespace, Name: "linkerd-proxy-injector"}
+	injector, err := cluster.Workload(ctx, ref)
+	if errors.Is(err, kube.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", mesh.ErrNoControlPlane, err)
 	}
-	return Injection{
-		ControlPlane:      DefaultNamespace,
-		SkipInboundPorts:  ports(SkipInboundPortsAnnotation),
-		SkipOutboundPorts: ports(SkipOutboundPortsAnnotation),
-		OpaquePorts:       ports(OpaquePortsAnnotation),
+	if err != nil {
+		return nil, err
 	}
+	return controlPlane{injector: injector}, nil
 }
+
+// controlPlane is what the injector gives to pods now.
+type controlPlane struct {
+	injector *kube.Workload
+}
+
+// Available implements mesh.ControlPlane.
+func (c controlPlane) Available() error {
+	if c.injector.Available == 0 {
+		return fmt.Errorf("%s has no available pod", c.injector.Ref)
+	}
+	return nil
+}
+
+// Sees implements mesh.ControlPlane.
+func (c controlPlane) Sees(namespace *corev1.Namespace, _ *corev1.Pod) error {
+	if slices.Contains(neverInjected, namespace.Name) {
+		return fmt.Errorf("the injector of Linkerd never sees pods of %s", strings.Join(neverInjected, " and "))
+	}
+	if namespace.Labels[admissionWebhooksLabel] == "disabled" {
+		return fmt.Errorf("its label %s=disabled keeps the injector of Linkerd away", admissionWebhooksLabel)
+	}
+	return nil
+}
+
+// Privileged implements mesh.ControlPlane.
+func (c controlPlane) Privileged() bool { return true }
+
+// Stale implements mesh.ControlPlane.
+func (c controlPlane) Stale(mesh.Subject, mesh.Proxy) []mesh.Reason { return nil }

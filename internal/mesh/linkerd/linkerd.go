@@ -20,6 +20,12 @@ const (
 	configPrefix           = "config.linkerd.io/"
 )
 
+// Annotations of the port settings, as proxies read them from their pod.
+const (
+	SkipInboundPortsAnnotation = configPrefix + "skip-inbound-ports"
+	OpaquePortsAnnotation      = configPrefix + "opaque-ports"
+)
+
 // NamespaceMetadata returns the labels and annotations that the Linkerd CLI
 // gives the control plane's namespace and that Helm does not: without them the
 // injector would be asked about its own pods and Pod Security may refuse them.

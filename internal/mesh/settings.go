@@ -1,0 +1,219 @@
+package mesh
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ValueType is the type of a setting's value.
+type ValueType int
+
+// The types, with the Go values that stand for them.
+const (
+	Text      ValueType = iota // string
+	Number                     // int64
+	Switch                     // bool
+	Ports                      // []string, each a port or a range: "5080", "4000-4100"
+	Texts                      // []string
+	Variables                  // map[string]string
+)
+
+// A Setting is one thing that users may say about the proxies of an enrolment:
+// a name of ours, and the annotation by which the mesh is told.
+type Setting struct {
+	// Name is what users write: proxy_cpu_request.
+	Name string
+	// Key of the annotation that carries the value.
+	Key string
+	// Field of the JSON object that the annotation holds, if the value is only a
+	// part of it.
+	Field string
+	Type  ValueType
+	// On and Off are how the annotation spells a Switch, "true" and "false" if
+	// empty.
+	On, Off string
+	// Choices are all values that a Text may have; none if it is free.
+	Choices []string
+	// TemplateOnly settings are read from pods, never from their namespace.
+	TemplateOnly bool
+	// Description in Markdown: what it does, the default, the unit.
+	Description string
+	// Check refuses a Text, or an element of Texts, with an error that says what
+	// is expected; it may be nil.
+	Check func(value string) error
+	// Spell turns Variables into the text of the annotation, and Read turns it
+	// back; nil means a JSON object.
+	Spell func(map[string]string) (string, error)
+	Read  func(string) (map[string]string, error)
+}
+
+// A SettingError is a value that a setting cannot have.
+type SettingError struct {
+	Name string // of the setting
+	Err  error
+}
+
+func (e *SettingError) Error() string { return fmt.Sprintf("setting %s: %v", e.Name, e.Err) }
+
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// Annotations spells values, by the names of their settings, as annotations.
+// The values are of the Go types that ValueType names. The error is a *SettingError.
+func Annotations(settings []Setting, values map[string]any) (map[string]string, error) {
+	annotations := map[string]string{}
+	fields := map[string]map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name })
+		if i < 0 {
+			return nil, &SettingError{Name: name, Err: fmt.Errorf("there is no such setting")}
+		}
+		s := settings[i]
+		if s.Field != "" {
+			if fields[s.Key] == nil {
+				fields[s.Key] = map[string]any{}
+			}
+			fields[s.Key][s.Field] = values[name]
+			continue
+		}
+		text, err := s.spell(values[name])
+		if err != nil {
+			return nil, &SettingError{Name: name, Err: err}
+		}
+		annotations[s.Key] = text
+	}
+	for key, object := range fields {
+		text, err := json.Marshal(object)
+		if err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", key, err)
+		}
+		annotations[key] = string(text)
+	}
+	return annotations, nil
+}
+
+func (s Setting) spell(value any) (string, error) {
+	switch value := value.(type) {
+	case string:
+		return value, s.check(value)
+	case int64:
+		return strconv.FormatInt(value, 10), nil
+	case bool:
+		if value {
+			return orElse(s.On, "true"), nil
+		}
+		return orElse(s.Off, "false"), nil
+	case []string:
+		for _, element := range value {
+			if err := s.check(element); err != nil {
+				return "", err
+			}
+		}
+		return strings.Join(value, ","), nil
+	case map[string]string:
+		if s.Spell != nil {
+			return s.Spell(value)
+		}
+		text, err := json.Marshal(value)
+		return string(text), err
+	default:
+		return "", fmt.Errorf("a %T cannot be its value", value)
+	}
+}
+
+func (s Setting) check(value string) error {
+	if len(s.Choices) > 0 && !slices.Contains(s.Choices, value) {
+		return fmt.Errorf("%q is not one of %s", value, strings.Join(s.Choices, ", "))
+	}
+	if s.Check == nil {
+		return nil
+	}
+	return s.Check(value)
+}
+
+// Values reads annotations back as values of settings, and returns the
+// annotations that no setting has taken. What cannot be read is a *SettingError.
+func Values(settings []Setting, annotations map[string]string) (values map[string]any, rest map[string]string, err error) {
+	values, rest = map[string]any{}, maps.Clone(annotations)
+	for _, s := range settings {
+		text, ok := annotations[s.Key]
+		if !ok {
+			continue
+		}
+		value, err := s.read(text)
+		if err != nil {
+			return nil, nil, &SettingError{Name: s.Name, Err: fmt.Errorf("annotation %s: %w", s.Key, err)}
+		}
+		if value != nil {
+			values[s.Name] = value
+			delete(rest, s.Key)
+		}
+	}
+	return values, rest, nil
+}
+
+func (s Setting) read(text string) (any, error) {
+	if s.Field != "" {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(text), &object); err != nil {
+			return nil, err
+		}
+		field, ok := object[s.Field]
+		if !ok {
+			return nil, nil //nolint:nilnil // Nothing is said about it.
+		}
+		return s.readJSON(field)
+	}
+	switch s.Type {
+	case Number:
+		return strconv.ParseInt(text, 10, 64)
+	case Switch:
+		switch text {
+		case orElse(s.On, "true"):
+			return true, nil
+		case orElse(s.Off, "false"):
+			return false, nil
+		}
+		return nil, fmt.Errorf("%q is neither %s nor %s", text, orElse(s.On, "true"), orElse(s.Off, "false"))
+	case Ports, Texts:
+		return strings.Split(text, ","), nil
+	case Variables:
+		if s.Read != nil {
+			return s.Read(text)
+		}
+		var variables map[string]string
+		err := json.Unmarshal([]byte(text), &variables)
+		return variables, err
+	default:
+		return text, nil
+	}
+}
+
+func (s Setting) readJSON(text json.RawMessage) (value any, err error) {
+	switch s.Type {
+	case Number:
+		var number int64
+		err = json.Unmarshal(text, &number)
+		value = number
+	case Switch:
+		var on bool
+		err = json.Unmarshal(text, &on)
+		value = on
+	case Ports, Texts:
+		var texts []string
+		err = json.Unmarshal(text, &texts)
+		value = texts
+	case Variables:
+		var variables map[string]string
+		err = json.Unmarshal(text, &variables)
+		value = variables
+	default:
+		var plain string
+		err = json.Unmarshal(text, &plain)
+		value = plain
+	}
+	return value, err
+}
