@@ -46,6 +46,9 @@ type Release struct {
 type Rendered struct {
 	Manifest string   // all objects but hooks, YAML documents in order of installation; it may hold secrets
 	Hooks    []string // manifests of the hooks
+	// CRDs are the manifests of the crds directories of the chart and its dependencies, which are no templates. Helm
+	// does not keep them on record: those of a Release are unknown.
+	CRDs []string
 }
 
 // Objects returns the objects of the manifest in order of installation. They are as the chart wrote them: a namespaced

@@ -124,14 +124,9 @@ func (r *Releases) begin(ctx context.Context, namespace, name string, all bool) 
 	}
 	late, end := graced(ctx, recordGrace)
 	records.ctx = late
-	log := func(format string, args ...any) {
-		r.options.Log(ctx, strings.TrimSpace(fmt.Sprintf(format, args...)))
-	}
-	config := rest.CopyConfig(r.config)
-	config.Transport = &boundTransport{ctx: ctx, next: r.config.Transport}
-	config.WarningHandlerWithContext = warnings(log)
-	get := &getter{ctx: ctx, connection: r.connection, config: config, namespace: namespace}
-	uncached, err := discovery.NewDiscoveryClientForConfig(config)
+	log := r.logger(ctx)
+	get := r.getter(ctx, namespace, log)
+	uncached, err := discovery.NewDiscoveryClientForConfig(get.config)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("client for the Kubernetes API: %w", err)
@@ -155,6 +150,20 @@ func (r *Releases) begin(ctx context.Context, namespace, name string, all bool) 
 			HookOutputFunc:   func(_, _, _ string) io.Writer { return io.Discard },
 		},
 	}, nil
+}
+
+func (r *Releases) logger(ctx context.Context) action.DebugLog {
+	return func(format string, args ...any) {
+		r.options.Log(ctx, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+// getter returns the connection in the form that Helm's parts take, every request ended with ctx.
+func (r *Releases) getter(ctx context.Context, namespace string, log action.DebugLog) *getter {
+	config := rest.CopyConfig(r.config)
+	config.Transport = &boundTransport{ctx: ctx, next: r.config.Transport}
+	config.WarningHandlerWithContext = warnings(log)
+	return &getter{ctx: ctx, connection: r.connection, config: config, namespace: namespace}
 }
 
 // warnings passes the API server's warnings on. client-go would print them.

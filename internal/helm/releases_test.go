@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -774,10 +775,11 @@ items:
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := RenderRequest{
-		Namespace: "mesh", Name: "control", Chart: loaded, KubeVersion: "v1.34.2", APIVersions: []string{"policy/v1"},
+	suitable := &chartutil.Capabilities{
+		KubeVersion: chartutil.KubeVersion{Version: "v1.34.2", Major: "1", Minor: "34"}, APIVersions: []string{"policy/v1"},
 	}
-	rendered, err := Render(request)
+	request := RenderRequest{Namespace: "mesh", Name: "control", Chart: loaded}
+	rendered, err := render(request, suitable, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -786,23 +788,22 @@ items:
 		t.Errorf("got %v, %v", objects, err)
 	}
 
-	other := request
-	other.APIVersions = []string{"policy/v2"}
-	if rendered, err = Render(other); err != nil || strings.Contains(rendered.Manifest, "List") {
+	unsuitable := *suitable
+	unsuitable.APIVersions = []string{"policy/v2"}
+	if rendered, err = render(request, &unsuitable, nil); err != nil || strings.Contains(rendered.Manifest, "List") {
 		t.Errorf("API versions that the cluster does not serve were used: %v", err)
 	}
-	other = request
-	other.KubeVersion = "v1.30.0"
-	if _, err = Render(other); err == nil || !strings.Contains(err.Error(), "1.31") {
+	unsuitable.KubeVersion.Version = "v1.30.0"
+	if _, err = render(request, &unsuitable, nil); err == nil || !strings.Contains(err.Error(), "1.31") {
 		t.Errorf("an unsuitable Kubernetes: %v", err)
 	}
-	other = request
+	other := request
 	other.Values = map[string]any{"size": "big"}
-	if _, err = Render(other); err == nil || !strings.Contains(err.Error(), "size") {
+	if _, err = render(other, suitable, nil); err == nil || !strings.Contains(err.Error(), "size") {
 		t.Errorf("values against the schema: %v", err)
 	}
 	other.SkipSchemaValidation = true
-	if _, err = Render(other); err != nil {
+	if _, err = render(other, suitable, nil); err != nil {
 		t.Errorf("schema skipped: %v", err)
 	}
 }

@@ -13,37 +13,18 @@ import (
 	"helm.sh/helm/v3/pkg/storage/driver"
 )
 
-// RenderRequest says what to render without a cluster.
+// RenderRequest says what to render.
 type RenderRequest struct {
-	Namespace string
-	Name      string // of the release
-	Chart     *Chart
-	Values    map[string]any
-	// KubeVersion is the version of Kubernetes to render for, such as "v1.34.2".
-	KubeVersion string
-	// APIVersions are the API versions and kinds the cluster serves, such as "policy/v1" and "policy/v1/
-	// PodDisruptionBudget". Helm's default set is used if there are none.
-	APIVersions          []string
+	Namespace            string
+	Name                 string // of the release
+	Chart                *Chart
+	Values               map[string]any
 	IsUpgrade            bool // renders as for a release that exists already
 	SkipSchemaValidation bool
 }
 
-// Render renders a chart without asking any cluster: the template function lookup finds nothing.
-func Render(request RenderRequest) (*Rendered, error) {
-	version, err := chartutil.ParseKubeVersion(request.KubeVersion)
-	if err != nil {
-		return nil, fmt.Errorf("version of Kubernetes %q: %w", request.KubeVersion, err)
-	}
-	capabilities := chartutil.DefaultCapabilities.Copy()
-	capabilities.KubeVersion = *version
-	if len(request.APIVersions) > 0 {
-		capabilities.APIVersions = request.APIVersions
-	}
-	return render(request, capabilities)
-}
-
-// Render renders what Deploy would send for the request: for the version of the cluster and the kinds it serves, as an
-// install or as an upgrade depending on what is there. Only the template function lookup finds nothing.
+// Render renders what Deploy would send for the request, as an install or as an upgrade depending on what Helm has on
+// record.
 func (r *Releases) Render(ctx context.Context, request DeployRequest) (*Rendered, error) {
 	op, err := r.begin(ctx, request.Namespace, request.Name, false)
 	if err != nil {
@@ -54,17 +35,24 @@ func (r *Releases) Render(ctx context.Context, request DeployRequest) (*Rendered
 }
 
 func (op *operation) render(request DeployRequest) (*Rendered, error) {
-	capabilities, err := op.releases.capabilities(op.ctx)
-	if err != nil {
-		return nil, op.wrap(err)
-	}
-	return render(RenderRequest{
+	return op.releases.Template(op.ctx, RenderRequest{
 		Namespace: request.Namespace, Name: request.Name, Chart: request.Chart, Values: request.Values,
 		IsUpgrade: op.wasDeployed(), SkipSchemaValidation: request.SkipSchemaValidation,
-	}, capabilities)
+	})
 }
 
-func render(request RenderRequest, capabilities *chartutil.Capabilities) (*Rendered, error) {
+// Template renders a chart as Helm would deploy it to the cluster: for its version and the kinds it serves, and with
+// what the template function lookup finds in it. Whether Helm knows a release of the name makes no difference.
+func (r *Releases) Template(ctx context.Context, request RenderRequest) (*Rendered, error) {
+	capabilities, err := r.capabilities(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("release %s/%s: %w", request.Namespace, request.Name, err)
+	}
+	return render(request, capabilities, r.getter(ctx, request.Namespace, r.logger(ctx)))
+}
+
+// render renders without asking any cluster if lookup is nil: then the template function of that name finds nothing.
+func render(request RenderRequest, capabilities *chartutil.Capabilities, lookup action.RESTClientGetter) (*Rendered, error) {
 	fail := func(err error) error {
 		return fmt.Errorf("render chart %s %s as release %s/%s: %w",
 			request.Chart.Name(), request.Chart.Version(), request.Namespace, request.Name, err)
@@ -80,13 +68,14 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities) (*Rende
 	memory := driver.NewMemory()
 	memory.SetNamespace(request.Namespace)
 	install := action.NewInstall(&action.Configuration{
-		Releases:     storage.Init(memory),
-		KubeClient:   &kubefake.PrintingKubeClient{Out: io.Discard},
-		Capabilities: capabilities,
-		Log:          func(string, ...any) {},
+		Releases:         storage.Init(memory),
+		KubeClient:       &kubefake.PrintingKubeClient{Out: io.Discard},
+		RESTClientGetter: lookup,
+		Capabilities:     capabilities,
+		Log:              func(string, ...any) {},
 	})
 	// Not ClientOnly, which would add every API version this program knows to those of the cluster.
-	install.DryRunOption = "client"
+	install.DryRunOption = "server"
 	install.Namespace = request.Namespace
 	install.ReleaseName = request.Name
 	install.IsUpgrade = request.IsUpgrade
@@ -96,6 +85,9 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities) (*Rende
 		return nil, fail(plainError(err))
 	}
 	result := newRendered(rendered)
+	for _, crd := range rendered.Chart.CRDObjects() {
+		result.CRDs = append(result.CRDs, string(crd.File.Data))
+	}
 	return &result, nil
 }
 
