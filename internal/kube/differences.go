@@ -22,7 +22,47 @@ func Differences(desired, live *unstructured.Unstructured) []string {
 	if live == nil {
 		return []string{"the object is absent"}
 	}
-	var found comparison
+	found := comparison{tell: func(at fieldPath, want, is any) string {
+		switch {
+		case want != any(secretValue{}):
+			return fmt.Sprintf("%s: want %s, is %s", at, show(want), show(is))
+		case absent(is):
+			return fmt.Sprintf("%s: absent", at)
+		}
+		return fmt.Sprintf("%s: differs (not shown)", at)
+	}}
+	found.compareObjects(desired, live)
+	return found.lines
+}
+
+// Changes lists what making an object of live would change, one line a field
+// ("spec.replicas: 1 -> 3"), in order of path. If next is whole, as a dry run
+// returns it, fields that only live has are changes too; otherwise what next
+// does not set stays. Both are compared as Differences does it, values of a
+// Secret are not shown.
+func Changes(live, next *unstructured.Unstructured, whole bool) []string {
+	found := comparison{tell: func(at fieldPath, want, is any) string {
+		if is == any(secretValue{}) {
+			return fmt.Sprintf("%s: changes (not shown)", at)
+		}
+		return fmt.Sprintf("%s: %s -> %s", at, show(is), show(want))
+	}}
+	found.compareObjects(next, live)
+	if whole {
+		gone := comparison{tell: func(at fieldPath, had, has any) string {
+			if !absent(has) {
+				return "" // Has been told.
+			}
+			return fmt.Sprintf("%s: %s -> absent", at, show(had))
+		}}
+		gone.compareObjects(live, next)
+		found.lines = append(found.lines, gone.lines...)
+		slices.Sort(found.lines)
+	}
+	return found.lines
+}
+
+func (c *comparison) compareObjects(desired, live *unstructured.Unstructured) {
 	for _, key := range slices.Sorted(maps.Keys(desired.Object)) {
 		want, is := desired.Object[key], live.Object[key]
 		switch key {
@@ -31,19 +71,18 @@ func Differences(desired, live *unstructured.Unstructured) []string {
 			wantMeta, _ := want.(map[string]any)
 			isMeta, _ := is.(map[string]any)
 			for _, part := range []string{"annotations", "labels"} {
-				found.compare(fieldPath{"metadata", part}, wantMeta[part], isMeta[part])
+				c.compare(fieldPath{"metadata", part}, wantMeta[part], isMeta[part])
 			}
 		case "data", "stringData":
 			if desired.GetKind() == "Secret" {
-				found.compareSecret(key, want, live.Object["data"])
+				c.compareSecret(key, want, live.Object["data"])
 				continue
 			}
-			found.compare(fieldPath{key}, want, is)
+			c.compare(fieldPath{key}, want, is)
 		default:
-			found.compare(fieldPath{key}, want, is)
+			c.compare(fieldPath{key}, want, is)
 		}
 	}
-	return found
 }
 
 // fieldPath is a path such as spec, containers, [name=app], image.
@@ -78,11 +117,19 @@ func (p fieldPath) quantity() bool {
 	return slices.ContainsFunc(p, func(part string) bool { return slices.Contains(quantityFields, part) })
 }
 
-type comparison []string
+type comparison struct {
+	lines []string
+	tell  func(at fieldPath, want, is any) string // the line for a difference, "" if it is of no interest
+}
 
 func (c *comparison) differ(at fieldPath, want, is any) {
-	*c = append(*c, fmt.Sprintf("%s: want %s, is %s", at, show(want), show(is)))
+	if line := c.tell(at, want, is); line != "" {
+		c.lines = append(c.lines, line)
+	}
 }
+
+// secretValue stands for a value of a Secret, which is not to be shown.
+type secretValue struct{}
 
 func show(value any) string {
 	const enough = 80
@@ -91,6 +138,8 @@ func show(value any) string {
 	}
 	var text string
 	switch value := value.(type) {
+	case secretValue:
+		return "a value (not shown)"
 	case string:
 		text = strconv.Quote(value)
 	case map[string]any:
@@ -291,9 +340,9 @@ func (c *comparison) compareSecret(key string, want, is any) {
 		live, liveErr := base64.StdEncoding.DecodeString(isText)
 		switch at := (fieldPath{"data", name}); {
 		case !present && len(content) > 0:
-			*c = append(*c, fmt.Sprintf("%s: absent", at))
+			c.differ(at, secretValue{}, nil)
 		case err != nil || liveErr != nil || !bytes.Equal(content, live):
-			*c = append(*c, fmt.Sprintf("%s: differs (not shown)", at))
+			c.differ(at, secretValue{}, secretValue{})
 		}
 	}
 }

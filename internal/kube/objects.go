@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -160,6 +161,11 @@ type DeleteOptions struct {
 	UID             types.UID // only this very object; "" is any
 	ResourceVersion string    // only in this state; "" is any
 	Wait            bool      // until it is gone
+
+	// Propagation says what becomes of the objects that it owns: "" deletes them
+	// later, DeletePropagationForeground before it, and DeletePropagationOrphan
+	// not at all.
+	Propagation metav1.DeletionPropagation
 }
 
 // Delete deletes the object. That it does not exist is no error. The error
@@ -169,7 +175,8 @@ func (c *Cluster) Delete(ctx context.Context, ref Ref, options DeleteOptions) er
 	if err := ref.validate(); err != nil {
 		return err
 	}
-	request := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+	propagation := cmp.Or(options.Propagation, metav1.DeletePropagationBackground)
+	request := metav1.DeleteOptions{PropagationPolicy: &propagation}
 	if options.UID != "" || options.ResourceVersion != "" {
 		request.Preconditions = &metav1.Preconditions{}
 		if options.UID != "" {

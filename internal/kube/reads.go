@@ -81,21 +81,46 @@ func (c *Cluster) List(ctx context.Context, kind Kind, namespace string) ([]*uns
 		found := m.all(namespace)
 		listed = make([]*unstructured.Unstructured, 0, len(found))
 		for _, o := range found {
-			if untyped, ok := o.(*unstructured.Unstructured); ok {
-				listed = append(listed, untyped.DeepCopy())
-				continue
-			}
-			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+			untyped, err := untypedCopy(kind, o)
 			if err != nil {
 				return fmt.Errorf("list %s: %w", m.scope, err)
 			}
-			untyped := &unstructured.Unstructured{Object: content}
-			untyped.SetGroupVersionKind(kind.GVK())
 			listed = append(listed, untyped)
 		}
 		return nil
 	})
 	return listed, err
+}
+
+func untypedCopy(kind Kind, from object) (*unstructured.Unstructured, error) {
+	if untyped, ok := from.(*unstructured.Unstructured); ok {
+		return untyped.DeepCopy(), nil
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(from)
+	if err != nil {
+		return nil, err
+	}
+	untyped := &unstructured.Unstructured{Object: content}
+	untyped.SetGroupVersionKind(kind.GVK())
+	return untyped, nil
+}
+
+// Find returns a copy of an object of any kind from the shared reads, and reads
+// Secrets one by one: a list would bring those of everybody else along. The
+// error wraps [ErrNotFound] if the API server says that it does not exist.
+func (c *Cluster) Find(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
+	if ref.Kind == Secret {
+		return c.Get(ctx, ref)
+	}
+	found, err := c.shared(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	untyped, err := untypedCopy(ref.Kind, found)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", ref, err)
+	}
+	return untyped, nil
 }
 
 // Events returns what was reported about an object, oldest first, read now.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -111,48 +110,16 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, prune func(*un
 		return nil, fmt.Errorf("release %s/%s: %w", release.Namespace, release.Name, err)
 	}
 	for _, wanted := range objects {
-		kind, err := c.Cluster.KindFor(ctx, wanted.GroupVersionKind())
-		if err != nil {
-			return nil, err
-		}
-		ref := kube.Ref{Kind: kind, Name: wanted.GetName()}
-		if kind.Namespaced {
-			ref.Namespace = orElse(wanted.GetNamespace(), release.Namespace)
-		}
-		live, err := c.live(ctx, ref)
-		if errors.Is(err, kube.ErrNotFound) {
-			drift = append(drift, ref.String()+" is missing")
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
 		if prune != nil {
-			wanted = wanted.DeepCopy()
 			prune(wanted)
 		}
-		for _, difference := range kube.Differences(wanted, live) {
-			drift = append(drift, ref.String()+": "+difference)
+		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace)
+		if err != nil {
+			return nil, err
 		}
+		drift = append(drift, lines...)
 	}
 	return drift, nil
-}
-
-// live finds an object by the shared LIST of its kind and namespace. Secrets
-// are read one by one: a LIST would bring those of everybody else along.
-func (c Charts) live(ctx context.Context, ref kube.Ref) (*unstructured.Unstructured, error) {
-	if ref.Kind == kube.Secret {
-		return c.Cluster.Get(ctx, ref)
-	}
-	all, err := c.Cluster.List(ctx, ref.Kind, ref.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(all, func(o *unstructured.Unstructured) bool { return o.GetName() == ref.Name })
-	if i < 0 {
-		return nil, fmt.Errorf("%s: %w", ref, kube.ErrNotFound)
-	}
-	return all[i], nil
 }
 
 // Digest is the SHA-256 of values in hexadecimal: it tells that values differ

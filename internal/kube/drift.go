@@ -1,0 +1,41 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Drift compares an object as it was written with what is in the cluster, by
+// the shared reads, and says in one line each that it is missing or which of its
+// fields differ ([Differences]). If it is of a namespaced kind and names no
+// namespace, it belongs to the one given.
+func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string) ([]string, error) {
+	kind, err := c.KindFor(ctx, written.GroupVersionKind())
+	if meta.IsNoMatchError(err) {
+		return []string{fmt.Sprintf("%s %s is missing: the cluster does not serve %s", written.GetKind(), written.GetName(), written.GroupVersionKind())}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ref := Ref{Kind: kind, Name: written.GetName()}
+	if kind.Namespaced {
+		ref.Namespace = cmp.Or(written.GetNamespace(), namespace)
+	}
+	live, err := c.Find(ctx, ref)
+	if errors.Is(err, ErrNotFound) {
+		return []string{ref.String() + " is missing"}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	drift := Differences(written, live)
+	for i, difference := range drift {
+		drift[i] = ref.String() + ": " + difference
+	}
+	return drift, nil
+}
