@@ -1,7 +1,10 @@
 // Package istio is Istio in the embedded cluster, as far as possible the real
 // one: the charts of Istio's own Go module, and istiod itself as a host
 // process behind the objects that those charts install. Injection, validation
-// and the certificate authority are therefore Istio's own.
+// and the certificate authority are therefore Istio's own. What needs a node's
+// kernel cannot run here: ztunnel does nothing, and the node agent of istio-cni
+// is a stand-in that enrols pods in the ambient mode as the real one does,
+// without redirecting anything.
 package istio
 
 import (

@@ -33,11 +33,11 @@ const serviceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 // root certificate.
 const stopGrace = 5 * time.Second
 
-// Programs are what Istio's pods run in the embedded cluster: istiod. binary
-// returns the path of Istio's pilot-discovery, and may build it when it is
-// first asked.
+// Programs are what Istio's pods run in the embedded cluster: istiod and, for
+// the ambient mode, the node agent. binary returns the path of Istio's
+// pilot-discovery, and may build it when it is first asked.
 func Programs(binary func(ctx context.Context) (string, error)) []program.Program {
-	return []program.Program{istiod{binary}}
+	return []program.Program{istiod{binary}, nodeAgent{}}
 }
 
 type istiod struct {
@@ -47,18 +47,7 @@ type istiod struct {
 func (istiod) Name() string { return "istiod" }
 
 func (istiod) Runs(pod *corev1.Pod) bool {
-	return pod.Labels["app"] == "istiod" && discovery(pod) != nil
-}
-
-// discovery is the container of pod that runs istiod, or nil.
-func discovery(pod *corev1.Pod) *corev1.Container {
-	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool {
-		return c.Name == "discovery" && slices.Contains(c.Args, "discovery")
-	})
-	if i < 0 {
-		return nil
-	}
-	return &pod.Spec.Containers[i]
+	return pod.Labels["app"] == "istiod" && container(pod, "discovery") != nil
 }
 
 // Start runs istiod with the arguments, environment, mounts and service
@@ -79,8 +68,8 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 	if err := os.RemoveAll(root); err != nil {
 		return nil, fmt.Errorf("clear %s: %w", root, err)
 	}
-	container := discovery(pod)
-	mounts, err := mount(ctx, client, env.Log, pod, container, root)
+	discovery := container(pod, "discovery")
+	mounts, err := mount(ctx, client, env.Log, pod, discovery, root)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +80,7 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 		}
 	}()
 
-	environment, err := environment(ctx, client, pod, container)
+	environment, err := environment(ctx, client, pod, discovery)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +89,7 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 		return nil, err
 	}
 
-	args := append(slices.Clone(container.Args),
+	args := append(slices.Clone(discovery.Args),
 		"--kubeconfig="+kubeconfig,
 		"--ctrlz_address=127.0.0.1", "--ctrlz_port=0",
 	)

@@ -9,34 +9,25 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"helm.sh/helm/v3/pkg/action"
-	"helm.sh/helm/v3/pkg/chart"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
-	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
-	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/clustertest"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
@@ -72,26 +63,15 @@ func (r *recorder) instance(revision string) program.Instance {
 	return r.instances[revision]
 }
 
-// world is a cluster and what a test does with it.
+// world is a cluster with Istio's programs.
 type world struct {
-	*testing.T
-	cluster *cluster.Cluster
-	client  kubernetes.Interface
-	istiod  *recorder
-	charts  []charts.Archive
+	clustertest.World
+	istiod *recorder
 }
 
 func start(t *testing.T) world {
 	t.Helper()
-	goMod, err := os.ReadFile("../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	goSum, err := os.ReadFile("../go.sum")
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder := binaries.Builder{GoMod: goMod, GoSum: goSum, Progress: t.Output()}
+	builder := clustertest.Builder(t)
 	programs := istio.Programs(func(ctx context.Context) (string, error) {
 		paths, err := builder.Build(ctx, binaries.Istiod)
 		if err != nil {
@@ -100,144 +80,37 @@ func start(t *testing.T) world {
 		return paths[0], nil
 	})
 	istiod := &recorder{Program: programs[0], instances: map[string]program.Instance{}}
-	c, err := cluster.Start(t.Context(), cluster.Options{
-		Binaries: builder,
-		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Programs: []program.Program{istiod},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	client, err := kubernetes.NewForConfig(c.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
+	programs[0] = istiod
 	archives, err := istio.Charts()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world{T: t, cluster: c, client: client, istiod: istiod, charts: archives}
+	return world{World: clustertest.Start(t, programs, archives), istiod: istiod}
 }
 
 // run runs a part of the test.
 func (w world) run(name string, part func(w world)) {
-	w.Run(name, func(t *testing.T) {
-		w.T = t
+	w.Part(name, func(inner clustertest.World) {
+		w.World = inner
 		part(w)
 	})
 }
 
-// eventually fails the test unless met becomes true within a minute, which
-// only a broken cluster needs.
-func (w world) eventually(what string, met func(context.Context) (bool, error)) {
+// proxy is the sidecar that a pod with annotations gets in a namespace.
+func (w world) proxy(namespace string, annotations map[string]string) (*corev1.Pod, *corev1.Container) {
 	w.Helper()
-	if err := wait.PollUntilContextTimeout(w.Context(), 20*time.Millisecond, time.Minute, true, met); err != nil {
-		w.Fatalf("%s: %v", what, err)
-	}
-}
-
-func (w world) namespace(name string, labels map[string]string) {
-	w.Helper()
-	_, err := w.client.CoreV1().Namespaces().Create(w.Context(),
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+	pod, err := w.TryPod(w.Context(), namespace, annotations)
 	if err != nil {
 		w.Fatal(err)
 	}
+	proxy := clustertest.Container(pod, "istio-proxy")
+	if proxy == nil {
+		w.Fatalf("no sidecar in %+v", pod.Spec)
+	}
+	return pod, proxy
 }
 
-// helm returns a chart of Istio and access to the releases of a namespace.
-func (w world) helm(name, version, namespace string) (*chart.Chart, *action.Configuration) {
-	w.Helper()
-	i := slices.IndexFunc(w.charts, func(a charts.Archive) bool { return a.Name == name && a.Version == version })
-	if i < 0 {
-		w.Fatalf("no chart %s %s", name, version)
-	}
-	c, err := w.charts[i].Chart()
-	if err != nil {
-		w.Fatal(err)
-	}
-	path := w.cluster.Info().Kubeconfig
-	flags := genericclioptions.NewConfigFlags(false)
-	flags.KubeConfig, flags.Namespace = &path, &namespace
-	flags.WrapConfigFn = func(c *rest.Config) *rest.Config {
-		c.QPS = -1
-		return c
-	}
-	configuration := new(action.Configuration)
-	if err := configuration.Init(flags, namespace, "", func(string, ...any) {}); err != nil {
-		w.Fatal(err)
-	}
-	return c, configuration
-}
-
-func (w world) install(name, version, release, namespace string, values map[string]any) {
-	w.Helper()
-	c, configuration := w.helm(name, version, namespace)
-	install := action.NewInstall(configuration)
-	install.ReleaseName, install.Namespace = release, namespace
-	if _, err := install.RunWithContext(w.Context(), c, values); err != nil {
-		w.Fatal(err)
-	}
-}
-
-func (w world) upgrade(name, version, release, namespace string) {
-	w.Helper()
-	c, configuration := w.helm(name, version, namespace)
-	upgrade := action.NewUpgrade(configuration)
-	upgrade.Namespace = namespace
-	// Plain reuse would bring back the defaults of the old chart, which are
-	// values like any other in Istio's charts, and the old images with them.
-	upgrade.ResetThenReuseValues = true
-	if _, err := upgrade.RunWithContext(w.Context(), release, c, nil); err != nil {
-		w.Fatal(err)
-	}
-}
-
-// rolledOut waits until all replicas of a Deployment are available and of its
-// newest template.
-func (w world) rolledOut(namespace, name string) {
-	w.Helper()
-	w.eventually("Deployment "+namespace+"/"+name+" is rolled out", func(ctx context.Context) (bool, error) {
-		d, err := w.client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return false, err
-		}
-		s := d.Status
-		return s.ObservedGeneration == d.Generation && s.Replicas == 1 && s.UpdatedReplicas == 1 &&
-			slices.ContainsFunc(s.Conditions, func(c appsv1.DeploymentCondition) bool {
-				return c.Type == appsv1.DeploymentAvailable && c.Status == corev1.ConditionTrue
-			}), nil
-	})
-}
-
-// tryPod has the API server admit a pod without keeping it.
-func (w world) tryPod(ctx context.Context, namespace string) (*corev1.Pod, error) {
-	return w.client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "app"},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
-	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-}
-
-// proxy is the native sidecar that a pod gets in a namespace.
-func (w world) proxy(namespace string) (*corev1.Pod, corev1.Container) {
-	w.Helper()
-	pod, err := w.tryPod(w.Context(), namespace)
-	if err != nil {
-		w.Fatal(err)
-	}
-	for _, c := range pod.Spec.InitContainers {
-		if c.Name == "istio-proxy" && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			return pod, c
-		}
-	}
-	w.Fatalf("no sidecar among the init containers %v", pod.Spec.InitContainers)
-	return nil, corev1.Container{}
-}
+func image(version string) string { return "registry.istio.io/release/proxyv2:" + version }
 
 // An authority is a certificate authority.
 type authority struct {
@@ -322,35 +195,35 @@ func TestIstiod(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	root := issue(t, "root", nil)
-	w.namespace(system, nil)
-	if _, err := w.client.CoreV1().Secrets(system).Create(t.Context(), secret(t, root, issue(t, "first", root)), metav1.CreateOptions{}); err != nil {
+	w.Namespace(system, nil, nil)
+	if _, err := w.Client.CoreV1().Secrets(system).Create(t.Context(), secret(t, root, issue(t, "first", root)), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.install("base", istio.PreviousVersion, "istio-base", system, nil)
-	w.install("istiod", istio.PreviousVersion, "istiod", system, map[string]any{
+	w.Install("base", istio.PreviousVersion, "istio-base", system, nil)
+	w.Install("istiod", istio.PreviousVersion, "istiod", system, map[string]any{
 		"meshConfig": map[string]any{"trustDomain": "example.org"},
 		"global":     map[string]any{"logging": map[string]any{"level": "default:warn"}},
 	})
-	w.rolledOut(system, "istiod")
-	w.namespace("app", map[string]string{"istio-injection": "enabled"})
+	w.RolledOut(system, "istiod")
+	w.Namespace("app", map[string]string{"istio-injection": "enabled"}, nil)
 
 	w.run("distributes the root", func(w world) {
-		w.eventually("ConfigMap app/istio-ca-root-cert", func(ctx context.Context) (bool, error) {
-			config, err := w.client.CoreV1().ConfigMaps("app").Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
+		w.Eventually("ConfigMap app/istio-ca-root-cert", func(ctx context.Context) (bool, error) {
+			config, err := w.Client.CoreV1().ConfigMaps("app").Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}
 			return err == nil && config.Data["root-cert.pem"] == string(root.pem), err
 		})
-		w.eventually("MutatingWebhookConfiguration "+injector, func(ctx context.Context) (bool, error) {
-			hook, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, injector, metav1.GetOptions{})
+		w.Eventually("MutatingWebhookConfiguration "+injector, func(ctx context.Context) (bool, error) {
+			hook, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, injector, metav1.GetOptions{})
 			return err == nil && bytes.Equal(hook.Webhooks[0].ClientConfig.CABundle, root.pem), err
 		})
 	})
 
 	w.run("injects", func(w world) {
-		pod, proxy := w.proxy("app")
-		if want := "registry.istio.io/release/proxyv2:" + istio.PreviousVersion; proxy.Image != want {
+		pod, proxy := w.proxy("app", nil)
+		if want := image(istio.PreviousVersion); proxy.Image != want {
 			w.Errorf("image of the proxy is %s, want %s", proxy.Image, want)
 		}
 		if !slices.Contains(proxy.Env, corev1.EnvVar{Name: "TRUST_DOMAIN", Value: "example.org"}) {
@@ -361,21 +234,36 @@ func TestIstiod(t *testing.T) {
 		}
 	})
 
+	w.run("injects native sidecars unless told otherwise", func(w world) {
+		for annotation, native := range map[string]bool{"": true, "true": true, "false": false} {
+			annotations := map[string]string{}
+			if annotation != "" {
+				annotations["sidecar.istio.io/nativeSidecar"] = annotation
+			}
+			pod, proxy := w.proxy("app", annotations)
+			always := proxy.RestartPolicy != nil && *proxy.RestartPolicy == corev1.ContainerRestartPolicyAlways
+			ordinary := slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxy.Name })
+			if always != native || ordinary == native {
+				w.Errorf("nativeSidecar %q: restarts always %t, ordinary container %t", annotation, always, ordinary)
+			}
+		}
+	})
+
 	w.run("injects gateways", func(w world) {
-		w.namespace("ingress", nil)
-		w.install("gateway", istio.PreviousVersion, "istio-ingressgateway", "ingress", nil)
-		w.rolledOut("ingress", "istio-ingressgateway")
-		pods, err := w.client.CoreV1().Pods("ingress").List(w.Context(), metav1.ListOptions{LabelSelector: "istio=ingressgateway"})
+		w.Namespace("ingress", nil, nil)
+		w.Install("gateway", istio.PreviousVersion, "istio-ingressgateway", "ingress", nil)
+		w.RolledOut("ingress", "istio-ingressgateway")
+		pods, err := w.Client.CoreV1().Pods("ingress").List(w.Context(), metav1.ListOptions{LabelSelector: "istio=ingressgateway"})
 		if err != nil {
 			w.Fatal(err)
 		}
-		if len(pods.Items) != 1 || pods.Items[0].Spec.Containers[0].Image != "registry.istio.io/release/proxyv2:"+istio.PreviousVersion {
+		if len(pods.Items) != 1 || pods.Items[0].Spec.Containers[0].Image != image(istio.PreviousVersion) {
 			w.Errorf("gateway pods are %v", pods.Items)
 		}
 	})
 
 	w.run("validates", func(w world) {
-		client, err := dynamic.NewForConfig(w.cluster.Config())
+		client, err := dynamic.NewForConfig(w.Cluster.Config())
 		if err != nil {
 			w.Fatal(err)
 		}
@@ -386,7 +274,7 @@ func TestIstiod(t *testing.T) {
 			"spec":     map[string]any{"hosts": []any{"*"}, "gateways": []any{"mesh"}},
 		}}
 		// Istiod makes the webhook binding some time after it started.
-		w.eventually("an invalid VirtualService is refused", func(ctx context.Context) (bool, error) {
+		w.Eventually("an invalid VirtualService is refused", func(ctx context.Context) (bool, error) {
 			_, err := services.Namespace("app").Create(ctx, invalid, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err != nil && strings.Contains(err.Error(), "wildcard host * is not allowed for virtual services bound to the mesh gateway"), nil
 		})
@@ -399,37 +287,69 @@ func TestIstiod(t *testing.T) {
 				return name == want, err
 			}
 		}
-		w.eventually("istiod serves with a certificate of the first issuer", serving("first"))
-		if _, err := w.client.CoreV1().Secrets(system).Update(w.Context(), secret(w.T, root, issue(w.T, "second", root)), metav1.UpdateOptions{}); err != nil {
+		w.Eventually("istiod serves with a certificate of the first issuer", serving("first"))
+		if _, err := w.Client.CoreV1().Secrets(system).Update(w.Context(), secret(w.T, root, issue(w.T, "second", root)), metav1.UpdateOptions{}); err != nil {
 			w.Fatal(err)
 		}
-		w.eventually("istiod serves with a certificate of the second issuer", serving("second"))
+		w.Eventually("istiod serves with a certificate of the second issuer", serving("second"))
 	})
 
 	w.run("runs beside another revision", func(w world) {
-		w.install("istiod", istio.Version, "istiod-canary", system, map[string]any{"revision": "canary"})
-		w.rolledOut(system, "istiod-canary")
-		w.namespace("canary", map[string]string{"istio.io/rev": "canary"})
-		pod, proxy := w.proxy("canary")
-		if got := pod.Annotations["istio.io/rev"]; got != "canary" || proxy.Image != "registry.istio.io/release/proxyv2:"+istio.Version {
-			w.Errorf("pod is of revision %q with image %s", got, proxy.Image)
+		w.Install("istiod", istio.Version, "istiod-canary", system, map[string]any{
+			"revision": "canary", "revisionTags": []any{"prod-stable"},
+		})
+		w.RolledOut(system, "istiod-canary")
+		for namespace, labels := range map[string]map[string]string{
+			"canary": {"istio.io/rev": "canary"},
+			"tagged": {"istio.io/rev": "prod-stable"},
+		} {
+			w.Namespace(namespace, labels, nil)
+			w.Eventually("pods of namespace "+namespace+" are of the revision", func(ctx context.Context) (bool, error) {
+				// The API server learns of a new webhook a little later.
+				pod, err := w.TryPod(ctx, namespace, nil)
+				if err != nil || clustertest.Container(pod, "istio-proxy") == nil {
+					return false, nil //nolint:nilerr // Istiod has not given the webhook its certificate yet.
+				}
+				var status struct{ Revision string }
+				if err := json.Unmarshal([]byte(pod.Annotations["sidecar.istio.io/status"]), &status); err != nil {
+					return false, err
+				}
+				if status.Revision != "canary" || pod.Annotations["istio.io/rev"] != "canary" ||
+					clustertest.Container(pod, "istio-proxy").Image != image(istio.Version) {
+					return false, fmt.Errorf("pod has annotations %v", pod.Annotations)
+				}
+				return true, nil
+			})
+		}
+		hooks := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+		for name, tag := range map[string]string{injector + "-canary": "", "istio-revision-tag-prod-stable": "prod-stable"} {
+			hook, err := hooks.Get(w.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				w.Fatal(err)
+			}
+			if hook.Labels["istio.io/rev"] != "canary" || hook.Labels["istio.io/tag"] != tag {
+				w.Errorf("%s has labels %v", name, hook.Labels)
+			}
+		}
+		if _, proxy := w.proxy("app", nil); proxy.Image != image(istio.PreviousVersion) {
+			w.Errorf("pods of the default revision have image %s", proxy.Image)
 		}
 	})
 
 	w.run("says why it does not start", func(w world) {
 		const namespace = "broken"
-		w.namespace(namespace, nil)
+		w.Namespace(namespace, nil, nil)
 		incomplete := secret(w.T, root, root)
 		delete(incomplete.Data, "cert-chain.pem")
-		if _, err := w.client.CoreV1().Secrets(namespace).Create(w.Context(), incomplete, metav1.CreateOptions{}); err != nil {
+		if _, err := w.Client.CoreV1().Secrets(namespace).Create(w.Context(), incomplete, metav1.CreateOptions{}); err != nil {
 			w.Fatal(err)
 		}
-		w.install("istiod", istio.Version, "istiod", namespace, map[string]any{
+		w.Install("istiod", istio.Version, "istiod", namespace, map[string]any{
 			"revision": "broken", "global": map[string]any{"istioNamespace": namespace},
 		})
 		var last string
-		w.eventually("the pod of istiod waits", func(ctx context.Context) (bool, error) {
-			pods, err := w.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		w.Eventually("the pod of istiod waits", func(ctx context.Context) (bool, error) {
+			pods, err := w.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 			if err != nil {
 				return false, err
 			}
@@ -440,13 +360,26 @@ func TestIstiod(t *testing.T) {
 
 	w.run("is upgraded", func(w world) {
 		old := w.istiod.instance("default")
-		w.upgrade("base", istio.Version, "istio-base", system)
-		w.upgrade("istiod", istio.Version, "istiod", system)
-		w.rolledOut(system, "istiod")
-		if _, proxy := w.proxy("app"); proxy.Image != "registry.istio.io/release/proxyv2:"+istio.Version {
+		w.Upgrade("base", istio.Version, "istio-base", system, nil)
+		w.Upgrade("istiod", istio.Version, "istiod", system, nil)
+		w.RolledOut(system, "istiod")
+		if _, proxy := w.proxy("app", nil); proxy.Image != image(istio.Version) {
 			w.Errorf("image of the proxy is %s", proxy.Image)
 		}
-		w.eventually("the former istiod is gone", func(ctx context.Context) (bool, error) {
+		for name, tag := range map[string]string{injector: istio.Version, injector + "-canary": istio.Version} {
+			config, err := w.Client.CoreV1().ConfigMaps(system).Get(w.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				w.Fatal(err)
+			}
+			var values struct{ Global struct{ Hub, Tag string } }
+			if err := json.Unmarshal([]byte(config.Data["values"]), &values); err != nil {
+				w.Fatal(err)
+			}
+			if values.Global.Hub+"/proxyv2:"+values.Global.Tag != image(tag) {
+				w.Errorf("ConfigMap %s has %+v", name, values.Global)
+			}
+		}
+		w.Eventually("the former istiod is gone", func(ctx context.Context) (bool, error) {
 			conn, err := old.Dial(ctx, webhooks)
 			if err != nil {
 				return true, nil //nolint:nilerr // This is what is waited for.
@@ -455,13 +388,37 @@ func TestIstiod(t *testing.T) {
 		})
 	})
 
-	w.run("is missed", func(w world) {
-		if err := w.client.AppsV1().Deployments(system).Delete(w.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
+	w.run("takes up another root when it starts", func(w world) {
+		other := issue(w.T, "other root", nil)
+		if _, err := w.Client.CoreV1().Secrets(system).Update(w.Context(), secret(w.T, other, issue(w.T, "third", other)), metav1.UpdateOptions{}); err != nil {
 			w.Fatal(err)
 		}
-		w.eventually("pods that must be injected are refused", func(ctx context.Context) (bool, error) {
-			_, err := w.tryPod(ctx, "app")
-			return err != nil && strings.Contains(err.Error(), "failed calling webhook"), nil
+		// Both revisions write the ConfigMaps, whichever leads.
+		for _, name := range []string{"istiod", "istiod-canary"} {
+			w.Scale(system, name, 0)
+			w.Scale(system, name, 1)
+		}
+		for _, namespace := range []string{"app", "canary"} {
+			w.Eventually("ConfigMap "+namespace+"/istio-ca-root-cert has the other root", func(ctx context.Context) (bool, error) {
+				config, err := w.Client.CoreV1().ConfigMaps(namespace).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
+				return err == nil && config.Data["root-cert.pem"] == string(other.pem), err
+			})
+		}
+	})
+
+	w.run("is missed while it is away", func(w world) {
+		w.Scale(system, "istiod", 0)
+		_, err := w.TryPod(w.Context(), "app", nil)
+		if err == nil || !strings.Contains(err.Error(), "failed calling webhook") || !strings.Contains(err.Error(), "sidecar-injector.istio.io") {
+			w.Errorf("a pod that must be injected is refused by %v", err)
+		}
+		if _, err := w.TryPod(w.Context(), "default", nil); err != nil {
+			w.Errorf("another pod: %v", err)
+		}
+		w.Scale(system, "istiod", 1)
+		w.Eventually("pods are injected again", func(ctx context.Context) (bool, error) {
+			pod, err := w.TryPod(ctx, "app", nil)
+			return err == nil && clustertest.Container(pod, "istio-proxy") != nil, nil
 		})
 	})
 }

@@ -3,6 +3,7 @@ package istio
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,10 +12,35 @@ import (
 	"k8s.io/kubernetes/pkg/fieldpath"
 )
 
+// container is the container of pod called name, or nil.
+func container(pod *corev1.Pod, name string) *corev1.Container {
+	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &pod.Spec.Containers[i]
+}
+
 // environment is what the kubelet would put into the environment of a
-// container of pod, each as "NAME=value".
+// container of pod, each as "NAME=value"; of two of one name the last counts.
 func environment(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container *corev1.Container) ([]string, error) {
 	var result []string
+	for _, from := range container.EnvFrom {
+		if from.ConfigMapRef == nil {
+			return nil, fmt.Errorf("environment of container %s: only ConfigMaps are simulated", container.Name)
+		}
+		name, optional := from.ConfigMapRef.Name, from.ConfigMapRef.Optional
+		config, err := client.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) && optional != nil && *optional {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("environment of container %s: read ConfigMap %s/%s: %w", container.Name, pod.Namespace, name, err)
+		}
+		for key, value := range config.Data {
+			result = append(result, from.Prefix+key+"="+value)
+		}
+	}
 	for _, v := range container.Env {
 		value, err := envValue(ctx, client, pod, v)
 		if err != nil {

@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
@@ -109,13 +108,7 @@ func newClients(env program.Env, pod *corev1.Pod) (*clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
-	config := rest.CopyConfig(env.REST)
-	config.Impersonate = rest.ImpersonationConfig{
-		UserName: fmt.Sprintf("system:serviceaccount:%s:%s", pod.Namespace, pod.Spec.ServiceAccountName),
-		Groups: []string{
-			"system:serviceaccounts", "system:serviceaccounts:" + pod.Namespace, "system:authenticated",
-		},
-	}
+	config := env.As(pod)
 	own, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)

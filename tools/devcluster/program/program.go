@@ -7,6 +7,7 @@ package program
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 
@@ -48,4 +49,17 @@ type Env struct {
 	// Dir is a scratch directory of the instance, removed with the cluster.
 	Dir string
 	Log *slog.Logger
+}
+
+// As returns the access of the ServiceAccount of pod, so that the roles a chart
+// binds to it take effect.
+func (e Env) As(pod *corev1.Pod) *rest.Config {
+	config := rest.CopyConfig(e.REST)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: fmt.Sprintf("system:serviceaccount:%s:%s", pod.Namespace, pod.Spec.ServiceAccountName),
+		Groups: []string{
+			"system:serviceaccounts", "system:serviceaccounts:" + pod.Namespace, "system:authenticated",
+		},
+	}
+	return config
 }

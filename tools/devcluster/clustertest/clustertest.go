@@ -1,0 +1,238 @@
+// Package clustertest gives the tests of this module a cluster to install
+// charts in, and what they do with it most.
+package clustertest
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
+)
+
+// patience is how long anything may take on a busy machine.
+const patience = 2 * time.Minute
+
+// World is a cluster and the test, or part of one, that uses it. Its methods
+// fail the test.
+type World struct {
+	*testing.T
+	Cluster *cluster.Cluster
+	Client  kubernetes.Interface
+	charts  []charts.Archive
+}
+
+// Builder builds binaries with the module graph of this module, whose root is
+// the parent of the test's directory.
+func Builder(t *testing.T) binaries.Builder {
+	t.Helper()
+	goMod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	goSum, err := os.ReadFile("../go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binaries.Builder{GoMod: goMod, GoSum: goSum, Progress: t.Output()}
+}
+
+// Start starts a cluster that runs programs and ends with the test. Install and
+// Upgrade know the charts in archives.
+func Start(t *testing.T, programs []program.Program, archives []charts.Archive) World {
+	t.Helper()
+	c, err := cluster.Start(t.Context(), cluster.Options{
+		Binaries: Builder(t),
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Programs: programs,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	client, err := kubernetes.NewForConfig(c.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return World{T: t, Cluster: c, Client: client, charts: archives}
+}
+
+// Part runs a part of the test.
+func (w World) Part(name string, part func(w World)) {
+	w.Run(name, func(t *testing.T) {
+		w.T = t
+		part(w)
+	})
+}
+
+// Eventually waits until met. It gives up at an error of met, or after a time
+// that only a broken cluster needs.
+func (w World) Eventually(what string, met func(context.Context) (bool, error)) {
+	w.Helper()
+	if err := wait.PollUntilContextTimeout(w.Context(), 20*time.Millisecond, patience, true, met); err != nil {
+		w.Fatalf("%s: %v", what, err)
+	}
+}
+
+// Namespace creates a namespace.
+func (w World) Namespace(name string, labels, annotations map[string]string) {
+	w.Helper()
+	_, err := w.Client.CoreV1().Namespaces().Create(w.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// helm returns a chart and access to the releases of a namespace.
+func (w World) helm(name, version, namespace string) (*chart.Chart, *action.Configuration) {
+	w.Helper()
+	i := slices.IndexFunc(w.charts, func(a charts.Archive) bool { return a.Name == name && a.Version == version })
+	if i < 0 {
+		w.Fatalf("no chart %s %s", name, version)
+	}
+	c, err := w.charts[i].Chart()
+	if err != nil {
+		w.Fatal(err)
+	}
+	path := w.Cluster.Info().Kubeconfig
+	flags := genericclioptions.NewConfigFlags(false)
+	flags.KubeConfig, flags.Namespace = &path, &namespace
+	flags.WrapConfigFn = func(c *rest.Config) *rest.Config {
+		c.QPS = -1
+		return c
+	}
+	configuration := new(action.Configuration)
+	if err := configuration.Init(flags, namespace, "", func(string, ...any) {}); err != nil {
+		w.Fatal(err)
+	}
+	return c, configuration
+}
+
+// Install installs a chart and waits for nothing.
+func (w World) Install(name, version, release, namespace string, values map[string]any) {
+	w.Helper()
+	c, configuration := w.helm(name, version, namespace)
+	install := action.NewInstall(configuration)
+	install.ReleaseName, install.Namespace = release, namespace
+	if _, err := install.RunWithContext(w.Context(), c, values); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// Upgrade upgrades a release, whose own values stay in force unless values
+// change them, and waits for nothing.
+func (w World) Upgrade(name, version, release, namespace string, values map[string]any) {
+	w.Helper()
+	c, configuration := w.helm(name, version, namespace)
+	upgrade := action.NewUpgrade(configuration)
+	upgrade.Namespace = namespace
+	// Plain reuse would bring back the defaults of the old chart, which are
+	// values like any other in Istio's charts, and the old images with them.
+	upgrade.ResetThenReuseValues = true
+	if _, err := upgrade.RunWithContext(w.Context(), release, c, values); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// RolledOut waits until the replicas of a Deployment, which may be none, are
+// available, of its newest template, and alone.
+func (w World) RolledOut(namespace, name string) {
+	w.Helper()
+	w.Eventually("Deployment "+namespace+"/"+name+" is rolled out", func(ctx context.Context) (bool, error) {
+		d, err := w.Client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		s, want := d.Status, *d.Spec.Replicas
+		return s.ObservedGeneration == d.Generation && s.Replicas == want && s.UpdatedReplicas == want &&
+			s.AvailableReplicas == want, nil
+	})
+}
+
+// Scale sets the replicas of a Deployment and waits until it has them and the
+// pods that went are gone.
+func (w World) Scale(namespace, name string, replicas int32) {
+	w.Helper()
+	deployments := w.Client.AppsV1().Deployments(namespace)
+	scale, err := deployments.GetScale(w.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	selector := scale.Status.Selector
+	scale.Spec.Replicas = replicas
+	if _, err := deployments.UpdateScale(w.Context(), name, scale, metav1.UpdateOptions{}); err != nil {
+		w.Fatal(err)
+	}
+	w.RolledOut(namespace, name)
+	w.Eventually("pods of Deployment "+namespace+"/"+name, func(ctx context.Context) (bool, error) {
+		pods, err := w.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		return err == nil && len(pods.Items) == int(replicas), err
+	})
+}
+
+// TryPod has the API server admit a pod of one container, annotated so, without
+// keeping it.
+func (w World) TryPod(ctx context.Context, namespace string, annotations map[string]string) (*corev1.Pod, error) {
+	return w.Client.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "app", Annotations: annotations},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "example.com/app:1"}}},
+	}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+}
+
+// Deploy creates a Deployment of one pod like those of TryPod, labelled
+// app=<name>, and waits until it is rolled out.
+func (w World) Deploy(namespace, name string, labels map[string]string) *appsv1.Deployment {
+	w.Helper()
+	selected := map[string]string{"app": name}
+	all := map[string]string{"app": name}
+	for k, v := range labels {
+		all[k] = v
+	}
+	d, err := w.Client.AppsV1().Deployments(namespace).Create(w.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: selected},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: all},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "example.com/app:1"}}},
+			},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.RolledOut(namespace, name)
+	return d
+}
+
+// Container returns a container of pod, ordinary or not, or nil.
+func Container(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
+			return &list[i]
+		}
+	}
+	return nil
+}
