@@ -32,41 +32,54 @@ func (e *WaitError) Error() string {
 
 func (e *WaitError) Unwrap() error { return e.err }
 
+// A condition says what is still waited for, "" for nothing, or fails.
+type condition func(context.Context) (waiting string, err error)
+
 // Await calls the condition now and again at each change of an object of the
 // kinds in the namespace (in all of them if it is ""), until it waits for
 // nothing ("") or fails. Shared reads of the kinds are current within the
-// condition and cost no requests; after a wait, those of all other kinds are
-// made anew, as what was waited for has changed them too. Without kinds the condition is called every
-// second. Once the condition could be evaluated, a failure that may pass by
-// itself does not end the wait unless it lasts. If the context ends first, the
-// error is a *[WaitError].
+// condition and cost no requests; after a wait, those of kinds that nothing
+// watches are made anew, as what was waited for has changed them too. Without
+// kinds the condition is called every second. Once the condition could be
+// evaluated, a failure that may pass by itself does not end the wait unless it
+// lasts. If the context ends first, the error is a *[WaitError].
 func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, condition func(context.Context) (waiting string, err error)) error {
+	interval := reviewInterval
+	if len(kinds) == 0 {
+		interval = pollInterval
+	}
+	return c.await(ctx, []string{namespace}, kinds, interval, condition)
+}
+
+// await is [Cluster.Await] in several namespaces. The condition is called at
+// least once in each interval.
+func (c *Cluster) await(ctx context.Context, namespaces []string, kinds []Kind, interval time.Duration, met condition) error {
+	changed := make(chan struct{}, 1)
 	// One place for the failure of each watch, so that none blocks.
-	f := &follower{namespace: namespace, changed: make(chan struct{}, 1), failed: make(chan error, len(kinds))}
+	failed := make(chan error, len(kinds)*len(namespaces))
 	var releases []func()
 	defer func() {
 		for _, release := range releases {
 			release()
 		}
 	}()
-	for _, kind := range kinds {
-		err := c.withMirror(kind, namespace, func(m *mirror) error {
-			release, err := m.follow(ctx, f)
-			if err == nil {
-				releases = append(releases, release)
+	for _, namespace := range namespaces {
+		for _, kind := range kinds {
+			f := &follower{namespace: namespace, changed: changed, failed: failed}
+			err := c.withMirror(kind, namespace, func(m *mirror) error {
+				release, err := m.follow(ctx, f)
+				if err == nil {
+					releases = append(releases, release)
+				}
+				return err
+			})
+			if ctx.Err() != nil {
+				return &WaitError{Waiting: "a first look at " + kind.Resource, err: context.Cause(ctx)}
 			}
-			return err
-		})
-		if ctx.Err() != nil {
-			return &WaitError{Waiting: "a first look at " + kind.Resource, err: context.Cause(ctx)}
+			if err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-	}
-	interval := reviewInterval
-	if len(kinds) == 0 {
-		interval = pollInterval
 	}
 	review := time.NewTicker(interval)
 	defer review.Stop()
@@ -74,7 +87,7 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 	var failure error
 	var healthy time.Time // when the condition could last be evaluated
 	for {
-		now, err := condition(ctx)
+		now, err := met(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return &WaitError{Waiting: waiting, err: because(ctx, failure)}
@@ -91,9 +104,9 @@ func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, con
 			waiting, failure, healthy, waited = now, nil, time.Now(), true
 		}
 		select {
-		case <-f.changed:
+		case <-changed:
 		case <-review.C:
-		case err := <-f.failed:
+		case err := <-failed:
 			return fmt.Errorf("still waiting for %s: %w", waiting, err)
 		case <-ctx.Done():
 			return &WaitError{Waiting: waiting, err: because(ctx, failure)}

@@ -12,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +41,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	mirrors  map[scope]*mirror
 	narrowed map[Kind]bool // kinds that may not be listed across namespaces
+	turns    map[*turn]struct{}
 }
 
 // Connect prepares access to a cluster. Nothing is dialled and no server need
@@ -70,10 +72,11 @@ func Connect(settings Settings, userAgent string) (*Cluster, error) {
 		scheme:   runtime.NewScheme(),
 		mirrors:  map[scope]*mirror{},
 		narrowed: map[Kind]bool{},
+		turns:    map[*turn]struct{}{},
 	}
 	metav1.AddToGroupVersion(c.scheme, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
 		admissionregistrationv1.AddToScheme, apiextensionsv1.AddToScheme,
 	} {
 		if err := add(c.scheme); err != nil {

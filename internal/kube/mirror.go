@@ -192,6 +192,13 @@ func (m *mirror) put(o object) {
 	m.tell(o.GetNamespace())
 }
 
+// wake makes those who await changes in a namespace look again.
+func (m *mirror) wake(namespace string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tell(namespace)
+}
+
 // tell wakes those who await changes in a namespace. The caller holds the lock.
 func (m *mirror) tell(namespace string) {
 	if m.run == nil {
@@ -309,7 +316,7 @@ func (m *mirror) pages(ctx context.Context, size int64) (objects map[string]map[
 	objects = map[string]map[string]object{}
 	options := metav1.ListOptions{Limit: size}
 	for {
-		page, err := m.page(ctx, options)
+		page, err := m.cluster.page(ctx, m.scope, options)
 		if err != nil {
 			return nil, "", err
 		}
@@ -337,9 +344,10 @@ func (m *mirror) pages(ctx context.Context, size int64) (objects map[string]map[
 	}
 }
 
-func (m *mirror) page(ctx context.Context, options metav1.ListOptions) (page runtime.Object, err error) {
-	err = m.cluster.call(ctx, "list", m.scope, func(ctx context.Context) error {
-		page, err = m.cluster.list(ctx, m.scope, options)
+// page reads a list, or one page of it.
+func (c *Cluster) page(ctx context.Context, of scope, options metav1.ListOptions) (page runtime.Object, err error) {
+	err = c.call(ctx, "list", of, func(ctx context.Context) error {
+		page, err = c.list(ctx, of, options)
 		return err
 	})
 	return page, err

@@ -6,250 +6,411 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/utils/ptr"
+	"time"
 )
 
-// Unfinished says what a rollout still lacks, or "" if all pods there should be
-// are available and of the newest template.
-func (w *Workload) Unfinished() string {
-	updated := w.Desired - min(w.Partition, w.Desired)
-	switch {
-	case w.ObservedGeneration < w.Generation:
-		return fmt.Sprintf("%s: its controller has not seen the last change", w.Ref)
-	case w.Updated < updated && !w.OnDelete:
-		return fmt.Sprintf("%s: %d of %d pods updated", w.Ref, w.Updated, updated)
-	case w.Current > w.Desired:
-		return fmt.Sprintf("%s: %d old pods still running", w.Ref, w.Current-w.Desired)
-	case w.Available < w.Desired:
-		return fmt.Sprintf("%s: %d of %d pods available", w.Ref, w.Available, w.Desired)
+// defaultPatience is how long a sign of failure lasts before it counts: longer
+// than an image registry or a webhook needs to come back from a hiccup.
+const defaultPatience = 30 * time.Second
+
+// A Rollout restarts workloads.
+type Rollout struct {
+	// Stages are rolled out one after the other: the next begins when all
+	// workloads of one run with their new pods.
+	Stages [][]Ref
+	// MaxParallel workloads of a stage roll at the same time; 0 is no limit.
+	MaxParallel int
+	// At is the value of RestartAnnotation. What has it already is not restarted
+	// again, only waited for.
+	At time.Time
+	// IgnoreBudgets restarts also what a PodDisruptionBudget does not allow now.
+	IgnoreBudgets bool
+	// Patience is how long a sign of failure may last without progress before
+	// the workload counts as failed; 30 s if zero.
+	Patience time.Duration
+	// Log is told of each step; it may be nil.
+	Log func(message string, fields map[string]any)
+}
+
+// A RolloutReport is how far a Rollout came.
+type RolloutReport struct {
+	Done    []Ref // restarted and rolled out
+	Unbegun []Ref // not restarted because another failed first, in the order of the stages
+	// Unreachable are workloads that a restart does not reach; they are left as
+	// they are.
+	Unreachable []*RestartError
+}
+
+// RolloutError is a workload that did not roll out, and what became of the
+// others that should have.
+type RolloutError struct {
+	Workload Ref    // that failed; its zero value if the time was up for several
+	Reason   string // what the cluster says about it, one reason a line
+	Done     []Ref
+	Rolling  []Ref // begun and not finished, apart from Workload
+	Unbegun  []Ref
+
+	restarts bool  // others wait for their turn
+	err      error // what ended it, if not what the cluster says
+}
+
+func (e *RolloutError) Error() string {
+	reason := e.Reason
+	if e.err != nil {
+		reason = e.err.Error()
 	}
-	return ""
+	text := reason
+	if e.Workload.Name != "" && (e.err == nil || !strings.Contains(reason, e.Workload.String())) {
+		text = fmt.Sprintf("%s does not roll out: %s", e.Workload, reason)
+	}
+	if !e.restarts {
+		return text
+	}
+	progress := []string{fmt.Sprintf("done: %s", listRefs(e.Done))}
+	if len(e.Rolling) > 0 {
+		progress = append(progress, "still rolling: "+listRefs(e.Rolling))
+	}
+	return fmt.Sprintf("%s\n%s; not begun: %s; the next apply goes on from there", text, strings.Join(progress, "; "), listRefs(e.Unbegun))
 }
 
-// AwaitRollout waits until all pods of a workload are of its newest template
-// and available. At the end of the context the error is a *[WaitError] that
-// contains what pods and controller give as reasons.
-func (c *Cluster) AwaitRollout(ctx context.Context, ref Ref) error {
-	return c.AwaitReady(ctx, ref)
-}
+func (e *RolloutError) Unwrap() error { return e.err }
 
-// AwaitReady waits for several objects at once: workloads until they are rolled
-// out, jobs until they are complete, pods until they are ready, CRDs until they
-// are served, and objects of other kinds until they exist. They may not exist
-// yet. At the end of the context the error is a *[WaitError] that contains what
-// pods and controllers give as reasons; a job that has failed ends the wait.
-func (c *Cluster) AwaitReady(ctx context.Context, refs ...Ref) error {
-	var kinds []Kind
-	namespace := ""
+// listRefs names the first of many.
+func listRefs(refs []Ref) string {
+	if len(refs) == 0 {
+		return "none"
+	}
+	names := make([]string, len(refs))
 	for i, ref := range refs {
-		if ref.Kind != Secret && !slices.Contains(kinds, ref.Kind) {
-			kinds = append(kinds, ref.Kind)
-		}
-		if err := ref.validate(); err != nil {
-			return err
-		}
-		if i == 0 {
-			namespace = ref.Namespace
-		} else if namespace != ref.Namespace {
-			namespace = ""
-		}
+		names[i] = ref.String()
 	}
-	var unready []Ref
-	err := c.Await(ctx, namespace, kinds, func(ctx context.Context) (string, error) {
-		var waiting []string
-		var still []Ref
-		for _, ref := range refs {
-			lacks, err := c.lacks(ctx, ref)
-			if err != nil {
-				return "", err
-			}
-			if lacks != "" {
-				waiting = append(waiting, lacks)
-				still = append(still, ref)
-			}
-		}
-		unready = still // As a whole: the context may end in the middle of a look.
-		return strings.Join(waiting, ", "), nil
-	})
-	var wait *WaitError
-	if errors.As(err, &wait) && errors.Is(err, context.DeadlineExceeded) {
-		wait.Details = c.reasons(ctx, unready)
-	}
-	return err
+	return few(names)
 }
 
-// lacks says what an object lacks to be ready, or "".
-func (c *Cluster) lacks(ctx context.Context, ref Ref) (string, error) {
-	var found object
-	var err error
-	if ref.Kind == Secret {
-		found, err = c.Get(ctx, ref)
-	} else {
-		// What the watch has not seen is simply waited for.
-		found, err = c.listed(ctx, ref)
+// few joins the first of many texts: the others would say the same.
+func few(texts []string) string {
+	const enough = 5
+	if more := len(texts) - enough; more > 0 {
+		texts = append(slices.Clone(texts[:enough]), fmt.Sprintf("%d more", more))
 	}
-	if errors.Is(err, ErrNotFound) || err == nil && found == nil {
-		return ref.String() + ": does not exist", nil
+	return strings.Join(texts, ", ")
+}
+
+// Roll restarts workloads and returns when they have rolled out. It keeps
+// within every PodDisruptionBudget unless told otherwise: what takes available
+// pods down waits until its budgets allow that, and never rolls together with
+// another workload of this process under the same budget. Workloads that a
+// restart does not reach are reported; those that are gone are passed over.
+//
+// The first workload that fails ends it with a *[RolloutError]; so does the end
+// of the context (the error then wraps a *[WaitError]) and a budget that can
+// never allow what a workload's strategy takes down, in which case nothing is
+// restarted. What has begun by then keeps rolling. The report is valid also with
+// an error.
+func (c *Cluster) Roll(ctx context.Context, r Rollout) (RolloutReport, error) {
+	roll := &roll{Rollout: r, cluster: c, stage: -1}
+	all := slices.Concat(r.Stages...)
+	for _, ref := range all {
+		if err := ref.validateWorkload(); err != nil {
+			return RolloutReport{Unbegun: all}, err
+		}
 	}
-	if err != nil {
-		return "", err
+	if len(all) == 0 {
+		return RolloutReport{}, nil
 	}
-	switch o := found.(type) {
-	case *appsv1.Deployment, *appsv1.StatefulSet, *appsv1.DaemonSet:
-		w, err := workloadOf(found)
+	if roll.Patience <= 0 {
+		roll.Patience = defaultPatience
+	}
+	namespaces, kinds := watchedFor(all)
+	if !r.IgnoreBudgets {
+		kinds = append(kinds, PodDisruptionBudget)
+	}
+	err := c.await(ctx, namespaces, kinds, lookEvery(roll.Patience), roll.advance)
+	roll.report.Unbegun = roll.unbegun()
+	if err == nil {
+		return roll.report, nil
+	}
+	failure, ok := errors.AsType[*RolloutError](err)
+	if !ok {
+		failure = &RolloutError{err: err}
+		c.explain(ctx, err, slices.Concat(roll.refs(), roll.delayed))
+	}
+	failure.restarts, failure.Done, failure.Unbegun = true, roll.report.Done, roll.report.Unbegun
+	failure.Rolling = slices.DeleteFunc(roll.refs(), func(ref Ref) bool { return ref == failure.Workload })
+	failure.Unbegun = slices.DeleteFunc(slices.Clone(failure.Unbegun), func(ref Ref) bool { return ref == failure.Workload })
+	return roll.report, failure
+}
+
+// roll is a Rollout under way.
+type roll struct {
+	Rollout
+	cluster *Cluster
+	stage   int // index in Stages of the one that rolls
+	waiting []Ref
+	rolling []*progress
+	delayed []Ref // of waiting, by a budget
+	report  RolloutReport
+}
+
+func (r *roll) log(message string, about Ref, fields ...string) {
+	if r.Log == nil {
+		return
+	}
+	all := map[string]any{"workload": about.String()}
+	for i := 0; i+1 < len(fields); i += 2 {
+		all[fields[i]] = fields[i+1]
+	}
+	r.Log(message, all)
+}
+
+func (r *roll) refs() []Ref {
+	refs := make([]Ref, len(r.rolling))
+	for i, p := range r.rolling {
+		refs[i] = p.ref
+	}
+	return refs
+}
+
+// unbegun are the workloads of this stage and the next that nothing was done to.
+func (r *roll) unbegun() []Ref {
+	left := slices.Clone(r.waiting)
+	for _, stage := range r.Stages[r.stage+1:] {
+		left = append(left, stage...)
+	}
+	return left
+}
+
+// advance does what can be done now, and says what is waited for.
+func (r *roll) advance(ctx context.Context) (string, error) {
+	if r.stage < 0 && !r.IgnoreBudgets {
+		for _, ref := range r.unbegun() {
+			if err := r.cluster.neverAllowed(ctx, ref); err != nil {
+				return "", failed(ref, err)
+			}
+		}
+	}
+	for {
+		rolling, err := r.look(ctx)
 		if err != nil {
 			return "", err
 		}
-		return w.Unfinished(), nil
-	case *batchv1.Job:
-		for _, condition := range o.Status.Conditions {
-			if condition.Status != corev1.ConditionTrue {
-				continue
-			}
-			switch condition.Type {
-			case batchv1.JobComplete:
-				return "", nil
-			case batchv1.JobFailed:
-				return "", fmt.Errorf("%s failed: %s: %s", ref, condition.Reason, condition.Message)
-			}
+		delayed, err := r.begin(ctx)
+		if err != nil {
+			return "", err
 		}
-		return fmt.Sprintf("%s: %d of %d completions", ref, o.Status.Succeeded, ptr.Deref(o.Spec.Completions, 1)), nil
-	case *corev1.Pod:
-		if podReady(o) {
+		switch {
+		case len(r.rolling) > len(rolling):
+			// Just begun: what it lacks is told as that of the others.
+		case len(r.rolling)+len(r.waiting) > 0:
+			waiting := slices.Concat(rolling, delayed)
+			if rest := len(r.waiting) - len(delayed); rest > 0 {
+				waiting = append(waiting, fmt.Sprintf("the turn of %d more", rest))
+			}
+			return few(waiting), nil
+		case r.stage+1 == len(r.Stages):
 			return "", nil
+		default:
+			r.stage++
+			r.waiting = slices.Clone(r.Stages[r.stage])
 		}
-		return ref.String() + ": not ready", nil
-	case *apiextensionsv1.CustomResourceDefinition:
-		for _, condition := range o.Status.Conditions {
-			if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
-				return "", nil
-			}
-		}
-		return ref.String() + ": not served yet", nil
 	}
-	return "", nil
 }
 
-func podReady(pod *corev1.Pod) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodReady {
-			return condition.Status == corev1.ConditionTrue
+// look takes those that have rolled out from the rolling ones, and says what the
+// others lack.
+func (r *roll) look(ctx context.Context) (lacks []string, err error) {
+	var still []*progress
+	for i, p := range r.rolling {
+		w, err := r.cluster.Workload(ctx, p.ref)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			r.log("gone while it was rolled out", p.ref)
+			r.finish(p)
+			continue
+		case err != nil:
+			r.rolling = append(still, r.rolling[i:]...)
+			return nil, failed(p.ref, err)
 		}
+		if refused, ok := errors.AsType[*RestartError](w.CheckRestart()); ok {
+			r.report.Unreachable = append(r.report.Unreachable, refused)
+			r.finish(p)
+			continue
+		}
+		lack := w.Unfinished()
+		if lack == "" {
+			r.log("rolled out", p.ref)
+			r.report.Done = append(r.report.Done, p.ref)
+			r.finish(p)
+			continue
+		}
+		if err := p.check(ctx, r.cluster, w, r.Patience); err != nil {
+			r.rolling = append(still, r.rolling[i:]...)
+			return nil, err
+		}
+		lacks = append(lacks, lack)
+		still = append(still, p)
 	}
-	return false
+	r.rolling = still
+	return lacks, nil
 }
 
-// PodProblem says why a pod does not run as it should, in the words of the
-// scheduler or of the kubelet, or "".
-func PodProblem(pod *corev1.Pod) string {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return joinNonEmpty(": ", condition.Reason, condition.Message)
-		}
+func (r *roll) finish(p *progress) {
+	if p.turn != nil {
+		r.cluster.endTurn(p.turn)
 	}
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "PodInitializing" && waiting.Reason != "ContainerCreating" {
-			problem := fmt.Sprintf("container %s: %s", status.Name, joinNonEmpty(": ", waiting.Reason, waiting.Message))
-			if last := status.LastTerminationState.Terminated; last != nil {
-				problem += fmt.Sprintf(" (last exit code %d, %s)", last.ExitCode, last.Reason)
-			}
-			return problem
-		}
-		if ended := status.State.Terminated; ended != nil && ended.ExitCode != 0 {
-			return fmt.Sprintf("container %s: %s, exit code %d", status.Name, ended.Reason, ended.ExitCode)
-		}
-	}
-	if pod.Status.Phase == corev1.PodFailed {
-		return joinNonEmpty(": ", pod.Status.Reason, pod.Status.Message)
-	}
-	return ""
 }
 
-func joinNonEmpty(separator string, parts ...string) string {
-	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), separator)
-}
-
-// maxReasons keeps messages readable: the first few of five hundred pods that
-// cannot pull an image say it all.
-const maxReasons = 5
-
-// reasons collects what the cluster says about objects that did not become
-// ready, one reason a line. It is told after the context has ended, so it has
-// the time of a single request, and what it cannot find out it leaves out.
-func (c *Cluster) reasons(ended context.Context, unready []Ref) string {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ended), c.timeout)
-	defer cancel()
-	var reasons []string
-	add := func(about Ref, reason string) {
-		line := fmt.Sprintf("%s: %s", about, reason)
-		if reason != "" && !slices.Contains(reasons, line) {
-			reasons = append(reasons, line)
-		}
-	}
-	for _, ref := range unready {
-		if len(reasons) >= maxReasons {
+// begin restarts the waiting ones whose turn it is, and says what delays others.
+func (r *roll) begin(ctx context.Context) (delays []string, err error) {
+	var still, delayed []Ref
+	defer func() { r.waiting, r.delayed = still, delayed }()
+	for i, ref := range r.waiting {
+		if r.MaxParallel > 0 && len(r.rolling) >= r.MaxParallel {
+			still = append(still, r.waiting[i:]...)
 			break
 		}
-		if !slices.Contains(WorkloadKinds(), ref.Kind) && ref.Kind != Job && ref.Kind != Pod {
-			continue
-		}
-		if w, err := c.Workload(ctx, ref); err == nil {
-			add(ref, w.failure)
-		}
-		for _, reason := range c.warnings(ctx, ref) {
-			add(ref, reason)
-		}
-		pods, err := c.PodsOf(ctx, ref)
-		if err != nil {
-			continue
-		}
-		for _, pod := range pods {
-			if podReady(pod) || len(reasons) >= maxReasons {
-				continue
-			}
-			about := Ref{Kind: Pod, Namespace: pod.Namespace, Name: pod.Name}
-			if problem := PodProblem(pod); problem != "" {
-				add(about, problem)
-				continue
-			}
-			for _, reason := range c.warnings(ctx, about) {
-				add(about, reason)
-			}
+		p, delay, err := r.restart(ctx, ref)
+		switch {
+		case err != nil:
+			still = append(still, r.waiting[i:]...)
+			return nil, failed(ref, err)
+		case delay != "":
+			delays = append(delays, delay)
+			still, delayed = append(still, ref), append(delayed, ref)
+		case p != nil:
+			r.rolling = append(r.rolling, p)
 		}
 	}
-	return strings.Join(reasons, "\n")
+	return delays, nil
 }
 
-// warnings returns the newest warning of each reason that was reported about an
-// object: FailedCreate with a quota or a webhook's refusal, FailedScheduling,
-// Unhealthy.
-func (c *Cluster) warnings(ctx context.Context, about Ref) []string {
-	events, err := c.Events(ctx, about)
+// restart begins with one workload, or says what delays it. It does neither with
+// a workload that is not to be waited for.
+func (r *roll) restart(ctx context.Context, ref Ref) (begun *progress, delay string, err error) {
+	w, err := r.cluster.Workload(ctx, ref)
+	if errors.Is(err, ErrNotFound) {
+		r.log("gone before it was restarted", ref)
+		return nil, "", nil
+	}
 	if err != nil {
+		return nil, "", err
+	}
+	if refused, ok := errors.AsType[*RestartError](w.CheckRestart()); ok {
+		r.log("not restarted", ref, "why", refused.Reason)
+		r.report.Unreachable = append(r.report.Unreachable, refused)
+		return nil, "", nil
+	}
+	begun = newProgress(w)
+	if w.restartedAt(r.At) {
+		return begun, "", nil
+	}
+	if !r.IgnoreBudgets {
+		if begun.turn, delay, err = r.cluster.takeTurn(ctx, w); err != nil || delay != "" {
+			if delay != "" && !slices.Contains(r.delayed, ref) {
+				r.log("waiting to restart", ref, "for", delay)
+			}
+			return nil, delay, err
+		}
+	}
+	r.log("restarting", ref)
+	switch err := r.cluster.restart(ctx, w, r.At); {
+	case err == nil:
+		return begun, "", nil
+	case errors.Is(err, ErrNotFound):
+		r.finish(begun)
+		r.log("gone before it was restarted", ref)
+		return nil, "", nil
+	case errors.Is(err, ErrChanged):
+		// Another took its name since: that one's turn is the next time.
+		r.finish(begun)
+		return nil, ref.String() + ": was replaced just now", nil
+	default:
+		r.finish(begun)
+		return nil, "", err
+	}
+}
+
+// failed is the failure of a workload with an error that is not the cluster's
+// word about it.
+func failed(ref Ref, err error) error {
+	return &RolloutError{Workload: ref, err: err}
+}
+
+// AwaitRollouts waits until all pods of the workloads are of their newest
+// templates and available. A workload that shows a sign of failure for as long
+// as patience (30 s if zero) without any progress ends the wait with a
+// *[RolloutError] that contains the reason. A paused one can never get there: a
+// *[RestartError]. At the end of the context the error is a *[WaitError] that
+// contains what pods and controllers give as reasons.
+//
+// What a workload was given by [Cluster.AwaitBudget] is given back.
+func (c *Cluster) AwaitRollouts(ctx context.Context, patience time.Duration, refs ...Ref) error {
+	defer c.endTurns(refs)
+	for _, ref := range refs {
+		if err := ref.validateWorkload(); err != nil {
+			return err
+		}
+	}
+	if len(refs) == 0 {
 		return nil
 	}
-	var order []string
-	newest := map[string]corev1.Event{}
-	for _, event := range events {
-		if event.Type != corev1.EventTypeWarning {
-			continue
+	if patience <= 0 {
+		patience = defaultPatience
+	}
+	progresses := make([]*progress, len(refs))
+	namespaces, kinds := watchedFor(refs)
+	var unready []Ref
+	err := c.await(ctx, namespaces, kinds, lookEvery(patience), func(ctx context.Context) (string, error) {
+		var waiting []string
+		var still []Ref
+		for i, ref := range refs {
+			w, err := c.Workload(ctx, ref)
+			if err != nil {
+				return "", err
+			}
+			lack := w.Unfinished()
+			if lack == "" {
+				continue
+			}
+			if w.Paused {
+				return "", w.CheckRestart()
+			}
+			if progresses[i] == nil {
+				progresses[i] = newProgress(w)
+			}
+			if err := progresses[i].check(ctx, c, w, patience); err != nil {
+				return "", err
+			}
+			waiting, still = append(waiting, lack), append(still, ref)
 		}
-		known, seen := newest[event.Reason]
-		if !seen {
-			order = append(order, event.Reason)
+		unready = still // As a whole: the context may end in the middle of a look.
+		return few(waiting), nil
+	})
+	c.explain(ctx, err, unready)
+	return err
+}
+
+// watchedFor are the namespaces and kinds that tell how the workloads roll out.
+func watchedFor(refs []Ref) (namespaces []string, kinds []Kind) {
+	kinds = []Kind{Pod}
+	for _, ref := range refs {
+		if !slices.Contains(kinds, ref.Kind) {
+			kinds = append(kinds, ref.Kind)
 		}
-		if !seen || known.LastTimestamp.Before(&event.LastTimestamp) {
-			newest[event.Reason] = event
+		if ref.Kind == Deployment && !slices.Contains(kinds, ReplicaSet) {
+			kinds = append(kinds, ReplicaSet)
+		}
+		if !slices.Contains(namespaces, ref.Namespace) {
+			namespaces = append(namespaces, ref.Namespace)
 		}
 	}
-	warnings := make([]string, 0, len(order))
-	for _, reason := range order {
-		warnings = append(warnings, reason+": "+newest[reason].Message)
+	return namespaces, kinds
+}
+
+// validateWorkload catches what cannot be rolled out.
+func (r Ref) validateWorkload() error {
+	if !slices.Contains(WorkloadKinds(), r.Kind) {
+		return fmt.Errorf("%s: only a Deployment, StatefulSet or DaemonSet is a workload", r)
 	}
-	return warnings
+	return r.validate()
 }

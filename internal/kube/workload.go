@@ -45,7 +45,9 @@ type Workload struct {
 	OnDelete  bool  // pods are replaced only when somebody deletes them
 	Partition int32 // pods of a StatefulSet below this ordinal keep the old template
 
-	failure string // why the controller has given up, or cannot make pods
+	failure    string // why the controller has given up, or cannot make pods
+	revision   string // of the newest template, as its controller marks what it makes of it
+	disruption int32  // available pods that a rollout takes away at once before others are there
 }
 
 // WorkloadKinds are the kinds that have a [Workload].
@@ -100,7 +102,7 @@ func workloadOf(o object) (*Workload, error) {
 		w.Kind, w.Template, selector = Deployment, &o.Spec.Template, o.Spec.Selector
 		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, ptr.Deref(o.Spec.Replicas, 1)
 		w.Current, w.Updated, w.Ready, w.Available = o.Status.Replicas, o.Status.UpdatedReplicas, o.Status.ReadyReplicas, o.Status.AvailableReplicas
-		w.Paused = o.Spec.Paused
+		w.Paused, w.revision, w.disruption = o.Spec.Paused, o.Annotations[deploymentRevision], deploymentDisruption(o)
 		for _, condition := range o.Status.Conditions {
 			if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue ||
 				condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse {
@@ -112,6 +114,7 @@ func workloadOf(o object) (*Workload, error) {
 		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, ptr.Deref(o.Spec.Replicas, 1)
 		w.Current, w.Updated, w.Ready, w.Available = o.Status.Replicas, o.Status.UpdatedReplicas, o.Status.ReadyReplicas, o.Status.AvailableReplicas
 		w.OnDelete = o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+		w.revision, w.disruption = o.Status.UpdateRevision, statefulSetDisruption(o)
 		if update := o.Spec.UpdateStrategy.RollingUpdate; update != nil {
 			w.Partition = ptr.Deref(update.Partition, 0)
 		}
@@ -120,6 +123,7 @@ func workloadOf(o object) (*Workload, error) {
 		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, o.Status.DesiredNumberScheduled
 		w.Current, w.Updated, w.Ready, w.Available = o.Status.CurrentNumberScheduled, o.Status.UpdatedNumberScheduled, o.Status.NumberReady, o.Status.NumberAvailable
 		w.OnDelete = o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+		w.revision, w.disruption = o.Annotations[appsv1.DeprecatedTemplateGeneration], daemonSetDisruption(o)
 	default:
 		return nil, fmt.Errorf("%s/%s is a %T, not a workload", o.GetNamespace(), o.GetName(), o)
 	}
@@ -128,6 +132,23 @@ func workloadOf(o object) (*Workload, error) {
 		return nil, fmt.Errorf("%s: selector: %w", w.Ref, err)
 	}
 	return w, nil
+}
+
+// Unfinished says what a rollout still lacks, or "" if all pods there should be
+// are available and of the newest template.
+func (w *Workload) Unfinished() string {
+	updated := w.Desired - min(w.Partition, w.Desired)
+	switch {
+	case w.ObservedGeneration < w.Generation:
+		return fmt.Sprintf("%s: its controller has not seen the last change", w.Ref)
+	case w.Updated < updated && !w.OnDelete:
+		return fmt.Sprintf("%s: %d of %d pods updated", w.Ref, w.Updated, updated)
+	case w.Current > w.Desired:
+		return fmt.Sprintf("%s: %d old pods still running", w.Ref, w.Current-w.Desired)
+	case w.Available < w.Desired:
+		return fmt.Sprintf("%s: %d of %d pods available", w.Ref, w.Available, w.Desired)
+	}
+	return ""
 }
 
 // RestartError is a workload that a changed pod template does not restart.
@@ -140,7 +161,8 @@ func (e *RestartError) Error() string {
 	return fmt.Sprintf("%s cannot be restarted by changing its pod template: %s", e.Ref, e.Reason)
 }
 
-// CheckRestart returns a *[RestartError] if [Cluster.Restart] would refuse.
+// CheckRestart returns a *[RestartError] if a restart does not reach the
+// workload's pods.
 func (w *Workload) CheckRestart() error {
 	switch {
 	case w.Paused:
@@ -158,31 +180,39 @@ func (w *Workload) CheckRestart() error {
 // would not do so is refused with a *[RestartError]. Restarting again with the
 // same time does nothing.
 func (c *Cluster) Restart(ctx context.Context, ref Ref, at time.Time) error {
-	live, err := c.Get(ctx, ref)
+	w, err := c.Workload(ctx, ref)
 	if err != nil {
 		return err
 	}
-	converted, err := c.typed(ref.Kind, live)
-	if err != nil {
+	if err := w.CheckRestart(); err != nil {
 		return err
 	}
-	workload, err := workloadOf(converted)
-	if err != nil {
-		return err
-	}
-	if err := workload.CheckRestart(); err != nil {
-		return err
+	return c.restart(ctx, w, at)
+}
+
+// restart makes the controller of a workload replace all its pods, in its own
+// order. The error wraps [ErrChanged] if another workload has taken its name.
+func (c *Cluster) restart(ctx context.Context, w *Workload, at time.Time) error {
+	if w.restartedAt(at) {
+		return nil
 	}
 	body, err := json.Marshal(map[string]any{
 		// Only this very workload, not one that took its name meanwhile.
-		"metadata": map[string]any{"uid": string(workload.UID)},
+		"metadata": map[string]any{"uid": string(w.UID)},
 		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-			"annotations": map[string]any{RestartAnnotation: at.UTC().Format(time.RFC3339)},
+			"annotations": map[string]any{RestartAnnotation: restartValue(at)},
 		}}},
 	})
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", ref, err)
+		return fmt.Errorf("encode %s: %w", w.Ref, err)
 	}
-	_, err = c.patch(ctx, "restart", ref, types.MergePatchType, body, metav1.PatchOptions{FieldManager: restartManager})
+	_, err = c.patch(ctx, "restart", w.Ref, types.MergePatchType, body, metav1.PatchOptions{FieldManager: restartManager})
 	return err
 }
+
+// restartedAt reports whether the last restart of the workload was that one.
+func (w *Workload) restartedAt(at time.Time) bool {
+	return w.Template.Annotations[RestartAnnotation] == restartValue(at)
+}
+
+func restartValue(at time.Time) string { return at.UTC().Format(time.RFC3339) }
