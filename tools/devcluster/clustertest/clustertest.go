@@ -4,7 +4,9 @@ package clustertest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
@@ -175,16 +178,13 @@ func (w World) RolledOut(namespace, name string) {
 // pods that went are gone.
 func (w World) Scale(namespace, name string, replicas int32) {
 	w.Helper()
-	deployments := w.Client.AppsV1().Deployments(namespace)
-	scale, err := deployments.GetScale(w.Context(), name, metav1.GetOptions{})
+	patch := fmt.Appendf(nil, `{"spec": {"replicas": %d}}`, replicas)
+	d, err := w.Client.AppsV1().Deployments(namespace).
+		Patch(w.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{})
 	if err != nil {
 		w.Fatal(err)
 	}
-	selector := scale.Status.Selector
-	scale.Spec.Replicas = replicas
-	if _, err := deployments.UpdateScale(w.Context(), name, scale, metav1.UpdateOptions{}); err != nil {
-		w.Fatal(err)
-	}
+	selector := metav1.FormatLabelSelector(d.Spec.Selector)
 	w.RolledOut(namespace, name)
 	w.Eventually("pods of Deployment "+namespace+"/"+name, func(ctx context.Context) (bool, error) {
 		pods, err := w.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
@@ -206,10 +206,8 @@ func (w World) TryPod(ctx context.Context, namespace string, annotations map[str
 func (w World) Deploy(namespace, name string, labels map[string]string) *appsv1.Deployment {
 	w.Helper()
 	selected := map[string]string{"app": name}
-	all := map[string]string{"app": name}
-	for k, v := range labels {
-		all[k] = v
-	}
+	all := maps.Clone(selected)
+	maps.Copy(all, labels)
 	d, err := w.Client.AppsV1().Deployments(namespace).Create(w.Context(), &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: appsv1.DeploymentSpec{

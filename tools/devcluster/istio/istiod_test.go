@@ -96,10 +96,10 @@ func (w world) run(name string, part func(w world)) {
 	})
 }
 
-// proxy is the sidecar that a pod with annotations gets in a namespace.
-func (w world) proxy(namespace string, annotations map[string]string) (*corev1.Pod, *corev1.Container) {
+// proxy is the sidecar that a pod with annotations gets in the namespace app.
+func (w world) proxy(annotations map[string]string) (*corev1.Pod, *corev1.Container) {
 	w.Helper()
-	pod, err := w.TryPod(w.Context(), namespace, annotations)
+	pod, err := w.TryPod(w.Context(), "app", annotations)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestIstiod(t *testing.T) {
 	})
 
 	w.run("injects", func(w world) {
-		pod, proxy := w.proxy("app", nil)
+		pod, proxy := w.proxy(nil)
 		if want := image(istio.PreviousVersion); proxy.Image != want {
 			w.Errorf("image of the proxy is %s, want %s", proxy.Image, want)
 		}
@@ -240,7 +240,7 @@ func TestIstiod(t *testing.T) {
 			if annotation != "" {
 				annotations["sidecar.istio.io/nativeSidecar"] = annotation
 			}
-			pod, proxy := w.proxy("app", annotations)
+			pod, proxy := w.proxy(annotations)
 			always := proxy.RestartPolicy != nil && *proxy.RestartPolicy == corev1.ContainerRestartPolicyAlways
 			ordinary := slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxy.Name })
 			if always != native || ordinary == native {
@@ -331,7 +331,7 @@ func TestIstiod(t *testing.T) {
 				w.Errorf("%s has labels %v", name, hook.Labels)
 			}
 		}
-		if _, proxy := w.proxy("app", nil); proxy.Image != image(istio.PreviousVersion) {
+		if _, proxy := w.proxy(nil); proxy.Image != image(istio.PreviousVersion) {
 			w.Errorf("pods of the default revision have image %s", proxy.Image)
 		}
 	})
@@ -363,7 +363,7 @@ func TestIstiod(t *testing.T) {
 		w.Upgrade("base", istio.Version, "istio-base", system, nil)
 		w.Upgrade("istiod", istio.Version, "istiod", system, nil)
 		w.RolledOut(system, "istiod")
-		if _, proxy := w.proxy("app", nil); proxy.Image != image(istio.Version) {
+		if _, proxy := w.proxy(nil); proxy.Image != image(istio.Version) {
 			w.Errorf("image of the proxy is %s", proxy.Image)
 		}
 		for name, tag := range map[string]string{injector: istio.Version, injector + "-canary": istio.Version} {

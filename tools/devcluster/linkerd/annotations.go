@@ -18,6 +18,8 @@ const (
 	configPrefix      = "config.linkerd.io/"
 	configAlphaPrefix = "config.alpha.linkerd.io/"
 	configBetaPrefix  = "config.beta.linkerd.io/"
+	// traceLabelPrefix is of labels that a proxy gives to its traces.
+	traceLabelPrefix = "resource.opentelemetry.io/"
 )
 
 // Annotations that do more than set one value.
@@ -99,7 +101,7 @@ func overrides() []override {
 		{annotation: configPrefix + "access-log", parse: oneOf("apache", "json"), path: "proxy.accessLog"},
 		{annotation: configPrefix + "default-inbound-policy", parse: oneOf(defaultPolicies()...), path: "proxy.defaultInboundPolicy"},
 		{annotation: configPrefix + "proxy-await", parse: enabledOrDisabled, path: "proxy.await"},
-		{annotation: configAlphaPrefix + "proxy-wait-before-exit-seconds", parse: integer, path: "proxy.waitBeforeExitSeconds"},
+		{annotation: configAlphaPrefix + "proxy-wait-before-exit-seconds", parse: natural, path: "proxy.waitBeforeExitSeconds"},
 		{annotation: configAlphaPrefix + native, parse: boolean, path: "proxy.nativeSidecar"},
 		{annotation: configBetaPrefix + native, parse: boolean, path: "proxy.nativeSidecar", podOnly: true},
 		{annotation: configPrefix + native, parse: boolean, path: "proxy.nativeSidecar"},
@@ -128,6 +130,12 @@ func defaultPolicies() []string {
 func text(s string) (any, error)    { return s, nil }
 func boolean(s string) (any, error) { return strconv.ParseBool(s) }
 func integer(s string) (any, error) { return strconv.ParseInt(s, 10, 64) }
+
+// natural reads a number that is not negative, as the type that values have.
+func natural(s string) (any, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return int64(n), err //nolint:gosec // 63 bits fit.
+}
 
 func quantity(s string) (any, error) {
 	_, err := resource.ParseQuantity(s)

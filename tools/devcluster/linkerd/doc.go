@@ -3,7 +3,9 @@
 // works. The charts render the objects of the real ones under the same names
 // from the same values, and the controllers decide as the real ones do, but no
 // proxy ever runs. It is written from what is known of Linkerd's behaviour, so
-// that everything can be tried where its charts and images cannot be had.
+// that everything can be tried where its charts and images cannot be had. There
+// are no extensions: viz.linkerd.io/disable-tap, which is for one of them, is an
+// annotation like any other here.
 package linkerd
 
 import (
@@ -21,8 +23,9 @@ const (
 
 	// mountLag is how long a changed Secret or ConfigMap takes to appear in the
 	// containers that mount it. A kubelet needs up to two minutes; what matters
-	// is that whoever forgets to wait for it meets the old content.
-	mountLag = 200 * time.Millisecond
+	// is that whoever forgets to wait for it meets the old content, also when a
+	// rollout comes in between.
+	mountLag = time.Second
 )
 
 // Programs are what the pods of Linkerd's control plane run in the embedded

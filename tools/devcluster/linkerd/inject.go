@@ -208,18 +208,24 @@ func isSidecar(c corev1.Container) bool {
 // overridden is a copy of values as annotations change it for pod.
 func overridden(values map[string]any, annotations map[string]string, pod *corev1.Pod) (changed map[string]any, warnings []string) {
 	changed = runtime.DeepCopyJSON(values)
-	set := func(annotation, path string, parse parser) {
+	setField := func(annotation string, parse parser, field ...string) {
 		value, err := parse(annotations[annotation])
 		if err == nil {
-			err = unstructured.SetNestedField(changed, value, strings.Split(path, ".")...)
+			err = unstructured.SetNestedField(changed, value, field...)
 		}
 		if err != nil {
 			warnings = append(warnings, fmt.Sprintf("annotation %s is ignored: %v", annotation, err))
 		}
 	}
+	set := func(annotation, path string, parse parser) { setField(annotation, parse, strings.Split(path, ".")...) }
 	for _, o := range overrides() {
 		if _, ok := annotations[o.annotation]; ok {
 			set(o.annotation, o.path, o.parse)
+		}
+	}
+	for annotation := range pod.Annotations {
+		if label, ok := strings.CutPrefix(annotation, traceLabelPrefix); ok {
+			setField(annotation, text, "proxy", "tracing", "labels", label)
 		}
 	}
 	if annotations[injectAnnotation] == ingress {

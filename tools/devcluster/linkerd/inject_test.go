@@ -416,6 +416,17 @@ func TestAnnotationsChangeTheProxy(t *testing.T) {
 		{"proxy-cpu-ratio-limit", "0.5", "0.5", inEnv("LINKERD2_PROXY_CORES_MAX_RATIO")},
 		{"proxy-memory-request", "20Mi", "20Mi", func(p, _ corev1.Container) string { return p.Resources.Requests.Memory().String() }},
 		{"proxy-memory-limit", "250Mi", "250Mi", func(p, _ corev1.Container) string { return p.Resources.Limits.Memory().String() }},
+		{"proxy-cpu-request", "50m", "50m", func(p, _ corev1.Container) string { return p.Resources.Requests.Cpu().String() }},
+		{"proxy-ephemeral-storage-request", "1Gi", "1Gi", func(p, _ corev1.Container) string { return p.Resources.Requests.StorageEphemeral().String() }},
+		{"proxy-version", "edge-26.6.3", "cr.l5d.io/linkerd/proxy:edge-26.6.3", func(p, _ corev1.Container) string { return p.Image }},
+		{"skip-inbound-ports", "5080,7080", "4190,4191,5080,7080", inFlag("--inbound-ports-to-ignore")},
+		{"proxy-log-level", "debug", "debug,[{headers}]=off,[{request}]=off", inEnv("LINKERD2_PROXY_LOG")},
+		{"proxy-await", disabled, "no startup probe", func(p, _ corev1.Container) string {
+			if p.StartupProbe == nil {
+				return "no startup probe"
+			}
+			return p.StartupProbe.String()
+		}},
 		{"proxy-ephemeral-storage-limit", "1Gi", "1Gi", func(p, _ corev1.Container) string { return p.Resources.Limits.StorageEphemeral().String() }},
 		{"proxy-uid", "3000", "3000", inFlag("--proxy-uid")},
 		{"proxy-gid", "3000", "3000", inFlag("--proxy-gid")},
@@ -470,6 +481,8 @@ func TestUnreadableAnnotationsAreIgnored(t *testing.T) {
 		"default-inbound-policy":         "allow",
 		"access-log":                     "xml",
 		"proxy-additional-env":           "MINE=x",
+		"enable-external-profiles":       "yes, please",
+		"shutdown-grace-period":          "ten",
 	} {
 		t.Run(annotation, func(t *testing.T) {
 			t.Parallel()
@@ -485,6 +498,82 @@ func TestUnreadableAnnotationsAreIgnored(t *testing.T) {
 				t.Errorf("pod spec (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Only an ordinary container can wait before it ends.
+func TestWaitBeforeExit(t *testing.T) {
+	t.Parallel()
+	config := installed(t, newest, nil)
+	for native, want := range map[string][]string{"true": nil, "false": {"/bin/sleep", "5"}} {
+		pod := testPod(map[string]string{
+			injectAnnotation: enabled, configPrefix + "proxy-enable-native-sidecar": native,
+			configAlphaPrefix + "proxy-wait-before-exit-seconds": "5",
+		})
+		inject(t, config, testNamespace(nil), Owner{}, pod)
+		var got []string
+		if lifecycle := find(t, allContainers(pod), proxyContainer).Lifecycle; lifecycle != nil {
+			got = lifecycle.PreStop.Exec.Command
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("native %s (-want +got):\n%s", native, diff)
+		}
+	}
+}
+
+// Debug containers have settings of their own.
+func TestDebugContainer(t *testing.T) {
+	t.Parallel()
+	pod := testPod(map[string]string{
+		injectAnnotation: enabled, debugAnnotation: "true",
+		configPrefix + "debug-image":             "acr.io/debug",
+		configPrefix + "debug-image-version":     "v1",
+		configPrefix + "debug-image-pull-policy": "Always",
+	})
+	inject(t, installed(t, newest, nil), testNamespace(nil), Owner{}, pod)
+	debug := find(t, pod.Spec.Containers, "linkerd-debug")
+	if debug.Image != "acr.io/debug:v1" || debug.ImagePullPolicy != corev1.PullAlways {
+		t.Errorf("container %+v", debug)
+	}
+}
+
+// Trace labels are for proxies that trace at all.
+func TestTraceLabels(t *testing.T) {
+	t.Parallel()
+	const annotation = "resource.opentelemetry.io/deployment.environment.name"
+	tracing := map[string]any{"proxy": map[string]any{"tracing": map[string]any{
+		"enabled": true,
+		"collector": map[string]any{
+			"endpoint":     "collector.tracing:4317",
+			"meshIdentity": map[string]any{"serviceAccountName": "collector", "namespace": "tracing"},
+		},
+	}}}
+	pod := testPod(map[string]string{injectAnnotation: enabled, annotation: "production"})
+	inject(t, installed(t, newest, tracing), testNamespace(nil), Owner{}, pod)
+	proxy := find(t, pod.Spec.InitContainers, proxyContainer)
+	if got := env(proxy, "LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES"); !strings.Contains(got, "deployment.environment.name=production\n") {
+		t.Errorf("trace attributes %q", got)
+	}
+	if got := env(proxy, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME"); got != "collector.tracing.serviceaccount.identity.linkerd.cluster.local" {
+		t.Errorf("trace collector %q", got)
+	}
+	if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "linkerd-podinfo" && v.DownwardAPI != nil }) {
+		t.Errorf("volumes %v", pod.Spec.Volumes)
+	}
+}
+
+// Without a token of its own the proxy uses that of the pod.
+func TestProxyUsesTheTokenOfThePod(t *testing.T) {
+	t.Parallel()
+	pod := testPod(map[string]string{injectAnnotation: enabled})
+	config := installed(t, newest, map[string]any{"identity": map[string]any{"serviceAccountTokenProjection": false}})
+	inject(t, config, testNamespace(nil), Owner{}, pod)
+	proxy := find(t, pod.Spec.InitContainers, proxyContainer)
+	if got := env(proxy, "LINKERD2_PROXY_IDENTITY_TOKEN_FILE"); got != serviceAccountMount+"/token" {
+		t.Errorf("token file %q", got)
+	}
+	if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "linkerd-identity-token" }) {
+		t.Errorf("volumes %v", pod.Spec.Volumes)
 	}
 }
 

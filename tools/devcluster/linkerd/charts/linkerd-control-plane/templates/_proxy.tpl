@@ -146,17 +146,31 @@ env:
       key: ca-bundle.crt
   {{- end }}
 {{- include "linkerd.stringEnv" (list
-  (list "LINKERD2_PROXY_IDENTITY_TOKEN_FILE" "/var/run/secrets/tokens/linkerd-identity-token")
+  (list "LINKERD2_PROXY_IDENTITY_TOKEN_FILE" (.values.identity.serviceAccountTokenProjection | ternary "/var/run/secrets/tokens/linkerd-identity-token" "/var/run/secrets/kubernetes.io/serviceaccount/token"))
   (list "LINKERD2_PROXY_IDENTITY_SVC_ADDR" (eq .component "identity" | ternary "localhost.:8080" (printf "linkerd-identity-headless.%s:8080" $suffix)))
   (list "LINKERD2_PROXY_IDENTITY_LOCAL_NAME" (printf "$(_pod_sa).$(_pod_ns).%s" $identity))
   (list "LINKERD2_PROXY_IDENTITY_SVC_NAME" (printf "linkerd-identity.%s" $controllers))
   (list "LINKERD2_PROXY_DESTINATION_SVC_NAME" (printf "linkerd-destination.%s" $controllers))
   (list "LINKERD2_PROXY_POLICY_SVC_NAME" (printf "linkerd-destination.%s" $controllers))) }}
+{{- if ($proxy.tracing).enabled }}
+{{- $collector := $proxy.tracing.collector -}}
+{{- $account := required "Please provide the service account of the trace collector" $collector.meshIdentity.serviceAccountName -}}
+{{- $labels := list -}}
+{{- range $key, $value := $proxy.tracing.labels }}{{ $labels = append $labels (printf "%s=%s" $key $value) }}{{ end -}}
+{{- include "linkerd.stringEnv" (list
+  (list "LINKERD2_PROXY_TRACE_ATTRIBUTES_PATH" "/var/run/linkerd/podinfo/labels")
+  (list "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR" (required "Please provide the endpoint of the trace collector" $collector.endpoint))
+  (list "LINKERD2_PROXY_TRACE_PROTOCOL" "opentelemetry")
+  (list "LINKERD2_PROXY_TRACE_SERVICE_NAME" $proxy.tracing.traceServiceName)
+  (list "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME" (printf "%s.%s.%s" $account (required "Please provide the namespace of the trace collector" $collector.meshIdentity.namespace) $identity))
+  (list "LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES" (join "\n" $labels))) }}
+{{- end }}
 {{- with $proxy.additionalEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- if .native }}
 restartPolicy: Always
+{{- if .await }}
 startupProbe:
   httpGet:
     path: /ready
@@ -164,6 +178,7 @@ startupProbe:
   {{- with $proxy.startupProbe }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 {{- else if or .await $proxy.waitBeforeExitSeconds }}
 lifecycle:
   {{- if .await }}
@@ -219,8 +234,14 @@ terminationMessagePolicy: FallbackToLogsOnError
 volumeMounts:
 - mountPath: /var/run/linkerd/identity/end-entity
   name: linkerd-identity-end-entity
+{{- if .values.identity.serviceAccountTokenProjection }}
 - mountPath: /var/run/secrets/tokens
   name: linkerd-identity-token
+{{- end }}
+{{- if ($proxy.tracing).enabled }}
+- mountPath: /var/run/linkerd/podinfo
+  name: linkerd-podinfo
+{{- end }}
 {{- end -}}
 
 {{- /* The init container that redirects the pod's traffic to the proxy. */ -}}
@@ -345,6 +366,7 @@ terminationMessagePolicy: FallbackToLogsOnError
 - emptyDir: {}
   name: {{ .values.proxyInit.xtMountPath.name }}
 {{ end -}}
+{{ if .values.identity.serviceAccountTokenProjection -}}
 - name: linkerd-identity-token
   projected:
     sources:
@@ -352,6 +374,15 @@ terminationMessagePolicy: FallbackToLogsOnError
         path: linkerd-identity-token
         expirationSeconds: 86400
         audience: identity.l5d.io
+{{ end -}}
+{{ if (.values.proxy.tracing).enabled -}}
+- name: linkerd-podinfo
+  downwardAPI:
+    items:
+    - fieldRef:
+        fieldPath: metadata.labels
+      path: labels
+{{ end -}}
 - emptyDir:
     medium: Memory
   name: linkerd-identity-end-entity

@@ -1,0 +1,200 @@
+package linkerd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/clustertest"
+)
+
+const (
+	systemNamespace  = "linkerd"
+	injectorName     = "linkerd-proxy-injector"
+	controlPlaneName = "linkerd-control-plane"
+)
+
+// events waits until the Deployment has an event.
+func awaitEvent(w clustertest.World, namespace, deployment, reason, message string) {
+	w.Helper()
+	w.Eventually("event "+reason, func(ctx context.Context) (bool, error) {
+		list, err := w.Client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
+			return e.InvolvedObject.Kind == "Deployment" && e.InvolvedObject.Name == deployment &&
+				e.Reason == reason && strings.Contains(e.Message, message)
+		}), err
+	})
+}
+
+// admitted is a pod as the API server admits it.
+func admitted(w clustertest.World, namespace string, annotations map[string]string) *corev1.Pod {
+	w.Helper()
+	pod, err := w.TryPod(w.Context(), namespace, annotations)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return pod
+}
+
+// controlPlane is a cluster with a Linkerd of the version before the newest and
+// an injected namespace app.
+func controlPlane(t *testing.T) (clustertest.World, *authority) {
+	t.Helper()
+	archives, err := Charts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := clustertest.Start(t, Programs(), archives)
+	root := newAuthority(t, "root.linkerd.cluster.local", nil, true)
+	issuer := newAuthority(t, "identity.linkerd.cluster.local", root, true)
+	w.Namespace(systemNamespace, map[string]string{"config.linkerd.io/admission-webhooks": disabled}, nil)
+	const version = "2026.6.3"
+	w.Install(CRDsChart, version, CRDsChart, systemNamespace, nil)
+	w.Install(ControlPlaneChart, version, controlPlaneName, systemNamespace, map[string]any{
+		"disableHeartBeat":        true,
+		"identityTrustAnchorsPEM": root.certificatePEM(),
+		"identity": map[string]any{"issuer": map[string]any{"tls": map[string]any{
+			"crtPEM": issuer.certificatePEM(), "keyPEM": issuer.keyPEM(t, pkcs8Type),
+		}}},
+	})
+	for _, name := range []string{"linkerd-identity", "linkerd-destination", injectorName} {
+		w.RolledOut(systemNamespace, name)
+	}
+	w.Namespace("app", nil, map[string]string{injectAnnotation: enabled})
+	return w, root
+}
+
+// TestControlPlane takes one cluster through the life of a control plane,
+// because starting a cluster takes longer than all that is looked at.
+func TestControlPlane(t *testing.T) {
+	t.Parallel()
+	w, root := controlPlane(t)
+
+	w.Part("injects", func(w clustertest.World) {
+		w.Deploy("app", "meshed", nil)
+		awaitEvent(w, "app", "meshed", "Injected", "Linkerd sidecar proxy injected")
+		pod := admitted(w, "app", nil)
+		if pod.Annotations[createdByAnnotation] != "linkerd/proxy-injector edge-26.6.3" {
+			w.Errorf("annotations %v", pod.Annotations)
+		}
+	})
+
+	w.Part("says why it does not inject", func(w clustertest.World) {
+		w.Namespace("plain", nil, nil)
+		w.Deploy("plain", "unmeshed", nil)
+		awaitEvent(w, "plain", "unmeshed", "InjectionSkipped", "neither the namespace nor the pod have the annotation")
+	})
+
+	w.Part("follows the namespace in how it injects", func(w clustertest.World) {
+		const native = configPrefix + "proxy-enable-native-sidecar"
+		for value, list := range map[string]string{"true": "init containers", "false": "containers"} {
+			namespace := "native-" + value
+			w.Namespace(namespace, nil, map[string]string{injectAnnotation: enabled, native: value})
+			pod := admitted(w, namespace, nil)
+			containers := pod.Spec.Containers
+			if value == "true" {
+				containers = pod.Spec.InitContainers
+			}
+			if !slices.ContainsFunc(containers, func(c corev1.Container) bool { return c.Name == proxyContainer }) {
+				w.Errorf("native %s: no proxy among the %s of %+v", value, list, pod.Spec)
+			}
+			if pod.Annotations[native] != value {
+				w.Errorf("annotations %v", pod.Annotations)
+			}
+		}
+	})
+
+	w.Part("is not asked for some namespaces", func(w clustertest.World) {
+		w.Namespace("exempt", map[string]string{"config.linkerd.io/admission-webhooks": disabled}, map[string]string{injectAnnotation: enabled})
+		w.Namespace("cert-manager", nil, map[string]string{injectAnnotation: enabled})
+		for _, namespace := range []string{"exempt", "cert-manager"} {
+			if pod := admitted(w, namespace, nil); clustertest.Container(pod, proxyContainer) != nil {
+				w.Errorf("pods of namespace %s are injected", namespace)
+			}
+		}
+	})
+
+	w.Part("is stopped by Pod Security", func(w clustertest.World) {
+		w.Namespace("baseline", map[string]string{"pod-security.kubernetes.io/enforce": "baseline"}, map[string]string{injectAnnotation: enabled})
+		_, err := w.TryPod(w.Context(), "baseline", nil)
+		refused(w.T, err, `violates PodSecurity "baseline:latest": non-default capabilities (container "linkerd-init"`)
+	})
+
+	w.Part("takes up other trust roots", func(w clustertest.World) {
+		config, err := w.Client.CoreV1().ConfigMaps(systemNamespace).Get(w.Context(), "linkerd-identity-trust-roots", metav1.GetOptions{})
+		if err != nil {
+			w.Fatal(err)
+		}
+		hash := func(bundle string) string {
+			sum := sha256.Sum256([]byte(bundle))
+			return hex.EncodeToString(sum[:])
+		}
+		before := hash(config.Data["ca-bundle.crt"])
+		if got := admitted(w, "app", nil).Annotations[trustRootAnnotation]; got != before {
+			w.Errorf("hash %s, want %s", got, before)
+		}
+		bundle := root.certificatePEM() + strings.TrimSpace(newAuthority(w.T, "other", nil, true).certificatePEM())
+		config.Data["ca-bundle.crt"] = bundle
+		if _, err := w.Client.CoreV1().ConfigMaps(systemNamespace).Update(w.Context(), config, metav1.UpdateOptions{}); err != nil {
+			w.Fatal(err)
+		}
+		w.Eventually("pods get the other roots", func(ctx context.Context) (bool, error) {
+			pod, err := w.TryPod(ctx, "app", nil)
+			return err == nil && pod.Annotations[trustRootAnnotation] == hash(bundle), err
+		})
+	})
+
+	w.Part("is not missed by a webhook that may fail", func(w clustertest.World) {
+		w.Scale(systemNamespace, injectorName, 0)
+		if pod := admitted(w, "app", nil); clustertest.Container(pod, proxyContainer) != nil {
+			w.Error("a pod is injected by nobody")
+		}
+		w.Scale(systemNamespace, injectorName, 1)
+		injectedAgain(w)
+	})
+
+	w.Part("is upgraded", func(w clustertest.World) {
+		w.Upgrade(CRDsChart, newest, CRDsChart, systemNamespace, nil)
+		w.Upgrade(ControlPlaneChart, newest, controlPlaneName, systemNamespace, map[string]any{"webhookFailurePolicy": "Fail"})
+		w.RolledOut(systemNamespace, injectorName)
+		w.Eventually("pods get the new proxy", func(ctx context.Context) (bool, error) {
+			pod, err := w.TryPod(ctx, "app", nil)
+			if err != nil {
+				return false, err
+			}
+			proxy := clustertest.Container(pod, proxyContainer)
+			if proxy == nil {
+				return false, fmt.Errorf("pod is not injected: %+v", pod.Spec)
+			}
+			return proxy.Image == "cr.l5d.io/linkerd/proxy:edge-26.8.3" && pod.Annotations[proxyVersionAnnotation] == "edge-26.8.3", nil
+		})
+	})
+
+	w.Part("is missed by a webhook that must not fail", func(w clustertest.World) {
+		w.Scale(systemNamespace, injectorName, 0)
+		_, err := w.TryPod(w.Context(), "app", nil)
+		refused(w.T, err, `failed calling webhook "linkerd-proxy-injector.linkerd.io"`)
+		if _, err := w.TryPod(w.Context(), "exempt", nil); err != nil {
+			w.Errorf("a pod that it is not asked about: %v", err)
+		}
+		w.Scale(systemNamespace, injectorName, 1)
+		injectedAgain(w)
+	})
+}
+
+// injectedAgain waits until the API server reaches a new injector, of which its
+// egress proxy learns a little after the Deployment's status.
+func injectedAgain(w clustertest.World) {
+	w.Helper()
+	w.Eventually("pods are injected again", func(ctx context.Context) (bool, error) {
+		pod, err := w.TryPod(ctx, "app", nil)
+		return err == nil && clustertest.Container(pod, proxyContainer) != nil, nil
+	})
+}
