@@ -29,6 +29,9 @@ type Setting struct {
 	Name string
 	// Key of the annotation that carries the value.
 	Key string
+	// Prefix tells that Key only begins the keys of Variables: each of them is an
+	// annotation of its own, named by what follows.
+	Prefix bool
 	// Field of the JSON object that the annotation holds, if the value is only a
 	// part of it.
 	Field string
@@ -42,8 +45,9 @@ type Setting struct {
 	TemplateOnly bool
 	// Description in Markdown: what it does, the default, the unit.
 	Description string
-	// Check refuses a Text, or an element of Texts, with an error that says what
-	// is expected; it may be nil.
+	// Check refuses a Text, a Number in decimal, an element of Texts or Ports, or
+	// the name of one of Variables, with an error that says what is expected; it
+	// may be nil.
 	Check func(value string) error
 	// Spell turns Variables into the text of the annotation, and Read turns it
 	// back; nil means a JSON object.
@@ -72,11 +76,20 @@ func Annotations(settings []Setting, values map[string]any) (map[string]string, 
 			return nil, &SettingError{Name: name, Err: fmt.Errorf("there is no such setting")}
 		}
 		s := settings[i]
+		if err := s.check(values[name]); err != nil {
+			return nil, &SettingError{Name: name, Err: err}
+		}
 		if s.Field != "" {
 			if fields[s.Key] == nil {
 				fields[s.Key] = map[string]any{}
 			}
 			fields[s.Key][s.Field] = values[name]
+			continue
+		}
+		if variables, ok := values[name].(map[string]string); ok && s.Prefix {
+			for variable, value := range variables {
+				annotations[s.Key+variable] = value
+			}
 			continue
 		}
 		text, err := s.spell(values[name])
@@ -98,7 +111,7 @@ func Annotations(settings []Setting, values map[string]any) (map[string]string, 
 func (s Setting) spell(value any) (string, error) {
 	switch value := value.(type) {
 	case string:
-		return value, s.check(value)
+		return value, nil
 	case int64:
 		return strconv.FormatInt(value, 10), nil
 	case bool:
@@ -107,11 +120,6 @@ func (s Setting) spell(value any) (string, error) {
 		}
 		return orElse(s.Off, "false"), nil
 	case []string:
-		for _, element := range value {
-			if err := s.check(element); err != nil {
-				return "", err
-			}
-		}
 		return strings.Join(value, ","), nil
 	case map[string]string:
 		if s.Spell != nil {
@@ -124,14 +132,31 @@ func (s Setting) spell(value any) (string, error) {
 	}
 }
 
-func (s Setting) check(value string) error {
-	if len(s.Choices) > 0 && !slices.Contains(s.Choices, value) {
-		return fmt.Errorf("%q is not one of %s", value, strings.Join(s.Choices, ", "))
+// check refuses a value that the mesh would not understand.
+func (s Setting) check(value any) error {
+	var texts []string
+	switch value := value.(type) {
+	case string:
+		texts = []string{value}
+	case int64:
+		texts = []string{strconv.FormatInt(value, 10)}
+	case []string:
+		texts = value
+	case map[string]string:
+		texts = slices.Sorted(maps.Keys(value))
 	}
-	if s.Check == nil {
-		return nil
+	for _, text := range texts {
+		if len(s.Choices) > 0 && !slices.Contains(s.Choices, text) {
+			return fmt.Errorf("%q is not one of %s", text, strings.Join(s.Choices, ", "))
+		}
+		if s.Check == nil {
+			continue
+		}
+		if err := s.Check(text); err != nil {
+			return err
+		}
 	}
-	return s.Check(value)
+	return nil
 }
 
 // Values reads annotations back as values of settings, and returns the
@@ -139,6 +164,19 @@ func (s Setting) check(value string) error {
 func Values(settings []Setting, annotations map[string]string) (values map[string]any, rest map[string]string, err error) {
 	values, rest = map[string]any{}, maps.Clone(annotations)
 	for _, s := range settings {
+		if s.Prefix {
+			variables := map[string]string{}
+			for key, text := range annotations {
+				if variable, ok := strings.CutPrefix(key, s.Key); ok {
+					variables[variable] = text
+					delete(rest, key)
+				}
+			}
+			if len(variables) > 0 {
+				values[s.Name] = variables
+			}
+			continue
+		}
 		text, ok := annotations[s.Key]
 		if !ok {
 			continue
@@ -179,6 +217,9 @@ func (s Setting) read(text string) (any, error) {
 		}
 		return nil, fmt.Errorf("%q is neither %s nor %s", text, orElse(s.On, "true"), orElse(s.Off, "false"))
 	case Ports, Texts:
+		if text == "" {
+			return []string{}, nil
+		}
 		return strings.Split(text, ","), nil
 	case Variables:
 		if s.Read != nil {
