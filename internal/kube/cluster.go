@@ -31,6 +31,7 @@ import (
 // use and is meant to live as long as the process.
 type Cluster struct {
 	timeout time.Duration
+	linger  time.Duration     // how long a watch goes on that nobody needs now
 	config  *rest.Config      // carries the shared transport; never handed out itself
 	objects dynamic.Interface // reads and writes single objects of any kind
 	lists   rest.Interface    // reads lists into Go types
@@ -69,6 +70,7 @@ func Connect(settings Settings, userAgent string) (*Cluster, error) {
 
 	c := &Cluster{
 		timeout:  timeout,
+		linger:   lingerFor,
 		scheme:   runtime.NewScheme(),
 		mirrors:  map[scope]*mirror{},
 		narrowed: map[Kind]bool{},

@@ -17,14 +17,16 @@ import (
 func (c *Cluster) EachPod(ctx context.Context, namespace, labelSelector string, visit func(*corev1.Pod) error) error {
 	of := scope{Pod, namespace}
 	options := metav1.ListOptions{Limit: pageSize, LabelSelector: labelSelector}
-	last, expired := "", false
+	last := ""                     // the place of the last one visited
+	expired, again := false, false // this page did before; all of them are gone through again
 	for {
 		page, err := c.page(ctx, of, options)
 		if apierrors.IsResourceExpired(err) && options.Continue != "" && !expired {
 			// The snapshot that the pages are cut from is gone. The server offers to
 			// go on from the same place in a newer one; else they are gone through
-			// again up to there, in the same order.
+			// again, in the same order.
 			options.Continue, expired = statusOf(err).Continue, true
+			again = again || options.Continue == ""
 			continue
 		}
 		if err != nil {
@@ -36,7 +38,7 @@ func (c *Cluster) EachPod(ctx context.Context, namespace, labelSelector string, 
 		}
 		for i := range pods.Items {
 			place := pods.Items[i].Namespace + "/" + pods.Items[i].Name
-			if place <= last {
+			if again && place <= last {
 				continue
 			}
 			last, expired = place, false

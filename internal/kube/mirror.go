@@ -30,6 +30,14 @@ const (
 	// sees what other providers did in the meantime.
 	sharedFor = 30 * time.Second
 
+	// lingerFor is how long a watch goes on after the last who needed it: an apply
+	// waits for one thing after the other, and may do so hundreds of times.
+	lingerFor = 30 * time.Second
+
+	// relists is how many times a kind is listed again because of what this
+	// process did to others before it is watched instead.
+	relists = 2
+
 	pageSize = 500
 
 	// patience is how many times the limit of a request a watch may fail before
@@ -61,9 +69,15 @@ func (s scope) String() string {
 	return s.kind.Resource + " in namespace " + s.namespace
 }
 
-// mirror is the process's one copy of a scope. It is listed when first read,
-// again when it may be out of date, and kept current by a watch for as long as
-// somebody awaits a change.
+// mirror is the process's one copy of a scope. It is listed when first read and
+// again when it may be out of date. A watch keeps it current while somebody
+// awaits a change, and for a while after that.
+//
+// What a watch keeps current answers all reads. That it lags behind the cluster
+// by moments is the same as having read moments earlier, with two exceptions,
+// which are seen to: this process's own writes are folded in, or make it list
+// again if their outcome is unknown; and what controllers make of them must be
+// awaited by whoever depends on it, it is not there after a list either.
 type mirror struct {
 	scope
 	cluster *Cluster
@@ -73,15 +87,19 @@ type mirror struct {
 	objects  map[string]map[string]object // by namespace and name; read-only once stored
 	version  string                       // resourceVersion that the objects are at least as new as
 	loadedAt time.Time
+	heardAt  time.Time // when the watch last said anything, or the list was made
 	outdated notes
 	arriving *notes // what happened since the LIST under way began, nil if there is none
-	run      *run   // the watch, nil if nobody awaits anything
+	relisted int    // how often other writes made it list again
+	listOnly bool   // a watch was refused
+	run      *run   // the watch, nil if there is none
 }
 
 // notes are writes that a list may not contain.
 type notes struct {
-	same  bool // to objects of this kind
+	same  bool // to objects of this kind, with unknown outcome
 	other bool // to objects of other kinds, which controllers may act upon
+	folds []object
 }
 
 // run is one life of a watch.
@@ -91,6 +109,7 @@ type run struct {
 	err       error         // why there is no list; set before ready is closed
 	connected bool
 	followers map[*follower]struct{}
+	idle      *time.Timer // ends it; runs while there are no followers, nil before
 }
 
 // follower is told about changes in a namespace, or in all if it is "".
@@ -150,26 +169,39 @@ func (c *Cluster) withMirror(kind Kind, namespace string, use func(*mirror) erro
 func (m *mirror) note(same bool, written *unstructured.Unstructured) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.arriving != nil {
-		m.arriving.same = m.arriving.same || same
-		m.arriving.other = m.arriving.other || !same
-	}
-	switch {
-	case !same:
+	if !same {
 		m.outdated.other = true
-	case written == nil:
-		m.outdated.same = true
-	case m.loadedAt.IsZero() || m.namespace != "" && m.namespace != written.GetNamespace():
-	case m.version != "" && !newer(written.GetResourceVersion(), m.version):
-		// Already seen, and maybe deleted again since.
-	default:
-		folded, err := m.cluster.typed(m.kind, written)
-		if err != nil {
-			m.outdated.same = true
+		if m.arriving != nil {
+			m.arriving.other = true
+		}
+		return
+	}
+	var folded object
+	if written != nil {
+		if m.namespace != "" && m.namespace != written.GetNamespace() {
 			return
 		}
-		m.put(folded)
+		folded, _ = m.cluster.typed(m.kind, written) // What cannot be decoded here fails in the list.
 	}
+	if folded == nil {
+		m.outdated.same = true
+		if m.arriving != nil {
+			m.arriving.same = true
+		}
+		return
+	}
+	if m.arriving != nil {
+		m.arriving.folds = append(m.arriving.folds, folded)
+	}
+	m.fold(folded)
+}
+
+// fold takes in the state of an object after a write. The caller holds the lock.
+func (m *mirror) fold(o object) {
+	if m.loadedAt.IsZero() || m.version != "" && !newer(o.GetResourceVersion(), m.version) {
+		return // Already seen, and maybe deleted again since.
+	}
+	m.put(o)
 }
 
 func newer(version, than string) bool {
@@ -252,26 +284,52 @@ func asObject(from runtime.Object) (object, error) {
 func (m *mirror) current(ctx context.Context) error {
 	// The first load may have begun before the call; a second one has not.
 	for range 2 {
-		if m.usable() {
+		usable, watched := m.state(ctx)
+		if usable {
 			return nil
 		}
-		if err := m.load(ctx); err != nil {
+		var err error
+		if watched != nil {
+			err = watched.wait(ctx, m.scope)
+		} else {
+			err = m.load(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *mirror) usable() bool {
+// state reports whether the mirror answers reads as it is. If it does not, and
+// did so too often, it begins to watch.
+func (m *mirror) state(ctx context.Context) (usable bool, watched *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.loadedAt.IsZero() || m.outdated.same:
-		return false
-	case m.run != nil && m.run.connected:
-		return true
+		return false, nil
+	case m.trusted():
+		m.linger()
+		return true, nil
+	case !m.outdated.other:
+		return time.Since(m.loadedAt) < sharedFor, nil
+	case m.run != nil:
+		return false, nil
 	}
-	return !m.outdated.other && time.Since(m.loadedAt) < sharedFor
+	m.relisted++
+	if m.relisted > relists && !m.listOnly {
+		watched = m.begin(ctx)
+		m.linger()
+	}
+	return false, watched
+}
+
+// trusted reports whether a watch keeps the mirror current. One that nobody
+// follows must have said something lately: it may be dead without a word, and
+// what depends on it is done once it has answered. The caller holds the lock.
+func (m *mirror) trusted() bool {
+	return m.run != nil && m.run.connected && (len(m.run.followers) > 0 || time.Since(m.heardAt) < sharedFor)
 }
 
 // load lists the scope, once for all who ask at the same time.
@@ -307,7 +365,11 @@ func (m *mirror) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.objects, m.version, m.loadedAt, m.outdated = objects, version, time.Now(), arrived
+	m.objects, m.version, m.loadedAt = objects, version, time.Now()
+	m.heardAt, m.outdated = m.loadedAt, notes{same: arrived.same, other: arrived.other}
+	for _, o := range arrived.folds {
+		m.fold(o)
+	}
 	m.tell("")
 	return nil
 }
@@ -398,39 +460,80 @@ func (c *Cluster) listing(of scope, options metav1.ListOptions) *rest.Request {
 // failure.
 func (m *mirror) follow(ctx context.Context, f *follower) (release func(), err error) {
 	m.mu.Lock()
-	r := m.run
-	if r == nil {
-		background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		r = &run{cancel: cancel, ready: make(chan struct{}), followers: map[*follower]struct{}{}}
-		m.run = r
-		// What was listed before may be long out of date.
-		m.outdated.same = true
-		if m.arriving != nil {
-			m.arriving.same = true
-		}
-		go m.keepCurrent(background, r)
+	if m.run == nil {
+		m.begin(ctx)
+	} else if !m.trusted() {
+		m.forget()
 	}
+	r := m.run
 	r.followers[f] = struct{}{}
+	m.linger()
 	m.mu.Unlock()
 
 	release = func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(r.followers, f)
-		if len(r.followers) == 0 {
-			m.end(r)
+		if m.run == r {
+			m.linger()
 		}
 	}
+	if err := r.wait(ctx, m.scope); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// forget makes the next read list again. The caller holds the lock.
+func (m *mirror) forget() {
+	m.outdated.same = true
+	if m.arriving != nil {
+		m.arriving.same = true
+	}
+}
+
+// begin begins to watch. The caller holds the lock, and has seen that there is
+// no watch.
+func (m *mirror) begin(ctx context.Context) *run {
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.run = &run{cancel: cancel, ready: make(chan struct{}), followers: map[*follower]struct{}{}}
+	// What was listed before may be long out of date.
+	m.forget()
+	go m.keepCurrent(background, m.run)
+	return m.run
+}
+
+// wait waits for the first list of a run.
+func (r *run) wait(ctx context.Context, of scope) error {
 	select {
 	case <-ctx.Done():
-		release()
-		return nil, fmt.Errorf("list %s: %w", m.scope, context.Cause(ctx))
+		return fmt.Errorf("list %s: %w", of, context.Cause(ctx))
 	case <-r.ready:
-		if r.err != nil {
-			release()
-			return nil, r.err
+		return r.err
+	}
+}
+
+// linger lets the watch end some time from now, unless it has followers. The
+// caller holds the lock.
+func (m *mirror) linger() {
+	r := m.run
+	switch {
+	case r == nil:
+	case len(r.followers) > 0:
+		if r.idle != nil {
+			r.idle.Stop()
 		}
-		return release, nil
+	case r.idle != nil:
+		r.idle.Reset(m.cluster.linger)
+	default:
+		r.idle = time.AfterFunc(m.cluster.linger, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if len(r.followers) == 0 {
+				m.end(r)
+			}
+		})
 	}
 }
 
@@ -438,6 +541,9 @@ func (m *mirror) follow(ctx context.Context, f *follower) (release func(), err e
 func (m *mirror) end(r *run) {
 	r.cancel()
 	r.connected = false
+	if r.idle != nil {
+		r.idle.Stop()
+	}
 	if m.run == r {
 		m.run = nil
 	}
@@ -465,7 +571,7 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 	healthy := time.Now()
 	for {
 		useful, err := m.watch(ctx, r)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || m.abandoned(r, err) {
 			return
 		}
 		if expired(err) {
@@ -483,8 +589,7 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 		} else if err == nil {
 			err = fmt.Errorf("watch %s: %w", m.scope, errWatchEnds)
 		}
-		hopeless := err != nil && !transient(err) && !errors.Is(err, errWatchEnds)
-		if hopeless || time.Since(healthy) > patience*m.cluster.timeout {
+		if hopeless(err) || time.Since(healthy) > patience*m.cluster.timeout {
 			m.mu.Lock()
 			for f := range r.followers {
 				f.failed <- err
@@ -501,6 +606,25 @@ func (m *mirror) keepCurrent(ctx context.Context, r *run) {
 		case <-timer.C:
 		}
 	}
+}
+
+// abandoned ends a run whose connection has ended while nobody follows it:
+// reads list again, and a watch begins anew with the next who needs it.
+func (m *mirror) abandoned(r *run, err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(r.followers) > 0 {
+		return false
+	}
+	m.listOnly = hopeless(err) && !expired(err)
+	m.end(r)
+	return true
+}
+
+// hopeless reports whether a watch that ended so cannot be helped by trying
+// again.
+func hopeless(err error) bool {
+	return err != nil && !transient(err) && !errors.Is(err, errWatchEnds)
 }
 
 // errWatchEnds is a server that answers watches but sends nothing.
@@ -572,6 +696,7 @@ func (m *mirror) setConnected(r *run, connected bool) {
 func (m *mirror) see(event watch.EventType, changed object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.heardAt = time.Now()
 	if !newer(changed.GetResourceVersion(), m.version) {
 		return // From before a list that was made meanwhile.
 	}

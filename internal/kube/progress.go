@@ -21,8 +21,8 @@ const deploymentRevision = "deployment.kubernetes.io/revision"
 // pods of its templates apart.
 const templateGeneration = "pod-template-generation"
 
-// hopeless are what containers wait for when they do not start by themselves.
-var hopeless = []string{
+// stuckIn are the states in which containers do not start by themselves.
+var stuckIn = []string{
 	"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull",
 	"CreateContainerConfigError", "CreateContainerError", "CrashLoopBackOff",
 }
@@ -127,7 +127,7 @@ func (c *Cluster) signs(ctx context.Context, w *Workload) ([]string, error) {
 // stuck reports whether a container of the pod does not start by itself.
 func stuck(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(status corev1.ContainerStatus) bool {
-		return status.State.Waiting != nil && slices.Contains(hopeless, status.State.Waiting.Reason)
+		return status.State.Waiting != nil && slices.Contains(stuckIn, status.State.Waiting.Reason)
 	})
 }
 

@@ -217,7 +217,7 @@ func TestAwaitReadyOfOtherKinds(t *testing.T) {
 		t.Error(err)
 	}
 	a.set(manifest(Job, "dgraph", "load", fromYAML(t, `{status: {conditions: [{type: Failed, status: "True", reason: BackoffLimitExceeded, message: m}]}}`).Object))
-	if err := c.AwaitReady(t.Context(), job); err == nil || err.Error() != "Job dgraph/load failed: BackoffLimitExceeded: m" {
+	if err := a.connect(t).AwaitReady(t.Context(), job); err == nil || err.Error() != "Job dgraph/load failed: BackoffLimitExceeded: m" {
 		t.Errorf("error: %v", err)
 	}
 }
