@@ -33,13 +33,13 @@ const (
 	deleting
 )
 
+// lookTimeout is how long reading may take unless configured otherwise.
+const lookTimeout = 2 * time.Minute
+
 // limit is how long the operation may take, by the timeouts block or, without
 // an entry there, long enough for an image pull on a fresh node.
 func (o operation) limit(ctx context.Context, configured timeouts.Value) (time.Duration, diag.Diagnostics) {
-	const (
-		change = 10 * time.Minute
-		look   = 2 * time.Minute
-	)
+	const change = 10 * time.Minute
 	switch o {
 	case creating:
 		return configured.Create(ctx, change)
@@ -48,7 +48,7 @@ func (o operation) limit(ctx context.Context, configured timeouts.Value) (time.D
 	case deleting:
 		return configured.Delete(ctx, change)
 	default:
-		return configured.Read(ctx, look)
+		return configured.Read(ctx, lookTimeout)
 	}
 }
 
@@ -59,7 +59,7 @@ func (b *resourceBase) begin(ctx context.Context, o operation, from interface {
 }, m model, diags *diag.Diagnostics,
 ) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
 	diags.Append(from.Get(ctx, m)...)
-	cluster, ok = b.cluster(diags)
+	cluster, ok = b.session.requireCluster(diags)
 	limit, d := o.limit(ctx, m.common().Timeouts)
 	diags.Append(d...)
 	limited, end = context.WithTimeout(ctx, limit)

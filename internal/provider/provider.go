@@ -50,5 +50,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 }
 
 func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
-	return nil
+	return []func() datasource.DataSource{
+		newProxiesDataSource,
+	}
 }

@@ -247,6 +247,39 @@ type session struct {
 	library *helm.Library
 }
 
+// sessionOf is what the framework hands to resources and data sources; nil
+// before the provider is configured.
+func sessionOf(providerData any, diags *diag.Diagnostics) *session {
+	if providerData == nil {
+		return nil
+	}
+	s, ok := providerData.(*session)
+	if !ok {
+		diags.AddError("Unexpected Provider Data", fmt.Sprintf("The provider handed over a %T. This is a bug in the provider.", providerData))
+	}
+	return s
+}
+
+// knownCluster returns the cluster if there is one to ask. There is none while
+// the provider's configuration depends on a resource that is about to change: a
+// plan has to succeed all the same, and a refresh leaves the state as it is.
+func (s *session) knownCluster() (*kube.Cluster, bool) {
+	if s == nil || s.cluster == nil {
+		return nil, false
+	}
+	return s.cluster, true
+}
+
+// requireCluster returns the cluster for an operation that cannot do without one.
+func (s *session) requireCluster(diags *diag.Diagnostics) (*kube.Cluster, bool) {
+	c, ok := s.knownCluster()
+	if !ok {
+		diags.AddError("No Cluster To Talk To", "The provider's configuration is not known yet, so there is no cluster to talk to. "+
+			"Set the provider's kubernetes block from values that are known by then; a data source is read only during the apply if it depends on the cluster (depends_on).")
+	}
+	return c, ok
+}
+
 // time is the present instant by the provider's clock.
 func (s *session) time() time.Time {
 	if s == nil || s.now == nil {

@@ -51,36 +51,11 @@ func (b *resourceBase) ImportState(ctx context.Context, req resource.ImportState
 }
 
 func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	if req.ProviderData == nil {
-		return
-	}
-	s, ok := req.ProviderData.(*session)
-	if !ok {
-		resp.Diagnostics.AddError("Unexpected Provider Data", fmt.Sprintf("The resource was given %T. This is a bug in the provider.", req.ProviderData))
-		return
-	}
-	b.session = s
+	b.session = sessionOf(req.ProviderData, &resp.Diagnostics)
 }
 
-// knownCluster returns the cluster if there is one to ask. There is none while
-// the provider's configuration depends on a resource that is about to change: a
-// plan has to succeed all the same, and a refresh leaves the state as it is.
-func (b *resourceBase) knownCluster() (*kube.Cluster, bool) {
-	if b.session == nil || b.session.cluster == nil {
-		return nil, false
-	}
-	return b.session.cluster, true
-}
-
-// cluster returns the cluster for an operation that cannot do without one.
-func (b *resourceBase) cluster(diags *diag.Diagnostics) (*kube.Cluster, bool) {
-	c, ok := b.knownCluster()
-	if !ok {
-		diags.AddError("No Cluster To Talk To", "The provider's configuration is not known yet, so there is no cluster to talk to. "+
-			"Set the provider's kubernetes block from values that are known before this resource is changed.")
-	}
-	return c, ok
-}
+// knownCluster returns the cluster if there is one to ask; see session.
+func (b *resourceBase) knownCluster() (*kube.Cluster, bool) { return b.session.knownCluster() }
 
 // charts returns the means to install charts into the cluster.
 func (b *resourceBase) charts(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (mesh.Charts, bool) {
