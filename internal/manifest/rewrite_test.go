@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -11,6 +12,9 @@ import (
 
 // mark asks for one label and two annotations on the pods of everything.
 func mark(object *unstructured.Unstructured) (manifest.Edit, error) {
+	if object.GetName() == "refused" {
+		return manifest.Edit{}, errors.New("not this one")
+	}
 	path, ok := manifest.TemplatePath(object.GroupVersionKind().GroupKind())
 	if !ok {
 		return manifest.Edit{}, nil
@@ -88,6 +92,14 @@ func TestRewrite(t *testing.T) {
 			pod + "metadata:\n  annotations:\n    a/mode: >2+\n\n        x\n      y\n\n    a/ports: |\n  labels:\n    in:\n      |\n     x\n    z: \"\"\n",
 			pod + "metadata:\n  annotations:\n    a/mode: on-all\n\n    a/ports: \"80,443\"\n  labels:\n    in:\n      \"true\"\n    z: \"\"\n",
 		},
+		"anchors, tags and comments before": {
+			pod + "metadata: &m # c\r  # d\r  {annotations: &a {}}\rspec: &s\r  !!map # e\r  x: y\r",
+			pod + "metadata: &m # c\r  # d\r  {labels: {in: \"true\"}, annotations: &a {a/mode: on-all, a/ports: \"80,443\"}}\rspec: &s\r  !!map # e\r  x: y\r",
+		},
+		"values after tags": {
+			pod + "metadata:\n  annotations:\n    a/mode: !!str # e\n      |\n      x\n    a/ports: ! x\n  labels:\n    in: !!bool\n      # so\n      true\n",
+			pod + "metadata:\n  annotations:\n    a/mode: on-all\n    a/ports: \"80,443\"\n  labels:\n    in: \"true\"\n",
+		},
 		"right already": {
 			pod + "metadata:\n  labels: {'in': 'true'}\n  annotations: {<<: {a/mode: on-all, a/ports: \"80,\\\n  443\"}}\n",
 			pod + "metadata:\n  labels: {'in': 'true'}\n  annotations: {<<: {a/mode: on-all, a/ports: \"80,\\\n  443\"}}\n",
@@ -140,6 +152,8 @@ func TestRewriteErrors(t *testing.T) {
 		"item":         {"{kind: List, apiVersion: v1, items: [1]}", "document 1 (line 1): it is no Kubernetes object but"},
 		"listed items": {"x: &x []\nkind: List\napiVersion: v1\nitems: *x\n", "document 1 (line 1): List: its items come from elsewhere"},
 		"list item":    {"kind: List\napiVersion: v1\nitems:\n- &x {kind: Pod, apiVersion: v1}\n- *x\n", "document 1 (line 4): Pod: the object has the anchor &x, and what refers to it would change too; write it out there"},
+		"listed list":  {"kind: List\napiVersion: v1\nitems: [&x {kind: List, apiVersion: v1, items: []}, *x]\n", "document 1 (line 3): List: its items come from elsewhere"},
+		"refused":      {"---\n" + pod + "metadata: {name: refused, namespace: ns}", "document 1 (line 2): Pod ns/refused: not this one"},
 		"duplicate":    {"---\nkind: Deployment\napiVersion: apps/v1\nmetadata: {name: alpha, namespace: dgraph}\nspec:\n  x: 1\n  x: 2\n", `document 1 (line 7): Deployment dgraph/alpha: key "x" is there twice, first on line 6; remove one of them`},
 		"alias":        {pod + "x: &l {a: b}\nmetadata:\n  name: x\n  labels: *l\n", "document 1 (line 6): Pod x: metadata.labels is the alias *l; write out what it stands for"},
 		"anchor":       {pod + "metadata:\n  labels: &l {a: b}\nspec: {x: *l}\n", "document 1 (line 4): Pod: metadata.labels has the anchor &l, and what refers to it would change too"},
@@ -153,7 +167,7 @@ func TestRewriteErrors(t *testing.T) {
 		"list of values": {pod + "metadata: {labels: {in: [x]}}\n", "Pod: metadata.labels: in has no plain value"},
 		"no template":    {"kind: Job\napiVersion: batch/v1\nspec:\n", "document 1 (line 1): Job: spec is missing: there is nothing to put labels or annotations on"},
 		"bad template":   {"kind: Job\napiVersion: batch/v1\nspec: {template: x}\n", "Job: spec.template is not a mapping"},
-		"style":    {pod + "metadata:\n  ? labels\n", "it is written in a style of YAML that cannot be changed in place"},
+		"style":          {pod + "metadata:\n  ? labels\n", "it is written in a style of YAML that cannot be changed in place"},
 		"no JSON":        {pod + "x: .nan\n", "document 1 (line 1): it is no YAML to Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {

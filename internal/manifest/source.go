@@ -36,6 +36,9 @@ func newSource(text []byte) source {
 // lineBreak returns the length of the line break that text begins with, or 0.
 // The parser breaks lines as YAML 1.1 did, and so also at three rare characters.
 func lineBreak(text []byte) int {
+	if len(text) == 0 || ' ' <= text[0] && text[0] <= '~' {
+		return 0 // Most of them all.
+	}
 	for _, lineBreak := range []string{"\r\n", "\n", "\r", "\u0085", "\u2028", "\u2029"} {
 		if bytes.HasPrefix(text, []byte(lineBreak)) {
 			return len(lineBreak)
@@ -131,7 +134,8 @@ type span struct{ start, end int }
 // block mapping with this indentation. There is a second one if the
 // value is a block of lines below its indicator.
 func (s source) scalar(node *yaml.Node, indent int) []span {
-	start := s.content(node)
+	// What stands before the content says of which type it is.
+	whole, start := s.at(node), s.content(node)
 	switch {
 	case node.Style&yaml.DoubleQuotedStyle != 0:
 		end := start + 1
@@ -141,7 +145,7 @@ func (s source) scalar(node *yaml.Node, indent int) []span {
 			}
 			end++
 		}
-		return []span{{start, min(end+1, len(s.text))}}
+		return []span{{whole, min(end+1, len(s.text))}}
 	case node.Style&yaml.SingleQuotedStyle != 0:
 		end := start + 1
 		for end < len(s.text) && (s.text[end] != '\'' || bytes.HasPrefix(s.text[end:], []byte("''"))) {
@@ -150,11 +154,12 @@ func (s source) scalar(node *yaml.Node, indent int) []span {
 			}
 			end++
 		}
-		return []span{{start, min(end+1, len(s.text))}}
+		return []span{{whole, min(end+1, len(s.text))}}
 	case node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
-		return s.block(start, node.Line, indent)
+		indicator, lines := s.block(start, node.Line, indent)
+		return []span{{whole, indicator}, lines}
 	default:
-		return []span{{start, s.plain(start, node.Value)}}
+		return []span{{whole, s.plain(start, node.Value)}}
 	}
 }
 
@@ -183,9 +188,9 @@ func (s source) plain(at int, value string) int {
 	return min(at, len(s.text))
 }
 
-// block returns the indicator of a block scalar, and its lines with the line
-// break before them but without the last one's.
-func (s source) block(start, line, indent int) []span {
+// block returns where the indicator of a block scalar ends, and its lines with
+// the line break before them but without the last one's.
+func (s source) block(start, line, indent int) (end int, lines span) {
 	end, least := start, indent+1
 	for end < len(s.text) && bytes.IndexByte([]byte("|>+-0123456789"), s.text[end]) >= 0 {
 		if c := s.text[end]; c >= '1' && c <= '9' {
@@ -196,7 +201,7 @@ func (s source) block(start, line, indent int) []span {
 	for s.lineStart(line+1) <= start {
 		line++ // The anchor or the tag stood on a line before.
 	}
-	lines := span{s.lineEnd(line), s.lineEnd(line)}
+	lines = span{s.lineEnd(line), s.lineEnd(line)}
 	for line++; line <= len(s.lines); line++ {
 		from, to := s.lineStart(line), s.lineEnd(line)
 		text := bytes.TrimLeft(s.text[from:to], " ")
@@ -208,5 +213,5 @@ func (s source) block(start, line, indent int) []span {
 		}
 		lines.end = to
 	}
-	return []span{{start, end}, lines}
+	return end, lines
 }
