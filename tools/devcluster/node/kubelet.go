@@ -60,6 +60,11 @@ func startKubelet(ctx context.Context, options Options, nodes map[string]*contro
 	if err != nil {
 		return nil, err
 	}
+	// KWOK prepares a stage when it first meets a pod, and workers that do so at
+	// the same time crash: let it meet one before they start.
+	if _, err := podStages.ListAllPossible(ctx, &lifecycle.Event{Data: &corev1.Pod{}}); err != nil {
+		return nil, fmt.Errorf("prepare pod stages: %w", err)
+	}
 	cached, err := informer.NewInformer[*corev1.Node, *corev1.NodeList](options.Client.CoreV1().Nodes()).
 		WatchWithCache(ctx, informer.Option{}, nil)
 	if err != nil {
