@@ -192,7 +192,7 @@ func (w *Workload) within(budget *policyv1.PodDisruptionBudget) error {
 
 // scaled resolves a number or a percentage of pods as controllers do.
 func scaled(value *intstr.IntOrString, otherwise intstr.IntOrString, of int32, up bool) int32 {
-	n, err := intstr.GetScaledValueFromIntOrPercent(ptr.To(ptr.Deref(value, otherwise)), int(of), up)
+	n, err := intstr.GetScaledValueFromIntOrPercent(new(ptr.Deref(value, otherwise)), int(of), up)
 	if err != nil {
 		return of // Validation lets none of this through: be careful.
 	}
