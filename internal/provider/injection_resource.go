@@ -2,13 +2,13 @@ package provider
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -23,11 +23,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 )
 
 var _ meshResource = (*injectionResource)(nil)
@@ -66,47 +66,31 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 					"name": schema.StringAttribute{Required: true, MarkdownDescription: "Its name.", Validators: []validator.String{stringvalidator.LengthBetween(1, 253)}},
 				},
 			},
-			"mesh": schema.SingleNestedAttribute{
-				Required:            true,
-				MarkdownDescription: "The mesh to enrol in: exactly one of `linkerd` and `istio`. Changing from one to the other enrols anew.",
-				PlanModifiers: []planmodifier.Object{objectplanmodifier.RequiresReplaceIf(otherMesh,
-					"Changing the mesh enrols anew.", "Changing the mesh enrols anew.")},
-				Attributes: map[string]schema.Attribute{
-					"linkerd": schema.SingleNestedAttribute{
-						Optional:            true,
-						MarkdownDescription: "Enrol in Linkerd, by the annotation `linkerd.io/inject`.",
-						Validators:          []validator.Object{objectvalidator.ExactlyOneOf(path.MatchRoot("mesh").AtName("istio"))},
-						Attributes: map[string]schema.Attribute{
-							"control_plane_namespace": controlPlaneAttribute(linkerd.DefaultNamespace),
-							"skip_inbound_ports":      portsAttribute("Ports whose inbound connections bypass the proxy."),
-							"skip_outbound_ports":     portsAttribute("Ports whose outbound connections bypass the proxy."),
-							"opaque_ports":            portsAttribute("Ports that are proxied without detecting their protocol. Replaces Linkerd's own list."),
-						},
-					},
-					"istio": schema.SingleNestedAttribute{
-						Optional:            true,
-						MarkdownDescription: "Enrol in Istio with sidecars: a namespace by the label `istio-injection` or `istio.io/rev`, a workload by `sidecar.istio.io/inject`.",
-						Attributes: map[string]schema.Attribute{
-							"control_plane_namespace": controlPlaneAttribute(istio.DefaultNamespace),
-							"revision": schema.StringAttribute{
-								Optional:            true,
-								MarkdownDescription: "Revision or tag of the control plane. Default: the default revision.",
-								Validators:          []validator.String{dnsLabel()},
-							},
-						},
-					},
-				},
+			"mesh": meshAttribute("The mesh to enrol in: exactly one of `linkerd` and `istio`. Changing from one to the other enrols anew; any other change restarts the pods that it is about.",
+				objectplanmodifier.RequiresReplaceIf(enrolsAnew, "Changing the mesh or the mode enrols anew.", "Changing the mesh or the mode enrols anew.")),
+			"follows": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType,
+				MarkdownDescription: "Values whose change makes the apply look at the pods again, after what they come from has been applied: " +
+					"`[aksmesh_linkerd.this.version, aksmesh_trust_anchor.this.bundle_pem]`. An upgrade of the control plane, or new trust roots, and the " +
+					"restarts that they call for are then one apply. Pods that are right already are not restarted.",
 			},
+			"restart": restartAttribute(),
 			"force_conflicts": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether the first apply takes the labels and annotations over when another field manager has set them to something else. " +
 					"Default `false`: that is an error which names the other manager.",
 			},
-			"drift":        driftAttribute("marks that were changed and pods without a proxy"),
-			"meshed_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods with a proxy."},
-			"total_pods":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods that should have one."},
-			"skipped_pods": schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Pods that the mesh never injects, each with the reason."},
-			"timeouts":     timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
+			"drift":       driftAttribute("marks that were changed, pods without a proxy, and pods whose proxy is not the one that they would be given now, each with the reasons"),
+			"meshed_pods": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods in the mesh."},
+			"total_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods that should be."},
+			"stale_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods in the mesh that would be otherwise if they were made now."},
+			"skipped":     skippedAttribute(),
+			"restarts": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Workloads that the last apply has restarted, each with the number of its pods that were not as they should be, and why. In a plan that " +
+					"repairs `drift`, those that it is going to restart. Those of any other plan depend on what the cluster is like when it is applied, so that it shows them as a warning.",
+			},
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
 		},
 	}
 }
@@ -115,7 +99,7 @@ func workloadKinds() []string {
 	return []string{kube.Deployment.Name, kube.StatefulSet.Name, kube.DaemonSet.Name}
 }
 
-// controlPlaneAttribute says where to find the control plane that injects.
+// controlPlaneAttribute says where to find the control plane.
 func controlPlaneAttribute(namespace string) schema.StringAttribute {
 	return schema.StringAttribute{
 		Optional: true, Computed: true, Default: stringdefault.StaticString(namespace),
@@ -124,20 +108,11 @@ func controlPlaneAttribute(namespace string) schema.StringAttribute {
 	}
 }
 
-func portsAttribute(description string) schema.ListAttribute {
-	return schema.ListAttribute{
-		Optional: true, ElementType: types.StringType,
-		MarkdownDescription: description + " Each is a port or a range: `[5080, \"7000-7080\"]`.",
-		Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.ValueStringsAre(portOrRange())},
-	}
-}
-
-// otherMesh reports whether the plan leaves one mesh for the other.
-func otherMesh(ctx context.Context, req planmodifier.ObjectRequest, resp *objectplanmodifier.RequiresReplaceIfFuncResponse) {
-	var before, after injectionMeshModel
-	resp.Diagnostics.Append(req.StateValue.As(ctx, &before, objectAsOptions)...)
-	resp.Diagnostics.Append(req.PlanValue.As(ctx, &after, objectAsOptions)...)
-	resp.RequiresReplace = before.Linkerd.IsNull() != after.Linkerd.IsNull()
+// enrolsAnew reports whether the plan leaves one mesh, or mode of it, for another.
+func enrolsAnew(ctx context.Context, req planmodifier.ObjectRequest, resp *objectplanmodifier.RequiresReplaceIfFuncResponse) {
+	before := readMesh(ctx, req.StateValue, req.Path, &resp.Diagnostics).way()
+	after := readMesh(ctx, req.PlanValue, req.Path, &resp.Diagnostics).way()
+	resp.RequiresReplace = after != "" && after != before
 }
 
 type injectionModel struct {
@@ -145,11 +120,15 @@ type injectionModel struct {
 	Namespace      types.String `tfsdk:"namespace"`
 	Workload       types.Object `tfsdk:"workload"`
 	Mesh           types.Object `tfsdk:"mesh"`
+	Follows        types.List   `tfsdk:"follows"`
+	Restart        types.Object `tfsdk:"restart"`
 	ForceConflicts types.Bool   `tfsdk:"force_conflicts"`
 	Drift          types.List   `tfsdk:"drift"`
 	MeshedPods     types.Int64  `tfsdk:"meshed_pods"`
 	TotalPods      types.Int64  `tfsdk:"total_pods"`
-	SkippedPods    types.List   `tfsdk:"skipped_pods"`
+	StalePods      types.Int64  `tfsdk:"stale_pods"`
+	Skipped        types.List   `tfsdk:"skipped"`
+	Restarts       types.List   `tfsdk:"restarts"`
 }
 
 type workloadModel struct {
@@ -157,69 +136,38 @@ type workloadModel struct {
 	Name types.String `tfsdk:"name"`
 }
 
-type injectionMeshModel struct {
-	Linkerd types.Object `tfsdk:"linkerd"`
-	Istio   types.Object `tfsdk:"istio"`
-}
+var workloadTypes = map[string]attr.Type{"kind": types.StringType, "name": types.StringType}
 
-type linkerdInjectionModel struct {
-	ControlPlane types.String `tfsdk:"control_plane_namespace"`
-	SkipInbound  types.List   `tfsdk:"skip_inbound_ports"`
-	SkipOutbound types.List   `tfsdk:"skip_outbound_ports"`
-	OpaquePorts  types.List   `tfsdk:"opaque_ports"`
-}
-
-type istioInjectionModel struct {
-	ControlPlane types.String `tfsdk:"control_plane_namespace"`
-	Revision     types.String `tfsdk:"revision"`
-}
-
-// Types of the nested objects, for values that an import builds.
-var (
-	workloadTypes         = map[string]attr.Type{"kind": types.StringType, "name": types.StringType}
-	linkerdInjectionTypes = map[string]attr.Type{
-		"control_plane_namespace": types.StringType,
-		"skip_inbound_ports":      types.ListType{ElemType: types.StringType},
-		"skip_outbound_ports":     types.ListType{ElemType: types.StringType},
-		"opaque_ports":            types.ListType{ElemType: types.StringType},
-	}
-	istioInjectionTypes = map[string]attr.Type{"control_plane_namespace": types.StringType, "revision": types.StringType}
-	injectionMeshTypes  = map[string]attr.Type{
-		"linkerd": types.ObjectType{AttrTypes: linkerdInjectionTypes},
-		"istio":   types.ObjectType{AttrTypes: istioInjectionTypes},
-	}
-)
-
-// enrolment turns the model into the domain's terms.
+// enrolment turns the model into the domain's terms. Without diagnostics, its
+// mesh is nil as long as a part of the model's is unknown.
 func (r *injectionResource) enrolment(ctx context.Context, cluster *kube.Cluster, m *injectionModel, diags *diag.Diagnostics) mesh.Enrolment {
 	e := mesh.Enrolment{
 		Cluster: cluster,
+		Mesh:    meshOf(ctx, m.Mesh, diags),
 		Target:  mesh.Target{Namespace: m.Namespace.ValueString()},
+		Policy:  restartPolicy(ctx, m.Restart, m.Namespace.ValueString(), diags),
 		Now:     r.session.time(),
 		Log:     func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}
+	e.Others = otherMeshes(e.Mesh)
 	if !m.Workload.IsNull() {
 		var w workloadModel
 		diags.Append(m.Workload.As(ctx, &w, objectAsOptions)...)
 		e.Target.Workload = kube.Ref{Kind: workloadKind(w.Kind.ValueString()), Namespace: e.Target.Namespace, Name: w.Name.ValueString()}
 	}
-	var chosen injectionMeshModel
-	diags.Append(m.Mesh.As(ctx, &chosen, objectAsOptions)...)
-	if !chosen.Linkerd.IsNull() {
-		var l linkerdInjectionModel
-		diags.Append(chosen.Linkerd.As(ctx, &l, objectAsOptions)...)
-		e.Mesh = linkerd.Injection{
-			ControlPlane:      l.ControlPlane.ValueString(),
-			SkipInboundPorts:  stringList(ctx, l.SkipInbound, diags),
-			SkipOutboundPorts: stringList(ctx, l.SkipOutbound, diags),
-			OpaquePorts:       stringList(ctx, l.OpaquePorts, diags),
-		}
-	} else {
-		var i istioInjectionModel
-		diags.Append(chosen.Istio.As(ctx, &i, objectAsOptions)...)
-		e.Mesh = istio.Injection{ControlPlane: i.ControlPlane.ValueString(), Revision: i.Revision.ValueString()}
-	}
 	return e
+}
+
+// former is the mark that the enrolment of a state has written.
+func (m *injectionModel) former(ctx context.Context, target mesh.Target, diags *diag.Diagnostics) mesh.Mark {
+	switch before := meshOf(ctx, m.Mesh, diags); {
+	case before == nil:
+		return mesh.Mark{}
+	case target.WholeNamespace():
+		return before.NamespaceMark()
+	default:
+		return before.WorkloadMark()
+	}
 }
 
 func workloadKind(name string) kube.Kind {
@@ -246,8 +194,16 @@ func injectionID(e mesh.Enrolment) string {
 func (m *injectionModel) observe(ctx context.Context, survey mesh.Survey, marks []string, diags *diag.Diagnostics) {
 	m.MeshedPods = types.Int64Value(int64(survey.Meshed))
 	m.TotalPods = types.Int64Value(int64(survey.Total))
-	m.SkippedPods = notesList(ctx, nil, survey.Skipped, diags)
-	m.Drift = notesList(ctx, marks, survey.Unmeshed, diags)
+	m.StalePods = types.Int64Value(int64(survey.Stale))
+	m.Skipped = skippedList(ctx, survey.Skipped, diags)
+	m.Drift = notesList(ctx, marks, survey.Wrong, diags)
+}
+
+// restarted notes the restarts of an apply, unless the plan has told them.
+func (m *injectionModel) restarted(ctx context.Context, restarts []mesh.Restart, diags *diag.Diagnostics) {
+	if m.Restarts.IsUnknown() {
+		m.Restarts = notesList(ctx, restartLines(restarts), nil, diags)
+	}
 }
 
 func notesList(ctx context.Context, lines []string, notes []mesh.PodNote, diags *diag.Diagnostics) types.List {
@@ -260,29 +216,175 @@ func notesList(ctx context.Context, lines []string, notes []mesh.PodNote, diags 
 	return value
 }
 
-// ModifyPlan promises an enrolment without drift, and keeps the counts when
-// nothing is going to change.
+// ValidateConfig refuses settings of a namespace's enrolment that no namespace
+// can carry.
+func (r *injectionResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var model injectionModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)
+	if resp.Diagnostics.HasError() || !model.Workload.IsNull() || model.Mesh.IsNull() {
+		return
+	}
+	// What else is wrong with them is the attribute's own to say.
+	reading := readMesh(ctx, model.Mesh, path.Root("mesh"), &diag.Diagnostics{})
+	for _, at := range reading.templateOnly() {
+		problemAt(&resp.Diagnostics, at, "Setting of Workloads Only",
+			fmt.Errorf("%s reads it from pod templates only, never from a namespace; enrol the workload instead", reading.dialect.title))
+	}
+}
+
+// pendingRestarts is the key of the private state under which Read keeps the
+// restarts that a repair of what it has found takes. A plan must not look for
+// itself: Terraform makes it again when it applies it, and refuses one that has
+// come out otherwise because the cluster has changed in between.
+const pendingRestarts = "restarts"
+
+// ModifyPlan promises an enrolment without drift, keeps what is known of the
+// pods when nothing is going to change, and otherwise tells what the apply will
+// meet.
 func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
 		return
 	}
 	var plan injectionModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	var state *injectionModel
+	if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
+		state = &injectionModel{}
+		resp.Diagnostics.Append(req.State.Get(ctx, state)...)
+		plan.ID = state.ID
+	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	plan.Drift = noDrift()
-	if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
-		var state injectionModel
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-		plan.ID = state.ID
-		if plan.Mesh.Equal(state.Mesh) && state.Drift.Equal(plan.Drift) {
-			plan.MeshedPods, plan.TotalPods, plan.SkippedPods = state.MeshedPods, state.TotalPods, state.SkippedPods
-		} else {
-			plan.MeshedPods, plan.TotalPods, plan.SkippedPods = types.Int64Unknown(), types.Int64Unknown(), types.ListUnknown(types.StringType)
-		}
+	same := state != nil && plan.Mesh.Equal(state.Mesh) && plan.Follows.Equal(state.Follows)
+	if same && state.Drift.Equal(plan.Drift) {
+		plan.MeshedPods, plan.TotalPods, plan.StalePods = state.MeshedPods, state.TotalPods, state.StalePods
+		plan.Skipped, plan.Restarts = state.Skipped, state.Restarts
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+		return
+	}
+	plan.MeshedPods, plan.TotalPods, plan.StalePods = types.Int64Unknown(), types.Int64Unknown(), types.Int64Unknown()
+	plan.Skipped, plan.Restarts = types.ListUnknown(types.ObjectType{AttrTypes: podNoteTypes}), types.ListUnknown(types.StringType)
+	if same {
+		plan.Restarts = pendingOf(ctx, req.Private, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if len(resp.RequiresReplace) == 0 { // Terraform plans what replaces it once more, by itself.
+		r.lookAhead(ctx, &plan, state, &resp.Diagnostics)
+	}
+}
+
+// pendingOf reads what Read has kept; unknown if there is nothing.
+func pendingOf(ctx context.Context, private interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+}, diags *diag.Diagnostics,
+) types.List {
+	kept, d := private.GetKey(ctx, pendingRestarts)
+	diags.Append(d...)
+	var lines []string
+	if json.Unmarshal(kept, &lines) != nil {
+		return types.ListUnknown(types.StringType)
+	}
+	return notesList(ctx, lines, nil, diags)
+}
+
+// lookAhead reports what stands in the way of a plan, and which workloads it
+// restarts. It fails the plan only if the apply could not but fail: what is not
+// there yet may be made by the same apply, and what may not be read now does not
+// keep others from being planned.
+func (r *injectionResource) lookAhead(ctx context.Context, plan, state *injectionModel, diags *diag.Diagnostics) {
+	cluster, ok := r.knownCluster()
+	if !ok || !plan.targetKnown(ctx) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	e := r.enrolment(ctx, cluster, plan, diags)
+	if e.Mesh == nil || diags.HasError() {
+		return
+	}
+	findings, err := e.Examine(ctx)
+	if errors.Is(err, kube.ErrNotFound) {
+		return
+	}
+	if err == nil {
+		err = r.report(ctx, e, state == nil, findings, diags)
+	}
+	if err != nil {
+		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
+		return
+	}
+	var before mesh.Mark
+	switch {
+	case !fullyKnown(ctx, plan.Follows):
+		return // Whatever it follows changes the control plane first.
+	case state == nil:
+	case !plan.Follows.Equal(state.Follows) || plan.Mesh.Equal(state.Mesh):
+		return // The control plane has changed by then; or it is a repair, and in the plan itself.
+	default:
+		before = state.former(ctx, e.Target, diags)
+	}
+	foreseen, err := e.Foresee(ctx, before)
+	if err != nil {
+		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
+		return
+	}
+	if len(foreseen.Restarts) > 0 {
+		diags.AddWarning(fmt.Sprintf("Enrolling %s Restarts Workloads", e.Target), strings.Join(restartLines(foreseen.Restarts), "\n"))
+	}
+}
+
+// report turns findings into errors at the attributes that they are about, and
+// into one warning.
+func (r *injectionResource) report(ctx context.Context, e mesh.Enrolment, create bool, findings []mesh.Finding, diags *diag.Diagnostics) error {
+	var lines []string
+	var fatal []mesh.Finding
+	for _, finding := range findings {
+		if finding.Fatal {
+			fatal = append(fatal, finding)
+		} else {
+			lines = append(lines, finding.String())
+		}
+	}
+	if create && len(fatal) > 0 {
+		// The enrolment that this one replaces is given up first.
+		live, err := e.Cluster.Get(ctx, e.Target.Ref())
+		if err != nil {
+			return err
+		}
+		ours := func(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == mesh.EnrolmentManager }
+		if slices.ContainsFunc(live.GetManagedFields(), ours) {
+			for _, finding := range fatal {
+				lines = append(lines, finding.String())
+			}
+			fatal = nil
+		}
+	}
+	for _, finding := range fatal {
+		at := path.Root("workload")
+		if e.Target.WholeNamespace() || finding.About.Kind == kube.Namespace {
+			at = path.Root("namespace")
+		}
+		problemAt(diags, at, "Unable to Enrol "+e.Target.String(), errors.New(finding.String()))
+	}
+	warnLeftOut(e.Target.String(), lines, diags)
+	return nil
+}
+
+// targetKnown reports whether what is to be enrolled in which mesh is known.
+func (m *injectionModel) targetKnown(ctx context.Context) bool {
+	return fullyKnown(ctx, m.Namespace, m.Workload, m.Mesh)
+}
+
+func fullyKnown(ctx context.Context, values ...attr.Value) bool {
+	for _, value := range values {
+		raw, err := value.ToTerraformValue(ctx)
+		if err != nil || !raw.IsFullyKnown() {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *injectionResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -297,18 +399,36 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if err := e.Mark(ctx); err != nil {
-		problem(&resp.Diagnostics, "Unable to Enrol "+e.Target.String(), err)
+	survey, ok, err := r.enrol(ctx, e, &model, mesh.Mark{}, &resp.Diagnostics)
+	if !ok {
 		return
 	}
 	// The mark is there: from here on state has to know of it, whatever happens.
 	model.ID = types.StringValue(injectionID(e))
-	survey, err := e.Settle(ctx)
 	model.observe(ctx, survey, nil, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
 	}
+}
+
+// enrol marks the target, which bears the mark of before, and settles its pods.
+// Unless ok, the diagnostics say why there is no mark; the error is about pods.
+func (r *injectionResource) enrol(ctx context.Context, e mesh.Enrolment, model *injectionModel, before mesh.Mark, diags *diag.Diagnostics) (survey mesh.Survey, ok bool, err error) {
+	foreseen, err := e.Foresee(ctx, before)
+	if err == nil {
+		model.restarted(ctx, foreseen.Restarts, diags)
+		err = e.Mark(ctx)
+	}
+	if err != nil {
+		problem(diags, "Unable to Enrol "+e.Target.String(), err)
+		return mesh.Survey{}, false, nil
+	}
+	survey, err = e.Settle(ctx)
+	if err == nil {
+		warnSkipped(e.Target.String(), survey.Skipped, diags)
+	}
+	return survey, true, err
 }
 
 func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
@@ -318,26 +438,24 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	if !ok {
 		return
 	}
-	if model.Mesh.IsNull() {
-		if !r.readImported(ctx, cluster, &model, &resp.Diagnostics) {
-			return
-		}
+	imported := model.Mesh.IsNull()
+	if imported && !r.readImported(ctx, cluster, &model, &resp.Diagnostics) {
+		return
 	}
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	marks, err := e.Marked(ctx)
-	if errors.Is(err, kube.ErrNotFound) {
+	seen, err := look(ctx, e)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
 		forget(ctx, resp, model.ID)
 		return
-	}
-	if err != nil {
-		problem(&resp.Diagnostics, "Unable to Read Enrolment", err)
+	case apierrors.IsForbidden(err) && !imported:
+		resp.Diagnostics.AddWarning(fmt.Sprintf("Unable to Look at %s", e.Target), explain(err)+"\n\nThe state stays as it is.")
+		identify(ctx, resp.Identity, model.ID, &resp.Diagnostics)
 		return
-	}
-	survey, err := e.Survey(ctx)
-	if err != nil {
+	case err != nil:
 		problem(&resp.Diagnostics, "Unable to Read Enrolment", err)
 		return
 	}
@@ -345,8 +463,42 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	if model.ForceConflicts.IsNull() {
 		model.ForceConflicts = types.BoolValue(false)
 	}
-	model.observe(ctx, survey, marks, &resp.Diagnostics)
+	if model.Restarts.IsNull() {
+		model.Restarts = notesList(ctx, nil, nil, &resp.Diagnostics)
+	}
+	model.observe(ctx, seen.survey, seen.marks, &resp.Diagnostics)
+	pending, err := json.Marshal(restartLines(seen.repair))
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Read Enrolment", err)
+		return
+	}
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingRestarts, pending)...)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// A sight is what an enrolment looks like.
+type sight struct {
+	marks  []string // that are not as written
+	survey mesh.Survey
+	repair []mesh.Restart // that an apply makes
+}
+
+func look(ctx context.Context, e mesh.Enrolment) (seen sight, err error) {
+	if seen.marks, err = e.Marked(ctx); err != nil {
+		return seen, err
+	}
+	if seen.survey, err = e.Survey(ctx); err != nil {
+		return seen, err
+	}
+	seen.repair = seen.survey.Restarts
+	if len(seen.marks) > 0 {
+		marked, err := e.Foresee(ctx, mesh.Mark{})
+		if err != nil {
+			return seen, err
+		}
+		seen.repair = marked.Restarts
+	}
+	return seen, nil
 }
 
 // readImported builds the model of an enrolment of which only the ID is known,
@@ -374,24 +526,7 @@ func (r *injectionResource) readImported(ctx context.Context, cluster *kube.Clus
 		problemAt(diags, path.Root("id"), "Unable to Import Enrolment", err)
 		return false
 	}
-	chosen := injectionMeshModel{Linkerd: types.ObjectNull(linkerdInjectionTypes), Istio: types.ObjectNull(istioInjectionTypes)}
-	if parts[0] == "linkerd" {
-		found := linkerd.InjectionOf(mark)
-		chosen.Linkerd = objectFrom(ctx, linkerdInjectionTypes, linkerdInjectionModel{
-			ControlPlane: types.StringValue(linkerd.DefaultNamespace),
-			SkipInbound:  listOrNull(ctx, found.SkipInboundPorts, diags),
-			SkipOutbound: listOrNull(ctx, found.SkipOutboundPorts, diags),
-			OpaquePorts:  listOrNull(ctx, found.OpaquePorts, diags),
-		}, diags)
-	} else {
-		found := istio.InjectionOf(mark)
-		revision := types.StringNull()
-		if found.Revision != "" {
-			revision = types.StringValue(found.Revision)
-		}
-		chosen.Istio = objectFrom(ctx, istioInjectionTypes, istioInjectionModel{ControlPlane: types.StringValue(istio.DefaultNamespace), Revision: revision}, diags)
-	}
-	m.Mesh = objectFrom(ctx, injectionMeshTypes, chosen, diags)
+	m.Mesh = meshFound(ctx, parts[0], mark, diags)
 	return !diags.HasError()
 }
 
@@ -404,18 +539,17 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 		return
 	}
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
+	before := state.former(ctx, e.Target, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	e.Force = true
-	e.Renew = !model.Mesh.Equal(state.Mesh)
-	if err := e.Mark(ctx); err != nil {
-		problem(&resp.Diagnostics, "Unable to Enrol "+e.Target.String(), err)
+	survey, ok, err := r.enrol(ctx, e, &model, before, &resp.Diagnostics)
+	if !ok {
 		return
 	}
-	survey, err := e.Settle(ctx)
 	if err != nil {
 		// The state keeps the settings of before: pods that may still run by them
 		// have to be in the next plan again.

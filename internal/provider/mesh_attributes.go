@@ -44,7 +44,7 @@ const (
 
 // meshDialect is how configurations speak of one mesh.
 type meshDialect struct {
-	name        string // of the attribute
+	name, title string // of the attribute, and in messages
 	description string
 	// own are said of the enrolment itself, settings of its proxies.
 	own, settings []mesh.Setting
@@ -62,7 +62,7 @@ func meshDialects() []meshDialect { return []meshDialect{linkerdDialect(), istio
 func linkerdDialect() meshDialect {
 	settings := linkerd.Settings()
 	return meshDialect{
-		name:        "linkerd",
+		name: "linkerd", title: "Linkerd",
 		description: "Linkerd, by the annotation `linkerd.io/inject`. What is left out is as the control plane has it.",
 		own: []mesh.Setting{
 			controlPlaneOf(linkerd.DefaultNamespace),
@@ -93,7 +93,7 @@ func linkerdDialect() meshDialect {
 func istioDialect() meshDialect {
 	settings := istio.Settings()
 	return meshDialect{
-		name: "istio",
+		name: "istio", title: "Istio",
 		description: "Istio: with sidecars, a namespace by the label `istio-injection` or `istio.io/rev` and a workload by `sidecar.istio.io/inject`; " +
 			"in ambient mode both by `istio.io/dataplane-mode`. What is left out is as the control plane has it.",
 		own: []mesh.Setting{
@@ -355,20 +355,23 @@ func skippedList(ctx context.Context, notes []mesh.PodNote, diags *diag.Diagnost
 	return list
 }
 
-// warnSkipped tells after an apply which pods it has left as they are.
-func warnSkipped(notes []mesh.PodNote, diags *diag.Diagnostics) {
-	if len(notes) == 0 {
-		return
-	}
+// warnSkipped tells after an apply which pods of a target it has left as they are.
+func warnSkipped(target string, notes []mesh.PodNote, diags *diag.Diagnostics) {
 	lines := make([]string, len(notes))
 	for i, note := range notes {
-		lines[i] = fmt.Sprintf("%s, pod %s", note.Owner, note)
+		lines[i] = fmt.Sprintf("%s: pod %s", note.Owner, note)
 	}
-	diags.AddWarning(leftOutSummary, strings.Join(lines, "\n"))
+	warnLeftOut(target, lines, diags)
 }
 
-// leftOutSummary heads the warnings about pods that do not join a mesh.
-const leftOutSummary = "Pods Left Out of the Mesh"
+// warnLeftOut tells what of a target does not join the mesh. The summary names
+// the target, as Terraform shows only the first of several warnings that have
+// the same.
+func warnLeftOut(target string, lines []string, diags *diag.Diagnostics) {
+	if len(lines) > 0 {
+		diags.AddWarning(fmt.Sprintf("Pods of %s Left Out of the Mesh", target), strings.Join(lines, "\n"))
+	}
+}
 
 // restartLines are the restarts of a survey as an attribute has them.
 func restartLines(restarts []mesh.Restart) []string {
@@ -611,6 +614,15 @@ func scalar(value tftypes.Value) (string, error) {
 	default:
 		return "", errors.New("it has to be a string, a number or a bool")
 	}
+}
+
+// way is what cannot change but by enrolling anew: the mesh, and how pods are in it.
+// It is empty while that is not known.
+func (r meshReading) way() string {
+	if r.values == nil {
+		return ""
+	}
+	return r.dialect.name + "/" + textOf(r.values, modeSetting)
 }
 
 // templateOnly are the settings in force that a mesh reads from pod templates and

@@ -12,6 +12,7 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
@@ -28,25 +29,6 @@ func goDuration(least, most time.Duration) validator.String {
 				err = fmt.Errorf("%s is out of range", value)
 			}
 			return err
-		},
-	}
-}
-
-// portOrRange accepts a port such as `5080` or an inclusive range such as `4000-4100`.
-func portOrRange() validator.String {
-	return checked{
-		description: "a port from 1 to 65535, or a range such as 4000-4100",
-		check: func(value string) error {
-			first, last, isRange := strings.Cut(value, "-")
-			low, err := strconv.ParseUint(first, 10, 16)
-			high := low
-			if err == nil && isRange {
-				high, err = strconv.ParseUint(last, 10, 16)
-			}
-			if err != nil || low == 0 || high < low {
-				return fmt.Errorf("%q", value)
-			}
-			return nil
 		},
 	}
 }
