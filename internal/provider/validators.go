@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +42,14 @@ func labelKey() validator.String {
 func labelValue() validator.String {
 	return checked{description: "a label's value", check: func(value string) error {
 		return complaints(validation.IsValidLabelValue(value))
+	}}
+}
+
+// labelSelector accepts label selectors in the form of kubectl's.
+func labelSelector() validator.String {
+	return checked{description: "a label selector such as app=web,tier!=cache", check: func(value string) error {
+		_, err := labels.Parse(value)
+		return err
 	}}
 }
 
