@@ -87,7 +87,7 @@ func parse(s source) ([]*document, error) {
 			err = json.Unmarshal(encoded, &d.value)
 		}
 		if err != nil {
-			return nil, d.fail(d.root.Content[0], "", fmt.Errorf("it is no YAML to Kubernetes: %w", err))
+			return nil, d.fail(d.root.Content[0], "", errNoJSON) // The parser's words may quote a Secret.
 		}
 	}
 	return documents, nil
@@ -107,6 +107,8 @@ func verify(text []byte, want []*document) error {
 	}
 	return nil
 }
+
+var errNoJSON = errors.New("it cannot be turned into JSON for Kubernetes: keys have to be plain values, numbers finite, binary values valid, and aliases few")
 
 // errStyle is what no manifest is known to lead to that people or tools write.
 var errStyle = errors.New("it is written in a style of YAML that cannot be changed in place: write metadata as plain mappings, one key a line")

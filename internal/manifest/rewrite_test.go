@@ -168,7 +168,7 @@ func TestRewriteErrors(t *testing.T) {
 		"no template":    {"kind: Job\napiVersion: batch/v1\nspec:\n", "document 1 (line 1): Job: spec is missing: there is nothing to put labels or annotations on"},
 		"bad template":   {"kind: Job\napiVersion: batch/v1\nspec: {template: x}\n", "Job: spec.template is not a mapping"},
 		"style":          {pod + "metadata:\n  ? labels\n", "it is written in a style of YAML that cannot be changed in place"},
-		"no JSON":        {pod + "x: .nan\n", "document 1 (line 1): it is no YAML to Kubernetes"},
+		"no JSON":        {pod + "x: .nan\n", "document 1 (line 1): it cannot be turned into JSON for Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
