@@ -1,8 +1,6 @@
 package linkerd
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
@@ -27,9 +24,30 @@ type Injection struct {
 
 var _ mesh.Mesh = Injection{}
 
-// neverInjected are the namespaces that the injector's webhook leaves out by
-// name (chart value proxyInjector.namespaceSelector).
-var neverInjected = []string{"kube-system", "cert-manager"}
+// InjectionOf reads an enrolment back from the labels and annotations of a
+// namespace or pod template. Which control plane it belongs to cannot be seen
+// there. The error says why it is not enrolled.
+func InjectionOf(found mesh.Mark) (Injection, error) {
+	value, ok := found.Annotations[injectAnnotation]
+	switch {
+	case !ok:
+		return Injection{}, fmt.Errorf("it is not enrolled in Linkerd: the annotation %s is missing", injectAnnotation)
+	case value != enabled && value != ingress:
+		return Injection{}, fmt.Errorf("it is not enrolled in Linkerd: the annotation %s is %q, neither %s nor %s", injectAnnotation, value, enabled, ingress)
+	}
+	i := Injection{Ingress: value == ingress}
+	for _, s := range settings() {
+		for key, value := range found.Annotations {
+			if key == s.Key || s.Prefix && strings.HasPrefix(key, s.Key) {
+				if i.Settings == nil {
+					i.Settings = map[string]string{}
+				}
+				i.Settings[key] = value
+			}
+		}
+	}
+	return i, nil
+}
 
 // Name implements mesh.Mesh.
 func (Injection) Name() string { return "Linkerd" }
@@ -41,9 +59,9 @@ func (i Injection) NamespaceMark() mesh.Mark { return i.WorkloadMark() }
 // WorkloadMark implements mesh.Mesh. It is made of annotations only: the
 // injector does not look at labels.
 func (i Injection) WorkloadMark() mesh.Mark {
-	annotations := map[string]string{injectAnnotation: "enabled"}
+	annotations := map[string]string{injectAnnotation: enabled}
 	if i.Ingress {
-		annotations[injectAnnotation] = "ingress"
+		annotations[injectAnnotation] = ingress
 	}
 	maps.Copy(annotations, i.Settings)
 	return mesh.Mark{Annotations: annotations}
@@ -62,21 +80,70 @@ func (i Injection) ServiceMark() mesh.Mark {
 // InPlace implements mesh.Mesh.
 func (Injection) InPlace() bool { return false }
 
-// Claims implements mesh.Mesh.
+// Claims implements mesh.Mesh. What the pod says comes before what its
+// namespace says, but what the injector does not know at either keeps the pod
+// out.
 func (Injection) Claims(namespace, pod mesh.Mark) bool {
-	value := pod.Annotations[injectAnnotation]
-	if value == "" {
-		value = namespace.Annotations[injectAnnotation]
+	outer, inner := namespace.Annotations[injectAnnotation], pod.Annotations[injectAnnotation]
+	if !validInject(outer) || !validInject(inner) {
+		return false
 	}
-	return value == "enabled" || value == "ingress"
+	if inner == "" {
+		inner = outer
+	}
+	return inner == enabled || inner == ingress
+}
+
+func validInject(value string) bool {
+	return slices.Contains([]string{"", enabled, ingress, disabled}, value)
+}
+
+// ours reports whether a key is one that the injector reads as an annotation.
+func ours(key string) bool {
+	if key == injectAnnotation || key == disableTapAnnotation {
+		return true
+	}
+	for _, prefix := range []string{configPrefix, configAlphaPrefix, configBetaPrefix} {
+		if strings.HasPrefix(key, prefix) {
+			return key != admissionWebhooksLabel
+		}
+	}
+	return false
 }
 
 // Misplaced implements mesh.Mesh.
-func (Injection) Misplaced(mesh.Place, mesh.Mark) []string { return nil }
+func (Injection) Misplaced(at mesh.Place, found mesh.Mark) []string {
+	const onTemplate = "put it among the annotations of the pod template (spec.template.metadata.annotations)"
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(found.Labels)) {
+		switch {
+		case key == admissionWebhooksLabel && at != mesh.OnNamespace:
+			lines = append(lines, fmt.Sprintf("the label %s does nothing here: only that of a namespace is read", key))
+		case ours(key) && at == mesh.OnWorkload:
+			lines = append(lines, fmt.Sprintf("the label %s does nothing: Linkerd reads it as an annotation of pods; %s", key, onTemplate))
+		case ours(key):
+			lines = append(lines, fmt.Sprintf("the label %s does nothing: Linkerd reads it as an annotation; make it one", key))
+		}
+	}
+	podsOnly := map[string]bool{}
+	for _, s := range settings() {
+		podsOnly[s.Key] = s.TemplateOnly
+	}
+	for _, key := range slices.Sorted(maps.Keys(found.Annotations)) {
+		switch {
+		case key == admissionWebhooksLabel:
+			lines = append(lines, fmt.Sprintf("the annotation %s does nothing: it is read as a label of the namespace; make it one", key))
+		case ours(key) && at == mesh.OnWorkload:
+			lines = append(lines, fmt.Sprintf("the annotation %s does nothing here: Linkerd sees pods only; %s", key, onTemplate))
+		case at == mesh.OnNamespace && podsOnly[key]:
+			lines = append(lines, fmt.Sprintf("the annotation %s does nothing on a namespace: the injector takes it from pods only; %s", key, onTemplate))
+		}
+	}
+	return lines
+}
 
 // Exempt implements mesh.Mesh.
 func (Injection) Exempt(pod *corev1.Pod) string {
-	istio, _ := mesh.FindSidecar(pod, "istio-proxy")
 	switch {
 	case pod.Spec.HostNetwork:
 		return "it uses the host's network (hostNetwork)"
@@ -84,19 +151,38 @@ func (Injection) Exempt(pod *corev1.Pod) string {
 		return "it is part of Linkerd's control plane"
 	case pod.Labels[cniResourceLabel] != "":
 		return "it is part of Linkerd's CNI plugin"
-	case istio != nil:
-		return "it already has a proxy of Istio"
+	}
+	if proxy, _ := mesh.FindSidecar(pod, proxyContainer); proxy == nil {
+		if reason := otherProxy(pod); reason != "" {
+			return reason
+		}
 	}
 	// The injector copies a namespace's value to the pod's annotations only
 	// when it injects, so what stands here is the pod's own.
-	switch value := pod.Annotations[injectAnnotation]; value {
-	case "", "enabled", "ingress":
-		return ""
-	case "disabled":
+	switch value := pod.Annotations[injectAnnotation]; {
+	case value == disabled:
 		return "its annotation " + injectAnnotation + " says disabled"
+	case !validInject(value):
+		return fmt.Sprintf("its annotation %s has the invalid value %q; the injector knows %s, %s and %s", injectAnnotation, value, enabled, ingress, disabled)
 	default:
-		return fmt.Sprintf("its annotation %s has the invalid value %q", injectAnnotation, value)
+		return ""
 	}
+}
+
+// otherProxy finds what the injector takes for a proxy that is there already.
+func otherProxy(pod *corev1.Pod) string {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		image := func(prefix string) bool { return strings.HasPrefix(c.Image, prefix) }
+		switch {
+		case c.Name == "istio-proxy" || c.Name == "istio-init",
+			image("gcr.io/istio-release/proxyv2:"), image("gcr.io/istio-release/proxy_init:"):
+			return fmt.Sprintf("it already has a proxy of Istio (container %s)", c.Name)
+		case c.Name == proxyContainer || c.Name == "linkerd-init",
+			image("cr.l5d.io/linkerd/proxy:"), image("cr.l5d.io/linkerd/proxy-init:"):
+			return fmt.Sprintf("its own container %s passes for Linkerd's, so the injector leaves the pod alone", c.Name)
+		}
+	}
+	return ""
 }
 
 // Proxy implements mesh.Mesh. The label linkerd.io/control-plane-ns proves
@@ -106,54 +192,36 @@ func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
 	if container == nil {
 		return mesh.Proxy{}
 	}
-	return mesh.Proxy{
+	proxy := mesh.Proxy{
 		Mode:       mode,
-		Version:    pod.Annotations["linkerd.io/proxy-version"],
+		Version:    pod.Annotations[proxyVersionAnnotation],
 		Image:      container.Image,
-		TrustRoots: pod.Annotations["linkerd.io/trust-root-sha256"],
+		TrustRoots: pod.Annotations[trustRootAnnotation],
+		Settings:   map[string]string{},
 		Ready:      mesh.ContainerReady(pod, proxyContainer),
 	}
+	if proxy.Version == "" {
+		proxy.Version = tag(container.Image)
+	}
+	for key, value := range pod.Annotations {
+		switch {
+		case key == injectAnnotation:
+			if value == ingress {
+				proxy.Settings[key] = value
+			}
+		case ours(key), strings.HasPrefix(key, traceLabelPrefix):
+			proxy.Settings[key] = value
+		}
+	}
+	return proxy
 }
 
-// ControlPlane implements mesh.Mesh.
-func (i Injection) ControlPlane(ctx context.Context, cluster *kube.Cluster) (mesh.ControlPlane, error) {
-	ref := kube.Ref{Kind: kube.Deployment, Namespace: i.Namespace, Name: "linkerd-proxy-injector"}
-	injector, err := cluster.Workload(ctx, ref)
-	if errors.Is(err, kube.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", mesh.ErrNoControlPlane, err)
+// tag is that of an image; empty if it has none.
+func tag(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	colon := strings.LastIndexByte(image, ':')
+	if colon < strings.LastIndexByte(image, '/') {
+		return "" // The colon, if any, is before a registry's port.
 	}
-	if err != nil {
-		return nil, err
-	}
-	return controlPlane{injector: injector}, nil
+	return image[colon+1:]
 }
-
-// controlPlane is what the injector gives to pods now.
-type controlPlane struct {
-	injector *kube.Workload
-}
-
-// Available implements mesh.ControlPlane.
-func (c controlPlane) Available() error {
-	if c.injector.Available == 0 {
-		return fmt.Errorf("%s has no available pod", c.injector.Ref)
-	}
-	return nil
-}
-
-// Sees implements mesh.ControlPlane.
-func (c controlPlane) Sees(namespace *corev1.Namespace, _ *corev1.Pod) error {
-	if slices.Contains(neverInjected, namespace.Name) {
-		return fmt.Errorf("the injector of Linkerd never sees pods of %s", strings.Join(neverInjected, " and "))
-	}
-	if namespace.Labels[admissionWebhooksLabel] == "disabled" {
-		return fmt.Errorf("its label %s=disabled keeps the injector of Linkerd away", admissionWebhooksLabel)
-	}
-	return nil
-}
-
-// Privileged implements mesh.ControlPlane.
-func (c controlPlane) Privileged() bool { return true }
-
-// Stale implements mesh.ControlPlane.
-func (c controlPlane) Stale(mesh.Subject, mesh.Proxy) []mesh.Reason { return nil }

@@ -17,7 +17,29 @@ const (
 	componentLabel         = "linkerd.io/control-plane-component"
 	cniResourceLabel       = "linkerd.io/cni-resource"
 	admissionWebhooksLabel = "config.linkerd.io/admission-webhooks"
-	configPrefix           = "config.linkerd.io/"
+	createdByAnnotation    = "linkerd.io/created-by"
+	proxyVersionAnnotation = "linkerd.io/proxy-version"
+	trustRootAnnotation    = "linkerd.io/trust-root-sha256"
+	disableTapAnnotation   = "viz.linkerd.io/disable-tap"
+	tapEnabledAnnotation   = "viz.linkerd.io/tap-enabled"
+	traceLabelPrefix       = "resource.opentelemetry.io/"
+
+	configPrefix      = "config.linkerd.io/"
+	configAlphaPrefix = "config.alpha.linkerd.io/"
+	configBetaPrefix  = "config.beta.linkerd.io/"
+
+	proxyVersionOverride    = configPrefix + "proxy-version"
+	additionalEnvAnnotation = configPrefix + "proxy-additional-env"
+	nativeAnnotation        = configPrefix + "proxy-enable-native-sidecar"
+	nativeBetaAnnotation    = configBetaPrefix + "proxy-enable-native-sidecar"
+	nativeAlphaAnnotation   = configAlphaPrefix + "proxy-enable-native-sidecar"
+)
+
+// Values of the annotation that has pods injected.
+const (
+	enabled  = "enabled"
+	ingress  = "ingress"
+	disabled = "disabled"
 )
 
 // Annotations of the port settings, as proxies read them from their pod.

@@ -1,7 +1,6 @@
 package linkerd
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -137,17 +136,9 @@ func PolicyRules(options PolicyOptions) (netpol.Rules, error) {
 // "4000-4100".
 func skips(ranges []string, port int32) (bool, error) {
 	for _, text := range ranges {
-		low, high, isRange := strings.Cut(text, "-")
-		if !isRange {
-			high = low
-		}
-		first, err := strconv.ParseUint(strings.TrimSpace(low), 10, 16)
+		first, last, err := portRange(strings.TrimSpace(text))
 		if err != nil {
-			return false, fmt.Errorf("skipped port %q: %w", text, errors.Unwrap(err))
-		}
-		last, err := strconv.ParseUint(strings.TrimSpace(high), 10, 16)
-		if err != nil {
-			return false, fmt.Errorf("skipped port %q: %w", text, errors.Unwrap(err))
+			return false, fmt.Errorf("skipped port: %w", err)
 		}
 		if uint64(port) >= first && uint64(port) <= last { //nolint:gosec // Ports are positive.
 			return true, nil
