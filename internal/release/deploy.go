@@ -1,0 +1,306 @@
+package release
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// lastWords is how long an operation that is ended may take to record it.
+const lastWords = 5 * time.Second
+
+// Deploy makes the release what is desired, whatever an earlier operation has
+// left, and prunes what is desired no more. It does so in this order:
+// namespaces, CRDs, hooks before installation or upgrade, all other objects,
+// deletions, waits, hooks afterwards.
+//
+// If it fails after the first change, or ctx ends, the record says so and the
+// next deployment goes on from there. Errors that callers may want to tell apart
+// are [ForeignError], [ImmutableError], [RecordSizeError], [HookError],
+// [kube.ConflictError] and [kube.WaitError].
+func (r *Release) Deploy(ctx context.Context, desired Desired) error {
+	want, err := r.resolve(ctx, desired, false)
+	if err != nil {
+		return r.wrap(err)
+	}
+	if !desired.TakeOwnership {
+		if err := r.checkOwners(ctx, want.entries); err != nil {
+			return r.wrap(err)
+		}
+	}
+	next := r.begun(desired, want)
+	if _, err := encode(next); err != nil {
+		return r.wrap(err)
+	}
+	// The record is in the namespace of the release, so that one comes before it.
+	for _, e := range want.entries {
+		if e.kind() == kube.Namespace && e.Object.GetName() == r.namespace {
+			if err := r.apply(ctx, e, desired.Force); err != nil {
+				return r.wrap(err)
+			}
+		}
+	}
+	upgrade := r.installed()
+	if err := r.write(ctx, next); err != nil {
+		return r.wrap(err)
+	}
+	err = r.perform(ctx, desired, want, upgrade)
+	ended := *r.record
+	ended.Phase, ended.Failure = PhaseDeployed, ""
+	if err != nil {
+		ended.Phase, ended.Failure = PhaseFailed, err.Error()
+	} else {
+		ended.Installed = true
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	if recordErr := r.write(late, &ended); recordErr != nil {
+		err = errors.Join(err, recordErr)
+	}
+	return r.wrap(err)
+}
+
+// begun is the record of a deployment that is about to change the first object.
+func (r *Release) begun(desired Desired, want *content) *record {
+	next := &record{
+		Phase: PhaseDeploying, Origin: desired.Origin, Inputs: desired.Inputs,
+		Objects: want.entries, HideValues: desired.HideValues, Installed: r.installed(),
+	}
+	for _, h := range want.hooks {
+		if slices.ContainsFunc(h.events, func(event string) bool { return event == preDelete || event == postDelete }) {
+			next.Hooks = append(next.Hooks, h.entry)
+		}
+	}
+	next.Former = r.former(want.entries)
+	return next
+}
+
+// former returns what the record has that is wanted no more, in order of
+// installation, and tells those that are wanted which objects they are.
+func (r *Release) former(wanted []*entry) []*entry {
+	if r.record == nil {
+		return nil
+	}
+	byKey := make(map[key]*entry, len(wanted))
+	for _, e := range wanted {
+		byKey[e.key()] = e
+	}
+	var former []*entry
+	for _, e := range slices.Concat(r.record.Objects, r.record.Former) {
+		if still, ok := byKey[e.key()]; ok {
+			still.UID = cmp.Or(still.UID, e.UID)
+			continue
+		}
+		former = append(former, e.identity())
+	}
+	slices.SortStableFunc(former, func(a, b *entry) int { return byKind(a.kind(), b.kind()) })
+	return former
+}
+
+func (r *Release) perform(ctx context.Context, desired Desired, want *content, upgrade bool) error {
+	before, after := preInstall, postInstall
+	if upgrade {
+		before, after = preUpgrade, postUpgrade
+	}
+	hooksRun := false
+	for _, group := range groups(want.entries, (*entry).kind) {
+		if rank(group[0].kind()) >= 0 && !hooksRun {
+			if err := r.runHooks(ctx, want.hooks, before, desired.HookTimeout); err != nil {
+				return err
+			}
+			hooksRun = true
+		}
+		if err := r.applyGroup(ctx, group, desired.Force); err != nil {
+			return err
+		}
+	}
+	if !hooksRun {
+		if err := r.runHooks(ctx, want.hooks, before, desired.HookTimeout); err != nil {
+			return err
+		}
+	}
+	left, _, err := r.remove(ctx, r.record.Former, removal{crds: desired.PruneCRDs, wait: desired.Wait, applied: want.entries})
+	if err != nil {
+		return err
+	}
+	r.record.Former = left
+	if desired.Wait {
+		if err := r.await(ctx, want.entries, desired.WaitForJobs); err != nil {
+			return err
+		}
+	}
+	return r.runHooks(ctx, want.hooks, after, desired.HookTimeout)
+}
+
+// applyGroup applies objects of one kind, several at once. That one fails does
+// not keep the others from being applied: they do not depend on it.
+func (r *Release) applyGroup(ctx context.Context, group []*entry, force bool) error {
+	r.log("applying", map[string]any{"kind": group[0].kind().Name, "objects": len(group)})
+	err := inParallel(len(group), func(i int) error { return r.apply(ctx, group[i], force) })
+	if err != nil || group[0].kind() != kube.CustomResourceDefinition {
+		return err
+	}
+	refs := make([]kube.Ref, len(group))
+	for i, e := range group {
+		refs[i] = e.ref()
+	}
+	if err := r.releases.Cluster.AwaitReady(ctx, refs...); err != nil {
+		return err
+	}
+	r.releases.Cluster.Mapper().Reset()
+	return nil
+}
+
+// inParallel calls f with the numbers below n, several at a time, and returns
+// the errors of all in their order.
+func inParallel(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i := range n {
+		calls.Go(func() error {
+			errs[i] = f(i)
+			return nil
+		})
+	}
+	return errors.Join(calls.Wait(), errors.Join(errs...))
+}
+
+// apply makes one object what it should be and notes which object that is.
+func (r *Release) apply(ctx context.Context, e *entry, force bool) error {
+	if e.kind() == kube.Namespace {
+		held, err := r.releases.Cluster.HoldNamespace(ctx, r.hold(e, force))
+		if err == nil {
+			e.UID = held.GetUID()
+		}
+		return err
+	}
+	for {
+		applied, err := r.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: force})
+		switch fields := immutableFields(err); {
+		case len(fields) > 0:
+			if err := r.clearWay(ctx, e, fields, err); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case applied.GetDeletionTimestamp() != nil:
+			// It is on its way out, whatever is applied to it.
+			if err := r.releases.Cluster.AwaitGone(ctx, e.ref(), applied.GetUID()); err != nil {
+				return err
+			}
+		default:
+			e.UID = applied.GetUID()
+			return nil
+		}
+	}
+}
+
+// checkOwners refuses objects that belong to another release.
+func (r *Release) checkOwners(ctx context.Context, wanted []*entry) error {
+	return inParallel(len(wanted), func(i int) error {
+		e := wanted[i]
+		if e.pending || e.kind() == kube.Namespace {
+			return nil
+		}
+		live, err := r.releases.Cluster.Find(ctx, e.ref())
+		switch {
+		case errors.Is(err, kube.ErrNotFound), namesNamespace(err):
+			return nil
+		case err != nil:
+			return err
+		}
+		owner, err := r.otherOwner(ctx, e, live.GetAnnotations())
+		if err != nil || owner == "" {
+			return err
+		}
+		return &ForeignError{Ref: e.ref(), Owner: owner}
+	})
+}
+
+// otherOwner says which other release the annotations of an object name as its
+// owner, or "".
+func (r *Release) otherOwner(ctx context.Context, e *entry, annotations map[string]string) (string, error) {
+	switch id := annotations[Annotation]; {
+	case id == r.id():
+		return "", nil
+	case id != "":
+		return r.claimant(ctx, e, id)
+	}
+	if name := annotations["meta.helm.sh/release-name"]; name != "" {
+		return "Helm release " + annotations["meta.helm.sh/release-namespace"] + "/" + name, nil
+	}
+	return "", nil
+}
+
+// claimant checks that the release whose mark an object carries still exists and
+// has the object: what one leaves behind when it goes is free to take.
+func (r *Release) claimant(ctx context.Context, e *entry, id string) (string, error) {
+	namespace, name := splitID(id)
+	other, err := r.releases.read(ctx, namespace, name)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("%s is marked as belonging to release %s: %w", e.ref(), id, err)
+	}
+	for _, claimed := range slices.Concat(other.Objects, other.Former) {
+		if claimed.key() == e.key() {
+			return "release " + id, nil
+		}
+	}
+	return "", nil
+}
+
+// clearWay removes an object that cannot be changed into what it should be, if
+// that does no harm: of a StatefulSet the pods and volume claims stay and are
+// taken over by its successor, a Job only runs again.
+func (r *Release) clearWay(ctx context.Context, e *entry, fields []string, refused error) error {
+	live, err := r.replaceable(ctx, e, fields, refused)
+	if err != nil {
+		return err
+	}
+	options := kube.DeleteOptions{UID: live, Wait: true, Propagation: foreground}
+	if e.kind() == kube.StatefulSet {
+		options.Propagation = orphan
+	}
+	r.log("making anew", map[string]any{"object": e.ref().String(), "fields": fields})
+	return r.releases.Cluster.Delete(ctx, e.ref(), options)
+}
+
+// replaceable returns the UID of the live object if it may be replaced by the
+// one that is wanted, otherwise an error that says why not.
+func (r *Release) replaceable(ctx context.Context, e *entry, fields []string, refused error) (types.UID, error) {
+	immutable := &ImmutableError{Ref: e.ref(), Fields: fields, err: refused}
+	if kind := e.kind(); kind != kube.StatefulSet && kind != kube.Job {
+		immutable.Reason = "change it back, give the object another name, or delete it by hand and apply again"
+		return "", immutable
+	}
+	live, err := r.releases.Cluster.Get(ctx, e.ref())
+	if err != nil {
+		return "", err
+	}
+	if e.kind() == kube.StatefulSet {
+		if reason, err := r.unadoptable(ctx, e); err != nil || reason != "" {
+			immutable.Reason = reason
+			return "", cmp.Or[error](err, immutable)
+		}
+	}
+	// Nothing is deleted that would not be made again.
+	trial := e.Object.DeepCopy()
+	trial.SetName("aksmesh-trial")
+	_, err = r.releases.Cluster.Apply(ctx, trial, kube.ApplyOptions{Manager: Manager, CreateOnly: true, DryRun: true})
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) && !saysQuota(err) {
+		return "", fmt.Errorf("%s would have to be made anew because of %s, but the API server would refuse it: %w", e.ref(), fields, err)
+	}
+	return live.GetUID(), nil
+}

@@ -1,0 +1,89 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// ForeignError says that an object belongs to another release.
+type ForeignError struct {
+	Ref   kube.Ref
+	Owner string // "Helm release dgraph/dgraph", "release other/dgraph"
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s belongs to %s; take it out of one of them, or take ownership of it", e.Ref, e.Owner)
+}
+
+// ImmutableError says that fields of an object can be set only when it is made.
+type ImmutableError struct {
+	Ref    kube.Ref
+	Fields []string // as the API server names them: spec.selector
+	Reason string   // why making the object anew is not done either
+	err    error
+}
+
+func (e *ImmutableError) Error() string {
+	return fmt.Sprintf("%s: %s cannot be changed once it exists: %s", e.Ref, strings.Join(e.Fields, ", "), e.Reason)
+}
+
+func (e *ImmutableError) Unwrap() error { return e.err }
+
+// RecordSizeError says that the objects of a release are too many for one
+// Secret.
+type RecordSizeError struct {
+	Bytes int // compressed
+}
+
+func (e *RecordSizeError) Error() string {
+	return fmt.Sprintf("its record would have %d bytes, compressed, but a Secret holds at most %d; divide the objects among several releases",
+		e.Bytes, corev1.MaxSecretSize)
+}
+
+// HookError is a hook that failed or did not end in time.
+type HookError struct {
+	Event string // "pre-install"
+	Ref   kube.Ref
+	err   error
+}
+
+func (e *HookError) Error() string { return fmt.Sprintf("%s hook %s: %v", e.Event, e.Ref, e.err) }
+
+func (e *HookError) Unwrap() error { return e.err }
+
+// immutable finds the API server's ways of saying that a field can be set only
+// when an object is made.
+var immutable = regexp.MustCompile(`immutable|updates to statefulset spec for fields other than|cannot change roleRef|may not be changed|may not change once set`)
+
+// immutableFields returns the fields that an update was refused for because they
+// cannot be updated, and nothing if there was any other reason.
+func immutableFields(err error) []string {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	var fields []string
+	for _, cause := range status.Status().Details.Causes {
+		if !immutable.MatchString(cause.Message) {
+			return nil
+		}
+		fields = append(fields, cause.Field)
+	}
+	return fields
+}
+
+// namesNamespace reports an error that says that the namespace of an object does
+// not exist.
+func namesNamespace(err error) bool {
+	var status apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &status) && status.Status().Details != nil &&
+		status.Status().Details.Kind == "namespaces" && status.Status().Reason == metav1.StatusReasonNotFound
+}

@@ -1,0 +1,270 @@
+package release
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// Action is what a deployment does to an object.
+type Action string
+
+// The actions, as they stand before an object in a line.
+const (
+	Create    Action = "+"
+	Update    Action = "~"
+	Recreate  Action = "-/+"
+	Delete    Action = "-"
+	Keep      Action = "."
+	Unchanged Action = "="
+)
+
+// Change is what a deployment would do to one object.
+type Change struct {
+	Action Action
+	Ref    kube.Ref
+	Lines  []string // fields that change, "spec.replicas: 1 -> 3"
+	Note   string   // what else is to be known
+}
+
+// String is the change in one line, the same for the same change:
+//
+//	~ Deployment dgraph/alpha: spec.replicas: 1 -> 3
+//	-/+ StatefulSet dgraph/alpha: spec.serviceName: "a" -> "b" (pods and volume claims stay)
+func (c Change) String() string {
+	text := string(c.Action) + " " + c.Ref.String()
+	if len(c.Lines) > 0 {
+		text += ": " + strings.Join(c.Lines, "; ")
+	}
+	if c.Note != "" {
+		text += " (" + c.Note + ")"
+	}
+	return text
+}
+
+// Plan returns what Deploy would do to each object, in its order, without doing
+// anything. What the API server would make of an object is asked of the API
+// server, and is worked out here only where it cannot say. Objects that are as
+// they were applied cost no request but the shared reads. Errors of all objects
+// that Deploy would not get past are returned together, beside the changes of
+// the others.
+func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
+	want, err := r.resolve(ctx, desired, true)
+	if err != nil {
+		return nil, r.wrap(err)
+	}
+	if !desired.TakeOwnership {
+		if err := r.checkOwners(ctx, want.entries); err != nil {
+			return nil, r.wrap(err)
+		}
+	}
+	if _, err := encode(r.begun(desired, want)); err != nil {
+		return nil, r.wrap(err)
+	}
+	p := &planner{Release: r, force: desired.Force, recorded: map[key]*entry{}}
+	if r.record != nil {
+		for _, e := range r.record.Objects {
+			p.recorded[e.key()] = e
+		}
+	}
+	each := make([]Change, len(want.entries))
+	err = inParallel(len(want.entries), func(i int) (err error) {
+		each[i], err = p.change(ctx, want.entries[i])
+		return err
+	})
+	each = slices.DeleteFunc(each, func(c Change) bool { return c.Action == "" }) // Those that failed.
+	removed, removeErr := p.removals(ctx, r.former(want.entries), desired.PruneCRDs)
+	changes := slices.Concat(each, removed)
+	if desired.HideValues {
+		for i := range changes {
+			hideValues(changes[i].Lines)
+		}
+	}
+	return changes, r.wrap(errors.Join(err, removeErr))
+}
+
+// hideValues leaves of lines about fields the fields.
+func hideValues(lines []string) {
+	for i, line := range lines {
+		field, _, _ := strings.Cut(line, ": ")
+		lines[i] = field + ": changes (not shown)"
+	}
+}
+
+type planner struct {
+	*Release
+	force    bool
+	recorded map[key]*entry
+}
+
+func (p *planner) change(ctx context.Context, e *entry) (Change, error) {
+	if e.pending {
+		return Change{Action: Create, Ref: e.ref()}, nil
+	}
+	live, err := p.releases.Cluster.Find(ctx, e.ref())
+	switch {
+	case errors.Is(err, kube.ErrNotFound), namesNamespace(err):
+		return p.creation(ctx, e)
+	case err != nil:
+		return Change{}, err
+	}
+	before := p.recorded[e.key()]
+	if p.record != nil && p.record.Phase == PhaseDeployed && before != nil && same(before, e) && len(kube.Differences(e.Object, live)) == 0 {
+		return Change{Action: Unchanged, Ref: e.ref()}, nil
+	}
+	return p.update(ctx, e, before, live)
+}
+
+// same reports whether two entries say the same.
+func same(a, b *entry) bool {
+	aText, aErr := json.Marshal(a.Object)
+	bText, bErr := json.Marshal(b.Object)
+	return aErr == nil && bErr == nil && bytes.Equal(aText, bText)
+}
+
+func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
+	change := Change{Action: Create, Ref: e.ref()}
+	if before := p.recorded[e.key()]; before != nil && before.expired(p.record.Phase) && same(before, e) {
+		change.Action = Unchanged
+		return change, nil
+	}
+	if e.kind() == kube.Namespace {
+		return change, nil
+	}
+	_, err := p.trial(ctx, e)
+	if note, told := unsaid(err); told {
+		change.Note = note
+		return change, nil
+	}
+	return change, err
+}
+
+// expired reports a Job that may have been deleted because its time was over.
+func (e *entry) expired(phase Phase) bool {
+	_, limited, err := unstructured.NestedFieldNoCopy(e.Object.Object, "spec", "ttlSecondsAfterFinished")
+	return phase == PhaseDeployed && e.kind() == kube.Job && limited && err == nil
+}
+
+func (p *planner) trial(ctx context.Context, e *entry) (*unstructured.Unstructured, error) {
+	return p.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: p.force, DryRun: true})
+}
+
+// unsaid reports errors of a dry run that do not mean that the deployment would
+// fail, with a note about them.
+func unsaid(err error) (note string, is bool) {
+	if err == nil {
+		return "", true
+	}
+	text := err.Error()
+	switch {
+	case namesNamespace(err):
+		return "", true
+	case strings.Contains(text, "does not support dry run"):
+		return "", true
+	case strings.Contains(text, "denied the request"):
+		return "an admission webhook refuses it now", true
+	case strings.Contains(text, "failed calling webhook"):
+		return "an admission webhook does not answer now", true
+	case apierrors.IsForbidden(err):
+		return "a dry run is forbidden", true
+	}
+	return "", false
+}
+
+func (p *planner) update(ctx context.Context, e, before *entry, live *unstructured.Unstructured) (Change, error) {
+	change := Change{Action: Update, Ref: e.ref()}
+	if e.kind() != kube.Namespace && before == nil && live.GetAnnotations()[Annotation] != p.id() {
+		change.Note = "exists already and is taken over"
+	}
+	var next *unstructured.Unstructured
+	err := error(nil)
+	if e.kind() != kube.Namespace { // Those are held, which is more than one request.
+		next, err = p.trial(ctx, e)
+	}
+	fields := immutableFields(err)
+	note, unsaid := unsaid(err)
+	switch {
+	case len(fields) > 0:
+		if _, err := p.replaceable(ctx, e, fields, err); err != nil {
+			return Change{}, err
+		}
+		change.Action, change.Lines = Recreate, estimate(e, before, live)
+		if e.kind() == kube.StatefulSet {
+			change.Note = "pods and volume claims stay"
+		}
+	case next != nil:
+		change.Lines = kube.Changes(live, next, true)
+	case unsaid:
+		change.Lines = estimate(e, before, live)
+		if note != "" {
+			change.Note = note
+		}
+	default:
+		return Change{}, err
+	}
+	if change.Action == Update && len(change.Lines) == 0 {
+		return Change{Action: Unchanged, Ref: e.ref()}, nil
+	}
+	return change, nil
+}
+
+// estimate works out without the API server what applying an object changes:
+// what it sets otherwise, and what it set before and does no more.
+func estimate(e, before *entry, live *unstructured.Unstructured) []string {
+	lines := kube.Changes(live, e.Object, false)
+	if before == nil {
+		return lines
+	}
+	for _, line := range kube.Changes(before.Object, e.Object, true) {
+		if strings.HasSuffix(line, " -> absent") {
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// removals are the changes of objects that are wanted no more, in the order in
+// which they are deleted.
+func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]Change, error) {
+	var changes []Change
+	for _, e := range slices.Backward(former) {
+		change := Change{Action: Delete, Ref: e.ref()}
+		live, err := p.releases.Cluster.Find(ctx, e.ref())
+		switch {
+		case err != nil && unavailable(err):
+			continue
+		case err != nil:
+			return nil, err
+		case e.kind() == kube.Namespace:
+			change.Note = "if nobody else holds it"
+		case !p.owns(e, live.GetAnnotations(), live.GetUID()):
+			continue
+		case e.kind() == kube.CustomResourceDefinition && !crds:
+			if p.recorded[e.key()] == nil {
+				continue // Was told when it was dropped.
+			}
+			change.Action, change.Note = Keep, "stays: deleting it would delete all objects of its kind"
+		case e.keep() || live.GetAnnotations()[policyAnnotation] == policyKeep:
+			change.Action, change.Note = Keep, "stays: "+policyAnnotation+" says so"
+		}
+		changes = append(changes, change)
+	}
+	return changes, nil
+}
+
+// unavailable reports that there is no such object, or no such kind.
+func unavailable(err error) bool {
+	return errors.Is(err, kube.ErrNotFound) || apierrors.IsNotFound(err)
+}
+
+func saysQuota(err error) bool { return strings.Contains(fmt.Sprint(err), "exceeded quota") }
