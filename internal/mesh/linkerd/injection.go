@@ -25,28 +25,25 @@ type Injection struct {
 var _ mesh.Mesh = Injection{}
 
 // InjectionOf reads an enrolment back from the labels and annotations of a
-// namespace or pod template. Which control plane it belongs to cannot be seen
-// there. The error says why it is not enrolled.
-func InjectionOf(found mesh.Mark) (Injection, error) {
-	value, ok := found.Annotations[injectAnnotation]
-	switch {
-	case !ok:
-		return Injection{}, fmt.Errorf("it is not enrolled in Linkerd: the annotation %s is missing", injectAnnotation)
-	case value != enabled && value != ingress:
-		return Injection{}, fmt.Errorf("it is not enrolled in Linkerd: the annotation %s is %q, neither %s nor %s", injectAnnotation, value, enabled, ingress)
+// namespace or pod template that is enrolled. Which control plane it belongs to
+// cannot be seen there; it is taken to be in DefaultNamespace. Settings that
+// cannot be said in words of ours stay with whoever has written them, as do those
+// that nothing reads from a namespace.
+func InjectionOf(found mesh.Mark) Injection {
+	i := Injection{Namespace: DefaultNamespace, Ingress: found.Annotations[injectAnnotation] == ingress}
+	settings := Settings()
+	if _, namespace := found.Labels[corev1.LabelMetadataName]; namespace {
+		settings = slices.DeleteFunc(settings, func(s mesh.Setting) bool { return s.TemplateOnly })
 	}
-	i := Injection{Ingress: value == ingress}
-	for _, s := range settings() {
-		for key, value := range found.Annotations {
-			if key == s.Key || s.Prefix && strings.HasPrefix(key, s.Key) {
-				if i.Settings == nil {
-					i.Settings = map[string]string{}
-				}
-				i.Settings[key] = value
+	for key, value := range found.Annotations {
+		if _, rest, err := mesh.Values(settings, map[string]string{key: value}); err == nil && len(rest) == 0 {
+			if i.Settings == nil {
+				i.Settings = map[string]string{}
 			}
+			i.Settings[key] = value
 		}
 	}
-	return i, nil
+	return i
 }
 
 // Name implements mesh.Mesh.
