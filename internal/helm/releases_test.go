@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -805,6 +807,35 @@ items:
 	other.SkipSchemaValidation = true
 	if _, err = render(other, suitable, nil); err != nil {
 		t.Errorf("schema skipped: %v", err)
+	}
+}
+
+func TestRenderAtAnotherTime(t *testing.T) {
+	t.Parallel()
+	loaded, err := readArchive(packed(t, "1.0.0", map[string]string{
+		"Chart.yaml":               "apiVersion: v2\nname: mesh\nversion: 1.0.0\ndependencies: [{name: part, version: 1.0.0}]\n",
+		"templates/one.yaml":       "kind: ConfigMap\napiVersion: v1\nmetadata: {name: now}\ndata: {day: '{{ now | date \"2006-01-02\" }}', text: 'now'}\n",
+		"charts/part/Chart.yaml":   "apiVersion: v2\nname: part\nversion: 1.0.0\n",
+		"charts/part/templates/t":  "kind: ConfigMap\napiVersion: v1\nmetadata: {name: part}\ndata: {year: '{{ now.Year }}'}\n",
+		"templates/unchanged.yaml": "kind: ConfigMap\napiVersion: v1\nmetadata: {name: '{{ .Release.Name }}'}\n",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := RenderRequest{Namespace: "mesh", Name: "control", Chart: loaded}
+	now, err := render(request, chartutil.DefaultCapabilities, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.OtherTime = true
+	then, err := render(request, chartutil.DefaultCapabilities, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	year := strconv.Itoa(time.Now().Year())
+	day := regexp.MustCompile(year + `-\d\d-\d\d`)
+	if want := strings.ReplaceAll(day.ReplaceAllString(now.Manifest, "2001-02-03"), year, "2001"); then.Manifest != want || then.Manifest == now.Manifest {
+		t.Errorf("got\n%s\nwant\n%s", then.Manifest, want)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/storage"
@@ -21,6 +23,9 @@ type RenderRequest struct {
 	Values               map[string]any
 	IsUpgrade            bool // renders as for a release that exists already
 	SkipSchemaValidation bool
+	// OtherTime renders as at another time than now. Together with what is random, that shows which parts of a rendering
+	// will not be the same the next time.
+	OtherTime bool
 }
 
 // Render renders what Deploy would send for the request, as an install or as an upgrade depending on what Helm has on
@@ -61,6 +66,9 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities, lookup 
 	if err != nil {
 		return nil, fail(err)
 	}
+	if request.OtherTime {
+		shiftTime(loaded)
+	}
 	values, err := plainValues(request.Values)
 	if err != nil {
 		return nil, fail(err)
@@ -89,6 +97,23 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities, lookup 
 		result.CRDs = append(result.CRDs, string(crd.File.Data))
 	}
 	return &result, nil
+}
+
+var (
+	templateAction = regexp.MustCompile(`(?s)\{\{.*?\}\}`)
+	presentTime    = regexp.MustCompile(`\bnow\b`)
+)
+
+// shiftTime has the templates of a chart and its dependencies take another instant for the present.
+func shiftTime(loaded *chart.Chart) {
+	for _, template := range loaded.Templates {
+		template.Data = templateAction.ReplaceAllFunc(template.Data, func(action []byte) []byte {
+			return presentTime.ReplaceAllLiteral(action, []byte("(toDate `2006-01-02 15:04:05` `2001-02-03 04:05:06`)"))
+		})
+	}
+	for _, dependency := range loaded.Dependencies() {
+		shiftTime(dependency)
+	}
 }
 
 // plainError takes the whitespace off Helm's longer messages, so that they read well inside others.

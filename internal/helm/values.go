@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
+	"helm.sh/helm/v3/pkg/strvals"
 	"sigs.k8s.io/yaml"
 )
 
@@ -67,4 +70,32 @@ func plainValues(values map[string]any) (map[string]any, error) {
 		plain = map[string]any{}
 	}
 	return plain, nil
+}
+
+// SetStrings returns the values with texts at paths, each written as `helm --set-string` has it: auth.password,
+// users[0].name, annotations.example\.com/owner. The texts are taken as they are. The arguments are not changed; errors
+// are SettingError.
+func SetStrings(values map[string]any, texts map[string]string) (map[string]any, error) {
+	changed, err := plainValues(values)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range slices.Sorted(maps.Keys(texts)) {
+		if strings.ContainsAny(path, "=,{}") || strings.Trim(path, ". ") != path || path == "" {
+			return nil, &SettingError{Path: path}
+		}
+		// The parser reads only the path: it would find meaning in commas, braces and backslashes of the text.
+		err := strvals.ParseIntoFile(path+"=-", changed, func([]rune) (any, error) { return texts[path], nil })
+		if err != nil {
+			return nil, &SettingError{Path: path}
+		}
+	}
+	return changed, nil
+}
+
+// SettingError says which path is none, or leads through values that are neither mappings nor lists.
+type SettingError struct{ Path string }
+
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("%q is not the path of a value, such as auth.password or users[0].name, or the values have something else on its way", e.Path)
 }

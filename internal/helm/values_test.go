@@ -53,6 +53,37 @@ func TestMergeValuesLeavesItsArgumentsAlone(t *testing.T) {
 	}
 }
 
+func TestSetStrings(t *testing.T) {
+	t.Parallel()
+	values := map[string]any{"auth": map[string]any{"user": "admin"}, "users": []any{map[string]any{"name": "a"}}}
+	got, err := SetStrings(values, map[string]string{
+		"auth.password":     `a,b={c}\d null`,
+		"users[1].name":     "123",
+		`labels.a\.b/owner`: "true",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"auth":   map[string]any{"user": "admin", "password": `a,b={c}\d null`},
+		"users":  []any{map[string]any{"name": "a"}, map[string]any{"name": "123"}},
+		"labels": map[string]any{"a.b/owner": "true"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %#v, want %#v", got, want)
+	}
+	if _, changed := values["labels"]; changed || len(values["users"].([]any)) != 1 { //nolint:forcetypeassert // It is written above.
+		t.Errorf("the values have become %v", values)
+	}
+	for _, path := range []string{"", ".", "a.", ".a", "a=b", "a,b", "{a}", "users.name", "auth.user.name", "auth[0]", "users[x]", "users[-1]", "users[99999999]"} {
+		_, err := SetStrings(values, map[string]string{path: "hunter2"})
+		var wrong *SettingError
+		if !errors.As(err, &wrong) || wrong.Path != path || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("path %q: got %v, want an error that names it and not the value", path, err)
+		}
+	}
+}
+
 func FuzzParseValues(f *testing.F) {
 	f.Add("a: 1", "a: {b: [1, null]}")
 	f.Fuzz(func(t *testing.T, one, two string) {
