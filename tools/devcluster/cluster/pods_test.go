@@ -2,16 +2,21 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // template returns a pod template with the label app and one container.
@@ -161,13 +166,7 @@ func TestJobCompletes(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	pods.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "example.com/proxy:1", RestartPolicy: &always}}
 	pods.Spec.RestartPolicy = corev1.RestartPolicyNever
-	_, err := shared.client.BatchV1().Jobs(name).Create(t.Context(), &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Name: "job"},
-		Spec:       batchv1.JobSpec{Template: pods},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	createJob(t, name, pods)
 	eventually(t, func(ctx context.Context) error {
 		job, err := shared.client.BatchV1().Jobs(name).Get(ctx, "job", metav1.GetOptions{})
 		if err != nil {
@@ -183,6 +182,181 @@ func TestJobCompletes(t *testing.T) {
 		if status.State.Terminated == nil {
 			t.Errorf("container %s has not ended: %+v", status.Name, status.State)
 		}
+	}
+}
+
+// createJob creates a Job called job of pods.
+func createJob(t *testing.T, namespace string, pods corev1.PodTemplateSpec) {
+	t.Helper()
+	_, err := shared.client.BatchV1().Jobs(namespace).Create(t.Context(), &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "job"},
+		Spec:       batchv1.JobSpec{BackoffLimit: new(int32), Template: pods},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A sidecar that is an ordinary container keeps a Job from completing.
+func TestJobWaitsForItsSidecar(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	pods := template("job", "example.com/app:1")
+	pods.Spec.Containers = append(pods.Spec.Containers, corev1.Container{Name: "linkerd-proxy", Image: "example.com/proxy:1"})
+	pods.Spec.RestartPolicy = corev1.RestartPolicyNever
+	createJob(t, name, pods)
+	pod := onlyPod(t, name, "job", func(pod *corev1.Pod) error {
+		if statuses := pod.Status.ContainerStatuses; len(statuses) != 2 || statuses[0].State.Terminated == nil {
+			return fmt.Errorf("the application has not ended: %+v", statuses)
+		}
+		return nil
+	})
+	if pod.Status.Phase != corev1.PodRunning || pod.Status.ContainerStatuses[1].State.Running == nil {
+		t.Errorf("status: %+v", pod.Status)
+	}
+}
+
+func TestFailingContainer(t *testing.T) {
+	t.Parallel()
+	failing := func(policy corev1.RestartPolicy) corev1.PodTemplateSpec {
+		pods := template("job", "example.com/app:fails")
+		always := corev1.ContainerRestartPolicyAlways
+		pods.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "example.com/proxy:1", RestartPolicy: &always}}
+		pods.Spec.RestartPolicy = policy
+		return pods
+	}
+	t.Run("of a Job", func(t *testing.T) {
+		t.Parallel()
+		name := namespace(t, nil)
+		createJob(t, name, failing(corev1.RestartPolicyNever))
+		eventually(t, func(ctx context.Context) error {
+			job, err := shared.client.BatchV1().Jobs(name).Get(ctx, "job", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			for _, c := range job.Status.Conditions {
+				if c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue {
+					return nil
+				}
+			}
+			return fmt.Errorf("status is %+v", job.Status)
+		})
+		pod := onlyPod(t, name, "job", phase(corev1.PodFailed))
+		if state := pod.Status.ContainerStatuses[0].State; state.Terminated == nil || state.Terminated.ExitCode != 1 {
+			t.Errorf("container: %+v", state)
+		}
+		if state := pod.Status.InitContainerStatuses[0].State; state.Terminated == nil {
+			t.Errorf("native sidecar: %+v", state)
+		}
+	})
+	t.Run("that is restarted", func(t *testing.T) {
+		t.Parallel()
+		name := namespace(t, nil)
+		deploy(t, name, 1, failing(corev1.RestartPolicyAlways))
+		pod := onlyPod(t, name, "job", phase(corev1.PodRunning))
+		status := pod.Status.ContainerStatuses[0]
+		if status.State.Waiting == nil || status.State.Waiting.Reason != "CrashLoopBackOff" || status.RestartCount != 1 ||
+			status.LastTerminationState.Terminated == nil || status.LastTerminationState.Terminated.ExitCode != 1 {
+			t.Errorf("container: %+v", status)
+		}
+		if condition(pod, corev1.PodReady) != corev1.ConditionFalse || pod.Status.InitContainerStatuses[0].State.Running == nil {
+			t.Errorf("status: %+v", pod.Status)
+		}
+	})
+}
+
+func TestDisruptionBudget(t *testing.T) {
+	t.Parallel()
+	name := namespace(t, nil)
+	deployment := deploy(t, name, 2, template("app", "example.com/app:1"))
+	available(t, deployment)
+	one := intstr.FromInt32(1)
+	_, err := shared.client.PolicyV1().PodDisruptionBudgets(name).Create(t.Context(), &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "app"},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &one, Selector: deployment.Spec.Selector},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := func(want int32) {
+		t.Helper()
+		eventually(t, func(ctx context.Context) error {
+			budget, err := shared.client.PolicyV1().PodDisruptionBudgets(name).Get(ctx, "app", metav1.GetOptions{})
+			if err == nil && (budget.Status.ObservedGeneration != budget.Generation || budget.Status.DisruptionsAllowed != want) {
+				err = fmt.Errorf("status is %+v", budget.Status)
+			}
+			return err
+		})
+	}
+	allowed(1)
+	if _, err := shared.client.AppsV1().Deployments(name).Patch(t.Context(), "app", types.MergePatchType,
+		[]byte(`{"spec": {"replicas": 1}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	allowed(0)
+	pod := onlyPod(t, name, "app", phase(corev1.PodRunning))
+	err = shared.client.PolicyV1().Evictions(name).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: name, Name: pod.Name}})
+	if !apierrors.IsTooManyRequests(err) {
+		t.Errorf("eviction: %v", err)
+	}
+}
+
+// Pods that are refused say why on what makes them.
+func TestRefusedPods(t *testing.T) {
+	t.Parallel()
+	for test, c := range map[string]struct {
+		labels  map[string]string
+		quota   corev1.ResourceList
+		want    string
+		prepare func(*corev1.PodSpec)
+	}{
+		"Pod Security": {
+			labels: map[string]string{"pod-security.kubernetes.io/enforce": "baseline"},
+			want:   `violates PodSecurity "baseline:latest": non-default capabilities (container "app" must not include "NET_ADMIN"`,
+			prepare: func(s *corev1.PodSpec) {
+				s.Containers[0].SecurityContext = &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}}}
+			},
+		},
+		"ResourceQuota": {
+			quota:   corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")},
+			want:    "exceeded quota: all",
+			prepare: func(*corev1.PodSpec) {},
+		},
+	} {
+		t.Run(test, func(t *testing.T) {
+			t.Parallel()
+			name := namespace(t, c.labels)
+			if c.quota != nil {
+				_, err := shared.client.CoreV1().ResourceQuotas(name).Create(t.Context(), &corev1.ResourceQuota{
+					ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: corev1.ResourceQuotaSpec{Hard: c.quota},
+				}, metav1.CreateOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, func(ctx context.Context) error {
+					quota, err := shared.client.CoreV1().ResourceQuotas(name).Get(ctx, "all", metav1.GetOptions{})
+					if err == nil && len(quota.Status.Hard) == 0 {
+						err = errors.New("the quota is not in force")
+					}
+					return err
+				})
+			}
+			pods := template("app", "example.com/app:1")
+			c.prepare(&pods.Spec)
+			deploy(t, name, 1, pods)
+			eventually(t, func(ctx context.Context) error {
+				deployment, err := shared.client.AppsV1().Deployments(name).Get(ctx, "app", metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				for _, condition := range deployment.Status.Conditions {
+					if condition.Type == appsv1.DeploymentReplicaFailure && strings.Contains(condition.Message, c.want) {
+						return nil
+					}
+				}
+				return fmt.Errorf("conditions are %+v", deployment.Status.Conditions)
+			})
+		})
 	}
 }
 
@@ -255,6 +429,25 @@ func TestVolumeClaims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := shared.client.AppsV1().StatefulSets(name).Delete(t.Context(), "db", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) error {
+		left, err := shared.client.CoreV1().Pods(name).List(ctx, metav1.ListOptions{})
+		if err == nil && len(left.Items) > 0 {
+			err = fmt.Errorf("%d pods are left", len(left.Items))
+		}
+		return err
+	})
+	// The claims survive their StatefulSet, and so do the volumes.
+	kept, err := shared.client.CoreV1().PersistentVolumeClaims(name).Get(t.Context(), claim.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept.UID != claim.UID || kept.DeletionTimestamp != nil || kept.Status.Phase != corev1.ClaimBound {
+		t.Errorf("claim without its StatefulSet: %+v", kept)
+	}
+
 	if err := shared.client.CoreV1().Namespaces().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func integer(s string) (any, error) { return strconv.ParseInt(s, 10, 64) }
 // natural reads a number that is not negative, as the type that values have.
 func natural(s string) (any, error) {
 	n, err := strconv.ParseUint(s, 10, 63)
-	return int64(n), err //nolint:gosec // 63 bits fit.
+	return int64(n), err
 }
 
 func quantity(s string) (any, error) {

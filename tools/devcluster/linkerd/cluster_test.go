@@ -21,7 +21,7 @@ const (
 	controlPlaneName = "linkerd-control-plane"
 )
 
-// events waits until the Deployment has an event.
+// awaitEvent waits until the Deployment has an event.
 func awaitEvent(w clustertest.World, namespace, deployment, reason, message string) {
 	w.Helper()
 	w.Eventually("event "+reason, func(ctx context.Context) (bool, error) {
@@ -34,9 +34,9 @@ func awaitEvent(w clustertest.World, namespace, deployment, reason, message stri
 }
 
 // admitted is a pod as the API server admits it.
-func admitted(w clustertest.World, namespace string, annotations map[string]string) *corev1.Pod {
+func admitted(w clustertest.World, namespace string) *corev1.Pod {
 	w.Helper()
-	pod, err := w.TryPod(w.Context(), namespace, annotations)
+	pod, err := w.TryPod(w.Context(), namespace, nil)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestControlPlane(t *testing.T) {
 	w.Part("injects", func(w clustertest.World) {
 		w.Deploy("app", "meshed", nil)
 		awaitEvent(w, "app", "meshed", "Injected", "Linkerd sidecar proxy injected")
-		pod := admitted(w, "app", nil)
+		pod := admitted(w, "app")
 		if pod.Annotations[createdByAnnotation] != "linkerd/proxy-injector edge-26.6.3" {
 			w.Errorf("annotations %v", pod.Annotations)
 		}
@@ -97,7 +97,7 @@ func TestControlPlane(t *testing.T) {
 		for value, list := range map[string]string{"true": "init containers", "false": "containers"} {
 			namespace := "native-" + value
 			w.Namespace(namespace, nil, map[string]string{injectAnnotation: enabled, native: value})
-			pod := admitted(w, namespace, nil)
+			pod := admitted(w, namespace)
 			containers := pod.Spec.Containers
 			if value == "true" {
 				containers = pod.Spec.InitContainers
@@ -115,7 +115,7 @@ func TestControlPlane(t *testing.T) {
 		w.Namespace("exempt", map[string]string{"config.linkerd.io/admission-webhooks": disabled}, map[string]string{injectAnnotation: enabled})
 		w.Namespace("cert-manager", nil, map[string]string{injectAnnotation: enabled})
 		for _, namespace := range []string{"exempt", "cert-manager"} {
-			if pod := admitted(w, namespace, nil); clustertest.Container(pod, proxyContainer) != nil {
+			if pod := admitted(w, namespace); clustertest.Container(pod, proxyContainer) != nil {
 				w.Errorf("pods of namespace %s are injected", namespace)
 			}
 		}
@@ -137,7 +137,7 @@ func TestControlPlane(t *testing.T) {
 			return hex.EncodeToString(sum[:])
 		}
 		before := hash(config.Data["ca-bundle.crt"])
-		if got := admitted(w, "app", nil).Annotations[trustRootAnnotation]; got != before {
+		if got := admitted(w, "app").Annotations[trustRootAnnotation]; got != before {
 			w.Errorf("hash %s, want %s", got, before)
 		}
 		bundle := root.certificatePEM() + strings.TrimSpace(newAuthority(w.T, "other", nil, true).certificatePEM())
@@ -153,7 +153,7 @@ func TestControlPlane(t *testing.T) {
 
 	w.Part("is not missed by a webhook that may fail", func(w clustertest.World) {
 		w.Scale(systemNamespace, injectorName, 0)
-		if pod := admitted(w, "app", nil); clustertest.Container(pod, proxyContainer) != nil {
+		if pod := admitted(w, "app"); clustertest.Container(pod, proxyContainer) != nil {
 			w.Error("a pod is injected by nobody")
 		}
 		w.Scale(systemNamespace, injectorName, 1)

@@ -3,6 +3,13 @@
 // kubelet for the pods scheduled to them. KWOK reports what containers would
 // do; where a pod needs the behaviour of a container, a program runs in its
 // place and the pod becomes ready with it.
+//
+// The tag of an image says what comes of it. With "does-not-exist" it is never
+// pulled: the pod stays pending with ImagePullBackOff. With "fails" an ordinary
+// container exits with code 1: a pod that restarts nothing has failed, as Jobs
+// need it to fail themselves, and any other stays in CrashLoopBackOff. With any
+// other tag the containers of Jobs end with code 0, but a proxy of a mesh that
+// is an ordinary container runs on and keeps its Job from completing.
 package node
 
 import (
