@@ -25,6 +25,7 @@ const (
 	Recreate  Action = "-/+"
 	Delete    Action = "-"
 	Keep      Action = "."
+	Restore   Action = "!" // to what was applied before; what differs now is in Drift
 	Unchanged Action = "="
 )
 
@@ -34,9 +35,13 @@ type Change struct {
 	Ref    kube.Ref
 	Lines  []string // fields that change, "spec.replicas: 1 -> 3"
 	Note   string   // what else is to be known
+	// Warning is what stands in the way of the change at this moment.
+	Warning string
+	// Renamed reports that the object has another name with each rendering.
+	Renamed bool
 }
 
-// String is the change in one line, the same for the same change:
+// String is the change in one line, without the warning:
 //
 //	~ Deployment dgraph/alpha: spec.replicas: 1 -> 3
 //	-/+ StatefulSet dgraph/alpha: spec.serviceName: "a" -> "b" (pods and volume claims stay)
@@ -52,11 +57,13 @@ func (c Change) String() string {
 }
 
 // Plan returns what Deploy would do to each object, in its order, without doing
-// anything. What the API server would make of an object is asked of the API
-// server, and is worked out here only where it cannot say. Objects that are as
-// they were applied cost no request but the shared reads. Errors of all objects
-// that Deploy would not get past are returned together, beside the changes of
-// the others.
+// anything. Of a release that was deployed completely, changes are those from
+// what was applied before, so that another plan is the same whatever has happened
+// to the objects; otherwise what the API server would make of an object is asked
+// of the API server, and is worked out here only where it cannot say. Objects
+// that are as they were applied cost no request but the shared reads. Errors of
+// all objects that Deploy would not get past are returned together, beside the
+// changes of the others.
 func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 	want, err := r.resolve(ctx, desired, true)
 	if err != nil {
@@ -71,6 +78,9 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 		return nil, r.wrap(err)
 	}
 	p := &planner{Release: r, force: desired.Force, recorded: map[key]*entry{}}
+	if p.again, err = r.again(ctx, desired); err != nil {
+		return nil, r.wrap(err)
+	}
 	if r.record != nil {
 		for _, e := range r.record.Objects {
 			p.recorded[e.key()] = e
@@ -95,8 +105,7 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 // hideValues leaves of lines about fields the fields.
 func hideValues(lines []string) {
 	for i, line := range lines {
-		field, _, _ := strings.Cut(line, ": ")
-		lines[i] = field + ": changes (not shown)"
+		lines[i] = fieldOf(line) + ": changes (not shown)"
 	}
 }
 
@@ -104,9 +113,56 @@ type planner struct {
 	*Release
 	force    bool
 	recorded map[key]*entry
+	again    map[key]*entry // as another rendering has them; nil if there is none
 }
 
+// again resolves the other rendering of what is desired.
+func (r *Release) again(ctx context.Context, desired Desired) (map[key]*entry, error) {
+	if desired.Again == nil {
+		return nil, nil //nolint:nilnil // There is none.
+	}
+	desired.Objects = desired.Again
+	other, err := r.resolve(ctx, desired, true)
+	if err != nil {
+		return nil, err
+	}
+	entries := map[key]*entry{}
+	for _, e := range other.entries {
+		entries[e.key()] = e
+	}
+	return entries, nil
+}
+
+// change is what becomes of one object, without what is known to come out
+// otherwise when it is applied.
 func (p *planner) change(ctx context.Context, e *entry) (Change, error) {
+	change, err := p.foreseen(ctx, e)
+	if err != nil || p.again == nil {
+		return change, err
+	}
+	other, ok := p.again[e.key()]
+	if !ok {
+		change.Renamed = true
+		return change, nil
+	}
+	for _, difference := range kube.Changes(other.Object, e.Object, true) {
+		volatile := fieldOf(difference)
+		for i, line := range change.Lines {
+			if field := fieldOf(line); field == volatile || strings.HasPrefix(field, volatile+".") || strings.HasPrefix(field, volatile+"[") {
+				change.Lines[i] = field + ": another with each rendering"
+			}
+		}
+	}
+	return change, nil
+}
+
+// fieldOf is the field that a line is about.
+func fieldOf(line string) string {
+	field, _, _ := strings.Cut(line, ": ")
+	return field
+}
+
+func (p *planner) foreseen(ctx context.Context, e *entry) (Change, error) {
 	if e.pending {
 		return Change{Action: Create, Ref: e.ref()}, nil
 	}
@@ -118,10 +174,16 @@ func (p *planner) change(ctx context.Context, e *entry) (Change, error) {
 		return Change{}, err
 	}
 	before := p.recorded[e.key()]
-	if p.record != nil && p.record.Phase == PhaseDeployed && before != nil && same(before, e) && len(kube.Differences(e.Object, live)) == 0 {
+	if p.applied(e) && len(kube.Differences(e.Object, live)) == 0 {
 		return Change{Action: Unchanged, Ref: e.ref()}, nil
 	}
 	return p.update(ctx, e, before, live)
+}
+
+// applied reports an object that was applied before as it is to be now.
+func (p *planner) applied(e *entry) bool {
+	before := p.recorded[e.key()]
+	return before != nil && p.record.Phase == PhaseDeployed && same(before, e)
 }
 
 // same reports whether two entries say the same.
@@ -133,16 +195,19 @@ func same(a, b *entry) bool {
 
 func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
 	change := Change{Action: Create, Ref: e.ref()}
-	if before := p.recorded[e.key()]; before != nil && before.expired(p.record.Phase) && same(before, e) {
+	switch {
+	case p.applied(e) && e.expired(p.record.Phase):
 		change.Action = Unchanged
 		return change, nil
+	case p.applied(e):
+		change.Action = Restore
 	}
 	if e.kind() == kube.Namespace {
 		return change, nil
 	}
 	_, err := p.trial(ctx, e)
-	if note, told := unsaid(err); told {
-		change.Note = note
+	if warning, told := unsaid(err); told {
+		change.Warning = warning
 		return change, nil
 	}
 	return change, err
@@ -159,8 +224,8 @@ func (p *planner) trial(ctx context.Context, e *entry) (*unstructured.Unstructur
 }
 
 // unsaid reports errors of a dry run that do not mean that the deployment would
-// fail, with a note about them.
-func unsaid(err error) (note string, is bool) {
+// fail, with a warning about them.
+func unsaid(err error) (warning string, is bool) {
 	if err == nil {
 		return "", true
 	}
@@ -172,7 +237,7 @@ func unsaid(err error) (note string, is bool) {
 		return "", true
 	case strings.Contains(text, "denied the request"):
 		return "an admission webhook refuses it now", true
-	case strings.Contains(text, "failed calling webhook"):
+	case brokenWebhook(err) != "":
 		return "an admission webhook does not answer now", true
 	case apierrors.IsForbidden(err):
 		return "a dry run is forbidden", true
@@ -191,7 +256,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 		next, err = p.trial(ctx, e)
 	}
 	fields := immutableFields(err)
-	note, unsaid := unsaid(err)
+	warning, unsaid := unsaid(err)
 	switch {
 	case len(fields) > 0:
 		if _, err := p.replaceable(ctx, e, fields, err); err != nil {
@@ -204,14 +269,17 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	case next != nil:
 		change.Lines = kube.Changes(live, next, true)
 	case unsaid:
-		change.Lines = estimate(e, before, live)
-		if note != "" {
-			change.Note = note
-		}
+		change.Lines, change.Warning = estimate(e, before, live), warning
 	default:
 		return Change{}, err
 	}
-	if change.Action == Update && len(change.Lines) == 0 {
+	switch {
+	case change.Action == Update && p.applied(e):
+		change.Action = Restore
+	case before != nil && p.record.Phase == PhaseDeployed:
+		change.Lines = kube.Changes(before.Object, e.Object, true)
+	}
+	if len(change.Lines) == 0 && (change.Action == Update || change.Action == Restore) {
 		return Change{Action: Unchanged, Ref: e.ref()}, nil
 	}
 	return change, nil
@@ -239,9 +307,9 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 	var changes []Change
 	for _, e := range slices.Backward(former) {
 		change := Change{Action: Delete, Ref: e.ref()}
-		live, err := p.releases.Cluster.Find(ctx, e.ref())
+		_, live, err := p.locate(ctx, e)
 		switch {
-		case err != nil && unavailable(err):
+		case errors.Is(err, kube.ErrNotFound):
 			continue
 		case err != nil:
 			return nil, err
@@ -260,11 +328,6 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 		changes = append(changes, change)
 	}
 	return changes, nil
-}
-
-// unavailable reports that there is no such object, or no such kind.
-func unavailable(err error) bool {
-	return errors.Is(err, kube.ErrNotFound) || apierrors.IsNotFound(err)
 }
 
 func saysQuota(err error) bool { return strings.Contains(fmt.Sprint(err), "exceeded quota") }

@@ -69,6 +69,10 @@ type Desired struct {
 	// Objects in any order, hooks among them (see [ParseManifests] and
 	// [Release.Render]). They are not changed.
 	Objects []Object
+	// Again are the same objects as another rendering has them, nil if they are
+	// always the same. Plan does not show what is otherwise in it, since it will be
+	// otherwise again when it is applied.
+	Again []Object
 	// CreateNamespace adds the namespace of the release to the objects.
 	CreateNamespace bool
 	// Transform changes each object before it is applied, TransformHook each

@@ -47,10 +47,10 @@ func ParseManifests(manifests ...Manifest) ([]Object, error) {
 // Render renders a chart with values for the cluster as it is now, the CRDs
 // beside its templates and its hooks included. The template function lookup sees
 // the cluster, so that a chart that keeps what it has generated renders the same
-// again.
-func (r *Release) Render(ctx context.Context, chart *helm.Chart, values map[string]any) ([]Object, error) {
+// again. At another time it does not: see [Desired.Again].
+func (r *Release) Render(ctx context.Context, chart *helm.Chart, values map[string]any, otherTime bool) ([]Object, error) {
 	rendered, err := r.releases.Charts.Template(ctx, helm.RenderRequest{
-		Namespace: r.namespace, Name: r.name, Chart: chart, Values: values, IsUpgrade: r.installed(),
+		Namespace: r.namespace, Name: r.name, Chart: chart, Values: values, IsUpgrade: r.installed(), OtherTime: otherTime,
 	})
 	if err != nil {
 		return nil, err
