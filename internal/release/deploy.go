@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -44,7 +45,7 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 	// The record is in the namespace of the release, so that one comes before it.
 	for _, e := range want.entries {
 		if e.kind() == kube.Namespace && e.Object.GetName() == r.namespace {
-			if err := r.apply(ctx, e, desired.Force); err != nil {
+			if err := r.apply(ctx, e, applying{force: desired.Force}); err != nil {
 				return r.wrap(err)
 			}
 		}
@@ -111,6 +112,7 @@ func (r *Release) perform(ctx context.Context, desired Desired, want *content, u
 	if upgrade {
 		before, after = preUpgrade, postUpgrade
 	}
+	how := applying{force: desired.Force, webhooks: webhooksOf(want.entries)}
 	hooksRun := false
 	for _, group := range groups(want.entries, (*entry).kind) {
 		if rank(group[0].kind()) >= 0 && !hooksRun {
@@ -119,7 +121,7 @@ func (r *Release) perform(ctx context.Context, desired Desired, want *content, u
 			}
 			hooksRun = true
 		}
-		if err := r.applyGroup(ctx, group, desired.Force); err != nil {
+		if err := r.applyGroup(ctx, group, how); err != nil {
 			return err
 		}
 	}
@@ -143,21 +145,13 @@ func (r *Release) perform(ctx context.Context, desired Desired, want *content, u
 
 // applyGroup applies objects of one kind, several at once. That one fails does
 // not keep the others from being applied: they do not depend on it.
-func (r *Release) applyGroup(ctx context.Context, group []*entry, force bool) error {
+func (r *Release) applyGroup(ctx context.Context, group []*entry, how applying) error {
 	r.log("applying", map[string]any{"kind": group[0].kind().Name, "objects": len(group)})
-	err := inParallel(len(group), func(i int) error { return r.apply(ctx, group[i], force) })
+	err := inParallel(len(group), func(i int) error { return r.apply(ctx, group[i], how) })
 	if err != nil || group[0].kind() != kube.CustomResourceDefinition {
 		return err
 	}
-	refs := make([]kube.Ref, len(group))
-	for i, e := range group {
-		refs[i] = e.ref()
-	}
-	if err := r.releases.Cluster.AwaitReady(ctx, refs...); err != nil {
-		return err
-	}
-	r.releases.Cluster.Mapper().Reset()
-	return nil
+	return r.awaitKinds(ctx, group)
 }
 
 // inParallel calls f with the numbers below n, several at a time, and returns
@@ -175,17 +169,27 @@ func inParallel(n int, f func(i int) error) error {
 	return errors.Join(calls.Wait(), errors.Join(errs...))
 }
 
+// applying says how objects are applied.
+type applying struct {
+	force    bool
+	webhooks []string // of the release itself, which may not answer yet
+}
+
+// webhookPatience is how long the release's own webhooks may take to answer
+// once the objects behind them have been applied.
+const webhookPatience = 2 * time.Minute
+
 // apply makes one object what it should be and notes which object that is.
-func (r *Release) apply(ctx context.Context, e *entry, force bool) error {
+func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 	if e.kind() == kube.Namespace {
-		held, err := r.releases.Cluster.HoldNamespace(ctx, r.hold(e, force))
+		held, err := r.releases.Cluster.HoldNamespace(ctx, r.hold(e, how.force))
 		if err == nil {
 			e.UID = held.GetUID()
 		}
 		return err
 	}
 	for {
-		applied, err := r.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: force})
+		applied, err := r.applyOnce(ctx, e, how)
 		switch fields := immutableFields(err); {
 		case len(fields) > 0:
 			if err := r.clearWay(ctx, e, fields, err); err != nil {
@@ -203,6 +207,28 @@ func (r *Release) apply(ctx context.Context, e *entry, force bool) error {
 			return nil
 		}
 	}
+}
+
+// applyOnce applies an object, again and again while a webhook that the release
+// itself brings does not answer.
+func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applied *unstructured.Unstructured, err error) {
+	once := func(ctx context.Context) (waiting string, err error) {
+		applied, err = r.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: how.force})
+		if name := brokenWebhook(err); slices.Contains(how.webhooks, name) {
+			return fmt.Sprintf("admission webhook %q to answer", name), nil
+		}
+		return "", err
+	}
+	waiting, err := once(ctx)
+	if err != nil || waiting == "" {
+		return applied, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, webhookPatience)
+	defer cancel()
+	if err := r.releases.Cluster.Await(bounded, "", nil, once); err != nil {
+		return nil, fmt.Errorf("apply %s: %w", e.ref(), err)
+	}
+	return applied, nil
 }
 
 // checkOwners refuses objects that belong to another release.

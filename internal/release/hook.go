@@ -10,10 +10,8 @@ import (
 	"strings"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
@@ -113,7 +111,7 @@ func (r *Release) runHooks(ctx context.Context, hooks []*hook, event string, tim
 
 func (r *Release) runHook(ctx context.Context, h *hook, timeout time.Duration) error {
 	if h.lasting() {
-		return r.apply(ctx, h.entry, false)
+		return r.apply(ctx, h.entry, applying{})
 	}
 	if err := r.deleteHook(ctx, h); err != nil {
 		return err
@@ -177,7 +175,15 @@ func (r *Release) awaitHook(ctx context.Context, ref kube.Ref) error {
 		if err != nil {
 			return "", err
 		}
-		return hookState(ref, live)
+		lacks := jobLacks
+		if ref.Kind == kube.Pod {
+			lacks = podRuns
+		}
+		lack, err := lacks(live)
+		if lack != "" {
+			lack = ref.String() + ": " + lack
+		}
+		return lack, err
 	})
 	if err != nil && problem != "" {
 		return fmt.Errorf("%w\n%s", err, problem)
@@ -199,33 +205,15 @@ func (r *Release) podProblem(ctx context.Context, ref kube.Ref) (string, error) 
 	return "", nil
 }
 
-// hookState says what a Job or Pod is still waited for, or that it has failed.
-func hookState(ref kube.Ref, live *unstructured.Unstructured) (string, error) {
-	if ref.Kind == kube.Pod {
-		switch phase, _, err := unstructured.NestedString(live.Object, "status", "phase"); {
-		case err != nil:
-			return "", fmt.Errorf("%s: %w", ref, err)
-		case phase == string(corev1.PodFailed):
-			return "", errors.New("it failed")
-		case phase == string(corev1.PodSucceeded):
-			return "", nil
-		}
-		return ref.String() + " to end", nil
+// podRuns says that a Pod has not ended yet, or that it has failed.
+func podRuns(live *unstructured.Unstructured) (string, error) {
+	switch phase, _, err := unstructured.NestedString(live.Object, "status", "phase"); {
+	case err != nil:
+		return "", err
+	case phase == string(corev1.PodFailed):
+		return "", errors.New("it failed")
+	case phase == string(corev1.PodSucceeded):
+		return "", nil
 	}
-	job := &batchv1.Job{}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(live.Object, job); err != nil {
-		return "", fmt.Errorf("%s: %w", ref, err)
-	}
-	for _, condition := range job.Status.Conditions {
-		if condition.Status != corev1.ConditionTrue {
-			continue
-		}
-		switch condition.Type {
-		case batchv1.JobComplete:
-			return "", nil
-		case batchv1.JobFailed:
-			return "", fmt.Errorf("it failed: %s: %s", condition.Reason, condition.Message)
-		}
-	}
-	return ref.String() + " to complete", nil
+	return "not ended", nil
 }

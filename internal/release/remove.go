@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -162,17 +164,8 @@ func (r *Release) removeOne(ctx context.Context, e *entry, applied map[types.UID
 	if e.kind() == kube.Namespace {
 		return r.leaveNamespace(ctx, e)
 	}
-	ref := e.ref()
-	kind, err := r.releases.Cluster.KindFor(ctx, e.Object.GroupVersionKind())
-	if meta.IsNoMatchError(err) {
-		return "", nil // Its CRD is gone, and it with it.
-	}
-	if err != nil {
-		return "", err
-	}
-	ref.Kind = kind
 	for {
-		live, err := r.releases.Cluster.Get(ctx, ref)
+		ref, live, err := r.locate(ctx, e)
 		switch {
 		case errors.Is(err, kube.ErrNotFound):
 			return "", nil
@@ -191,6 +184,30 @@ func (r *Release) removeOne(ctx context.Context, e *entry, applied map[types.UID
 		}
 		// Another has taken its name since: look whose that is.
 	}
+}
+
+// locate reads an object that was applied once, be it by another version of its
+// kind. The error wraps kube.ErrNotFound also if the kind is not served any more.
+func (r *Release) locate(ctx context.Context, e *entry) (kube.Ref, *unstructured.Unstructured, error) {
+	ref := e.ref()
+	live, err := r.releases.Cluster.Get(ctx, ref)
+	if errors.Is(err, kube.ErrNotFound) || !apierrors.IsNotFound(err) {
+		return ref, live, err
+	}
+	// Not this object is unknown, but its kind or its version.
+	r.releases.Cluster.Mapper().Reset()
+	mapping, mapErr := r.releases.Cluster.Mapper().RESTMapping(e.Object.GroupVersionKind().GroupKind())
+	switch {
+	case meta.IsNoMatchError(mapErr):
+		return ref, nil, fmt.Errorf("%s: %w, as is its kind", ref, kube.ErrNotFound)
+	case mapErr != nil:
+		return ref, nil, mapErr
+	case mapping.GroupVersionKind.Version == ref.Kind.Version:
+		return ref, nil, err
+	}
+	ref.Kind.Version, ref.Kind.Resource = mapping.GroupVersionKind.Version, mapping.Resource.Resource
+	live, err = r.releases.Cluster.Get(ctx, ref)
+	return ref, live, err
 }
 
 // owns reports whether a live object is the one that the release has made.

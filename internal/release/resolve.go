@@ -221,7 +221,7 @@ func (f *kindFinder) find(ctx context.Context, object *unstructured.Unstructured
 
 func (f *kindFinder) look(ctx context.Context, gvk schema.GroupVersionKind, object *unstructured.Unstructured) (foundKind, error) {
 	crd, announced := f.announced[gvk.GroupKind()]
-	if announced && serves(crd, gvk.Version) {
+	if announced && slices.Contains(served(crd), gvk) {
 		kind := kube.Kind{Group: gvk.Group, Version: gvk.Version, Name: gvk.Kind}
 		scope, _, scopeErr := unstructured.NestedString(crd.Object, "spec", "scope")
 		plural, _, pluralErr := unstructured.NestedString(crd.Object, "spec", "names", "plural")
@@ -234,7 +234,7 @@ func (f *kindFinder) look(ctx context.Context, gvk schema.GroupVersionKind, obje
 			if err != nil {
 				return foundKind{}, err
 			}
-			return foundKind{Kind: kind, pending: !serves(live, gvk.Version)}, nil
+			return foundKind{Kind: kind, pending: !slices.Contains(served(live), gvk)}, nil
 		}
 	}
 	kind, err := f.cluster.KindFor(ctx, gvk)
@@ -245,13 +245,4 @@ func (f *kindFinder) look(ctx context.Context, gvk schema.GroupVersionKind, obje
 		}, nil
 	}
 	return foundKind{Kind: kind}, err
-}
-
-// serves reports whether a CRD has a version of its kind served.
-func serves(crd *unstructured.Unstructured, version string) bool {
-	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
-	return err == nil && slices.ContainsFunc(versions, func(entry any) bool {
-		fields, ok := entry.(map[string]any)
-		return ok && fields["name"] == version && fields["served"] == true
-	})
 }
