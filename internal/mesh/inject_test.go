@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -103,5 +104,34 @@ func TestInjectErrors(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestInjectHook(t *testing.T) {
+	t.Parallel()
+	const job = `{apiVersion: batch/v1, kind: Job, metadata: {name: migrate}, spec: {template: {metadata: %s, spec: {containers: [{name: a}]}}}}`
+	ambient := istio.Injection{Namespace: "istio-system", Ambient: true}
+	for _, test := range []struct {
+		mesh         mesh.Mesh
+		before, want string
+	}{
+		{injections["linkerd"], `{}`, `{annotations: {linkerd.io/inject: disabled}}`},
+		{injections["linkerd"], `{annotations: {linkerd.io/inject: enabled}}`, `{annotations: {linkerd.io/inject: enabled}}`},
+		{injections["istio"], `{labels: {app: a}}`, `{labels: {app: a, sidecar.istio.io/inject: "false"}}`},
+		{injections["istio"], `{labels: {sidecar.istio.io/inject: "true"}}`, `{labels: {sidecar.istio.io/inject: "true"}}`},
+		{ambient, `{}`, `{labels: {istio.io/dataplane-mode: ambient}}`},
+	} {
+		got := objectsOf(t, fmt.Appendf(nil, job, test.before))[0]
+		if err := mesh.InjectHook(test.mesh, got); err != nil {
+			t.Fatal(err)
+		}
+		if want := objectsOf(t, fmt.Appendf(nil, job, test.want))[0]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s in %s: got %v, want %v", test.before, test.mesh.Name(), got, want)
+		}
+	}
+	service := objectsOf(t, []byte(`{apiVersion: v1, kind: Service, metadata: {name: migrate}}`))[0]
+	want := service.DeepCopy()
+	if err := mesh.InjectHook(injections["linkerd"], service); err != nil || !reflect.DeepEqual(service, want) {
+		t.Errorf("a Service: got %v, %v", service, err)
 	}
 }
