@@ -24,7 +24,7 @@ type DataPlane struct {
 	Namespace string
 	Workloads []kube.Ref
 	Policy    RestartPolicy
-	// Now is the instant that restarts are marked with.
+	// Now is the instant that pods are judged at and restarts are marked with.
 	Now time.Time
 	// Log is told of each step; it may be nil.
 	Log func(message string, fields map[string]any)
@@ -166,7 +166,9 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 		}
 		shown := d.Mesh.Proxy(pod)
 		reasons := d.judge(plane, subject, shown)
-		if len(reasons) > 0 {
+		// Pods of another mode do not join as they are.
+		inPlace := d.Mesh.InPlace() && (shown.Mode == "" || shown.Mode == Ambient)
+		if len(reasons) > 0 && !inPlace {
 			if unreachable := d.unreachable(owner, workload); unreachable != "" {
 				s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons) + "; " + unreachable})
 				continue
@@ -183,7 +185,7 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 			s.Stale++
 		}
 		s.Wrong = append(s.Wrong, PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)})
-		if d.Mesh.InPlace() {
+		if inPlace {
 			continue
 		}
 		restarts.add(owner, pod, reasons...)
@@ -234,8 +236,6 @@ func (d DataPlane) judge(plane ControlPlane, subject Subject, shown Proxy) []Rea
 // unreachable is why no restart of ours makes a pod anew; empty if one does.
 func (d DataPlane) unreachable(owner kube.Ref, workload *kube.Workload) string {
 	switch {
-	case d.Mesh.InPlace():
-		return ""
 	case workload != nil:
 		if err := workload.CheckRestart(); err != nil && len(d.Workloads) == 0 {
 			return err.Error()
@@ -262,7 +262,7 @@ func (d DataPlane) subject(ctx context.Context, pod *corev1.Pod) (subject Subjec
 	if owner, err = d.Cluster.OwnerOf(ctx, pod); err != nil {
 		return Subject{}, kube.Ref{}, nil, err
 	}
-	subject = Subject{Pod: pod, Namespace: namespace}
+	subject = Subject{Pod: pod, Namespace: namespace, Now: d.Now}
 	if slices.Contains(kube.WorkloadKinds(), owner.Kind) {
 		workload, err = d.Cluster.Workload(ctx, owner)
 		if err != nil && !errors.Is(err, kube.ErrNotFound) {
@@ -367,8 +367,17 @@ func (d DataPlane) disagreement(ctx context.Context, survey Survey) error {
 	return fmt.Errorf("%d of %d pods are still stale after their restart: %s", survey.Stale, survey.Total, why)
 }
 
-// joined waits until all pods have joined a mesh that takes them in as they are.
+// joined waits until all pods have joined a mesh that takes them in as they are,
+// once those are made anew that have a proxy of their own still.
 func (d DataPlane) joined(ctx context.Context) (survey Survey, err error) {
+	if survey, err = d.Survey(ctx); err != nil {
+		return survey, err
+	}
+	if len(survey.Restarts) > 0 {
+		if err := d.restart(ctx, survey.Restarts, d.Now); err != nil {
+			return survey, err
+		}
+	}
 	err = d.Cluster.Await(ctx, d.awaited(), []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
 		var err error
 		if survey, err = d.Survey(ctx); err != nil || len(survey.Wrong) == 0 {

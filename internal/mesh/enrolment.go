@@ -45,6 +45,9 @@ type Enrolment struct {
 	Target  Target
 	// Others are the meshes that must not claim the same pods.
 	Others []Mesh
+	// Former is the mark that the target bears of this enrolment as it was before,
+	// which its own mark replaces; empty if there was none.
+	Former Mark
 	// Force takes the mark over from whoever else manages it; without it that
 	// is a *kube.ConflictError.
 	Force  bool
@@ -136,17 +139,17 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 	return e.dataPlane().Survey(ctx)
 }
 
-// Foresee looks at the pods of the target as if it were marked already instead
-// of bearing the mark of before, which may be empty: what is wrong in it is what
-// an apply restarts.
-func (e Enrolment) Foresee(ctx context.Context, before Mark) (Survey, error) {
+// Foresee looks at the pods of the target as if it were marked already: what is
+// wrong in it is what an apply restarts.
+func (e Enrolment) Foresee(ctx context.Context) (Survey, error) {
 	return e.dataPlane().survey(ctx, func(s *Subject) {
+		s.Former = e.Former
 		if e.Target.WholeNamespace() {
 			s.Namespace = s.Namespace.DeepCopy()
-			replaceMark(s.Namespace, before, e.wanted())
+			replaceMark(s.Namespace, e.Former, e.wanted())
 		} else if s.Template != nil {
 			s.Template = s.Template.DeepCopy()
-			replaceMark(s.Template, before, e.wanted())
+			replaceMark(s.Template, e.Former, e.wanted())
 		}
 	})
 }
@@ -259,7 +262,7 @@ func (d DataPlane) leaving(ctx context.Context) (restarts []Restart, staying []s
 	}
 	found := restartSet{}
 	for _, pod := range pods {
-		if d.Mesh.Proxy(pod).Mode == "" {
+		if mode := d.Mesh.Proxy(pod).Mode; mode == "" || d.Mesh.InPlace() && mode != Ambient {
 			continue
 		}
 		subject, owner, workload, err := d.subject(ctx, pod)
@@ -269,7 +272,7 @@ func (d DataPlane) leaving(ctx context.Context) (restarts []Restart, staying []s
 		if subject.Template != nil && d.Mesh.Claims(MarkOf(subject.Namespace), MarkOf(subject.Template)) {
 			continue // It is enrolled itself.
 		}
-		if why := d.unreachable(owner, workload); why != "" {
+		if why := d.unreachable(owner, workload); why != "" && !d.Mesh.InPlace() {
 			staying = append(staying, fmt.Sprintf("Pod %s: %s", pod.Name, why))
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -42,6 +43,9 @@ type Mesh interface {
 	NamespaceMark() Mark
 	WorkloadMark() Mark
 	ServiceMark() Mark
+
+	// OptOutMark keeps the pods of one template out, whatever their namespace says.
+	OptOutMark() Mark
 
 	// InPlace reports that pods join and leave the mesh as they are. Otherwise
 	// they have to be made anew.
@@ -120,6 +124,11 @@ type Subject struct {
 	// Template is the pod template that its workload has now; nil if none is
 	// known.
 	Template *corev1.PodTemplateSpec
+	// Former is what an apply to come takes away from the template or the
+	// namespace, which lack it here already.
+	Former Mark
+	// Now is the instant of the judgement; zero if time is not to count.
+	Now time.Time
 }
 
 // A Cause is why a pod has to be made anew.

@@ -33,7 +33,7 @@ type Setting struct {
 	// annotation of its own, named by what follows.
 	Prefix bool
 	// Field of the JSON object that the annotation holds, if the value is only a
-	// part of it.
+	// part of it; dots lead into the objects in it.
 	Field string
 	Type  ValueType
 	// On and Off are how the annotation spells a Switch, "true" and "false" if
@@ -83,7 +83,7 @@ func Annotations(settings []Setting, values map[string]any) (map[string]string, 
 			if fields[s.Key] == nil {
 				fields[s.Key] = map[string]any{}
 			}
-			fields[s.Key][s.Field] = values[name]
+			s.setField(fields[s.Key], values[name])
 			continue
 		}
 		if variables, ok := values[name].(map[string]string); ok && s.Prefix {
@@ -106,6 +106,20 @@ func Annotations(settings []Setting, values map[string]any) (map[string]string, 
 		annotations[key] = string(text)
 	}
 	return annotations, nil
+}
+
+func (s Setting) setField(object map[string]any, value any) {
+	parts := strings.Split(s.Field, ".")
+	last := len(parts) - 1
+	for _, part := range parts[:last] {
+		inner, ok := object[part].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			object[part] = inner
+		}
+		object = inner
+	}
+	object[parts[last]] = value
 }
 
 func (s Setting) spell(value any) (string, error) {
@@ -195,13 +209,16 @@ func Values(settings []Setting, annotations map[string]string) (values map[strin
 
 func (s Setting) read(text string) (any, error) {
 	if s.Field != "" {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(text), &object); err != nil {
-			return nil, err
-		}
-		field, ok := object[s.Field]
-		if !ok {
-			return nil, nil //nolint:nilnil // Nothing is said about it.
+		field := json.RawMessage(text)
+		for part := range strings.SplitSeq(s.Field, ".") {
+			var object map[string]json.RawMessage
+			if err := json.Unmarshal(field, &object); err != nil {
+				return nil, err
+			}
+			var ok bool
+			if field, ok = object[part]; !ok {
+				return nil, nil //nolint:nilnil // Nothing is said about it.
+			}
 		}
 		return s.readJSON(field)
 	}

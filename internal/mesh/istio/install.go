@@ -204,7 +204,7 @@ func (i Installer) dropGateways(ctx context.Context, namespace string, named, wa
 
 // injectorConfiguration names the webhooks of the default revision.
 func injectorConfiguration(namespace string) kube.Ref {
-	name := "istio-sidecar-injector"
+	name := injectorConfigMap
 	if namespace != DefaultNamespace {
 		name += "-" + namespace
 	}

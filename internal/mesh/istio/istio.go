@@ -11,9 +11,21 @@ const (
 
 	proxyContainer = "istio-proxy"
 
-	injectionLabel = "istio-injection"
-	revisionLabel  = "istio.io/rev"
-	injectLabel    = "sidecar.istio.io/inject"
+	// Labels of namespaces and pods by which users ask for a proxy.
+	injectionLabel     = "istio-injection"
+	revisionLabel      = "istio.io/rev"
+	injectLabel        = "sidecar.istio.io/inject"
+	dataplaneModeLabel = "istio.io/dataplane-mode"
+
+	// Labels of Istio's own objects.
+	tagLabel     = "istio.io/tag"
+	managedLabel = "gateway.istio.io/managed" // a gateway that istiod deploys
+
+	// What pods show of their proxy.
+	statusAnnotation      = "sidecar.istio.io/status"
+	redirectionAnnotation = "ambient.istio.io/redirection"
+
+	defaultRevision = "default"
 )
 
 // NamespaceMetadata returns the labels and annotations of the control plane's

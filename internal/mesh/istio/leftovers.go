@@ -18,7 +18,7 @@ const (
 )
 
 // distributed are the ConfigMaps that istiod writes into every namespace.
-var distributed = []string{"istio-ca-root-cert", "istio-ca-crl"}
+var distributed = []string{rootConfigMap, "istio-ca-crl"}
 
 // deleteLeftovers deletes what istiod has written itself: the certificates that
 // it distributes to every namespace, unless another istiod of the cluster still

@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	tlsModeLabel       = "security.istio.io/tlsMode"
-	gatewayLabel       = "istio"
-	gatewayNameLabel   = "gateway.networking.k8s.io/gateway-name"
-	dataplaneModeLabel = "istio.io/dataplane-mode"
+	tlsModeLabel     = "security.istio.io/tlsMode"
+	gatewayLabel     = "istio"
+	gatewayNameLabel = "gateway.networking.k8s.io/gateway-name"
 )
 
 // sidecarPorts are taken by the sidecar inside the pod. None of them carries
