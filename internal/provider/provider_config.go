@@ -152,7 +152,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
 		}
 		tflog.Info(ctx, "provider configuration is not known yet; planning without a cluster")
-		resp.ResourceData = &session{now: p.now}
+		offer(resp, &session{now: p.now})
 		return
 	}
 
@@ -176,7 +176,12 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		resp.Diagnostics.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Configuration", sentence(err))
 		return
 	}
-	resp.ResourceData = &session{now: p.now, cluster: cluster, library: helm.NewLibrary(libraryOptions)}
+	offer(resp, &session{now: p.now, cluster: cluster, library: helm.NewLibrary(libraryOptions)})
+}
+
+// offer hands the session to all that the provider serves.
+func offer(resp *provider.ConfigureResponse, s *session) {
+	resp.ResourceData, resp.DataSourceData = s, s
 }
 
 // settings turns the block into connection settings; a missing block leaves

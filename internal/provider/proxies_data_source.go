@@ -124,15 +124,15 @@ func (d *proxiesDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 }
 
 type proxiesModel struct {
-	Namespace        types.String   `tfsdk:"namespace"`
-	LabelSelector    types.String   `tfsdk:"label_selector"`
-	Mesh             types.String   `tfsdk:"mesh"`
-	List             types.String   `tfsdk:"list"`
-	LinkerdNamespace types.String   `tfsdk:"linkerd_namespace"`
-	IstioNamespace   types.String   `tfsdk:"istio_namespace"`
-	Timeouts         timeouts.Value `tfsdk:"timeouts"`
-	Summary          proxiesSummary `tfsdk:"summary"`
-	Proxies          types.List     `tfsdk:"proxies"`
+	Namespace        types.String    `tfsdk:"namespace"`
+	LabelSelector    types.String    `tfsdk:"label_selector"`
+	Mesh             types.String    `tfsdk:"mesh"`
+	List             types.String    `tfsdk:"list"`
+	LinkerdNamespace types.String    `tfsdk:"linkerd_namespace"`
+	IstioNamespace   types.String    `tfsdk:"istio_namespace"`
+	Timeouts         timeouts.Value  `tfsdk:"timeouts"`
+	Summary          *proxiesSummary `tfsdk:"summary"`
+	Proxies          types.List      `tfsdk:"proxies"`
 }
 
 type proxiesSummary struct {
@@ -187,7 +187,7 @@ func (d *proxiesDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		Cluster: cluster, Meshes: model.meshes(), Namespace: model.Namespace.ValueString(), LabelSelector: model.LabelSelector.ValueString(),
 	}
 	var listed []mesh.Entry
-	model.Summary = proxiesSummary{ByVersion: map[string]int64{}, ByReason: map[string]int64{}}
+	model.Summary = &proxiesSummary{ByVersion: map[string]int64{}, ByReason: map[string]int64{}}
 	err := census.Each(ctx, func(e mesh.Entry) error {
 		model.Summary.count(e)
 		if model.lists(e) {
