@@ -58,7 +58,7 @@ func (e Enrolment) Examine(ctx context.Context) ([]Finding, error) {
 		note(about, false, "%s", line)
 	}
 	if e.Target.WholeNamespace() {
-		replaceMark(marked, Mark{}, e.wanted())
+		replaceMark(marked, e.Former, e.wanted())
 		if plane != nil {
 			// A pod that says nothing itself.
 			if err := plane.Sees(marked, &corev1.Pod{}); err != nil {
@@ -78,7 +78,7 @@ func (e Enrolment) Examine(ctx context.Context) ([]Finding, error) {
 	for _, w := range workloads {
 		template := w.Template.DeepCopy()
 		if !e.Target.WholeNamespace() {
-			replaceMark(template, Mark{}, e.wanted())
+			replaceMark(template, e.Former, e.wanted())
 		}
 		pod := podOf(template, namespace.Name)
 		own := !e.Target.WholeNamespace()

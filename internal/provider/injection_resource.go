@@ -67,7 +67,7 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 				},
 			},
 			"mesh": meshAttribute("The mesh to enrol in: exactly one of `linkerd` and `istio`. Changing from one to the other enrols anew; any other change restarts the pods that it is about.",
-				objectplanmodifier.RequiresReplaceIf(enrolsAnew, "Changing the mesh or the mode enrols anew.", "Changing the mesh or the mode enrols anew.")),
+				objectplanmodifier.RequiresReplaceIf(enrolsAnew, "Changing the mesh enrols anew.", "Changing the mesh enrols anew.")),
 			"follows": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				MarkdownDescription: "Values whose change makes the apply look at the pods again, after what they come from has been applied: " +
@@ -108,10 +108,10 @@ func controlPlaneAttribute(namespace string) schema.StringAttribute {
 	}
 }
 
-// enrolsAnew reports whether the plan leaves one mesh, or mode of it, for another.
+// enrolsAnew reports whether the plan leaves one mesh for the other.
 func enrolsAnew(ctx context.Context, req planmodifier.ObjectRequest, resp *objectplanmodifier.RequiresReplaceIfFuncResponse) {
-	before := readMesh(ctx, req.StateValue, req.Path, &resp.Diagnostics).way()
-	after := readMesh(ctx, req.PlanValue, req.Path, &resp.Diagnostics).way()
+	before := readMesh(ctx, req.StateValue, req.Path, &resp.Diagnostics).dialect.name
+	after := readMesh(ctx, req.PlanValue, req.Path, &resp.Diagnostics).dialect.name
 	resp.RequiresReplace = after != "" && after != before
 }
 
@@ -304,6 +304,9 @@ func (r *injectionResource) lookAhead(ctx context.Context, plan, state *injectio
 	if e.Mesh == nil || diags.HasError() {
 		return
 	}
+	if state != nil {
+		e.Former = state.former(ctx, e.Target, diags)
+	}
 	findings, err := e.Examine(ctx)
 	if errors.Is(err, kube.ErrNotFound) {
 		return
@@ -315,17 +318,13 @@ func (r *injectionResource) lookAhead(ctx context.Context, plan, state *injectio
 		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
 		return
 	}
-	var before mesh.Mark
 	switch {
 	case !fullyKnown(ctx, plan.Follows):
 		return // Whatever it follows changes the control plane first.
-	case state == nil:
-	case !plan.Follows.Equal(state.Follows) || plan.Mesh.Equal(state.Mesh):
+	case state != nil && (!plan.Follows.Equal(state.Follows) || plan.Mesh.Equal(state.Mesh)):
 		return // The control plane has changed by then; or it is a repair, and in the plan itself.
-	default:
-		before = state.former(ctx, e.Target, diags)
 	}
-	foreseen, err := e.Foresee(ctx, before)
+	foreseen, err := e.Foresee(ctx)
 	if err != nil {
 		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
 		return
@@ -399,7 +398,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	survey, ok, err := r.enrol(ctx, e, &model, mesh.Mark{}, &resp.Diagnostics)
+	survey, ok, err := r.enrol(ctx, e, &model, &resp.Diagnostics)
 	if !ok {
 		return
 	}
@@ -412,10 +411,10 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	}
 }
 
-// enrol marks the target, which bears the mark of before, and settles its pods.
-// Unless ok, the diagnostics say why there is no mark; the error is about pods.
-func (r *injectionResource) enrol(ctx context.Context, e mesh.Enrolment, model *injectionModel, before mesh.Mark, diags *diag.Diagnostics) (survey mesh.Survey, ok bool, err error) {
-	foreseen, err := e.Foresee(ctx, before)
+// enrol marks the target and settles its pods. Unless ok, the diagnostics say why
+// there is no mark; the error is about pods.
+func (r *injectionResource) enrol(ctx context.Context, e mesh.Enrolment, model *injectionModel, diags *diag.Diagnostics) (survey mesh.Survey, ok bool, err error) {
+	foreseen, err := e.Foresee(ctx)
 	if err == nil {
 		model.restarted(ctx, foreseen.Restarts, diags)
 		err = e.Mark(ctx)
@@ -458,6 +457,9 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	case err != nil:
 		problem(&resp.Diagnostics, "Unable to Read Enrolment", err)
 		return
+	case imported && len(seen.marks) > 0:
+		problemAt(&resp.Diagnostics, path.Root("id"), "Unable to Import Enrolment", fmt.Errorf("%s is not enrolled in %s: %s", e.Target, e.Mesh.Name(), strings.Join(seen.marks, ", ")))
+		return
 	}
 	model.ID = types.StringValue(injectionID(e))
 	if model.ForceConflicts.IsNull() {
@@ -492,7 +494,7 @@ func look(ctx context.Context, e mesh.Enrolment) (seen sight, err error) {
 	}
 	seen.repair = seen.survey.Restarts
 	if len(seen.marks) > 0 {
-		marked, err := e.Foresee(ctx, mesh.Mark{})
+		marked, err := e.Foresee(ctx)
 		if err != nil {
 			return seen, err
 		}
@@ -539,14 +541,14 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 		return
 	}
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
-	before := state.former(ctx, e.Target, &resp.Diagnostics)
+	e.Former = state.former(ctx, e.Target, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	e.Force = true
-	survey, ok, err := r.enrol(ctx, e, &model, before, &resp.Diagnostics)
+	survey, ok, err := r.enrol(ctx, e, &model, &resp.Diagnostics)
 	if !ok {
 		return
 	}

@@ -30,6 +30,15 @@ func injectionConfig(cluster *testcluster.Cluster, namespace, body string) strin
 
 const injectionAddress = "aksmesh_injection.this"
 
+// imported is a step that imports what is in the state. What the last apply has
+// restarted cannot be seen in the cluster.
+func imported(id string) resource.TestStep {
+	return resource.TestStep{
+		ResourceName: injectionAddress, ImportState: true, ImportStateId: id,
+		ImportStateVerify: true, ImportStateVerifyIgnore: []string{"restarts"},
+	}
+}
+
 // proxies checks that every living pod of a selection has a proxy container of
 // that name, or that none has.
 func proxies(t *testing.T, cluster *testcluster.Cluster, namespace string, selector map[string]string, container string, want bool) resource.TestCheckFunc {
@@ -82,7 +91,7 @@ func TestAccInjection_linkerdNamespace(t *testing.T) {
 		CheckDestroy:             proxies(t, cluster, namespace, nil, "linkerd-proxy", false),
 		Steps: []resource.TestStep{
 			{Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`), Check: meshed, ConfigStateChecks: counts},
-			{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace},
+			imported("linkerd/" + namespace),
 			{
 				// Somebody takes the annotation away.
 				PreConfig: func() {
@@ -129,7 +138,7 @@ func TestAccInjection_linkerdNamespace(t *testing.T) {
 					return nil
 				},
 			},
-			{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace},
+			imported("linkerd/" + namespace),
 		},
 	})
 }
@@ -189,7 +198,7 @@ func TestAccInjection_linkerdWorkloads(t *testing.T) {
 							proxies(t, cluster, namespace, map[string]string{"app": "other"}, "linkerd-proxy", false),
 						),
 					},
-					{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd/" + namespace + "/" + kind + "/web"},
+					imported("linkerd/" + namespace + "/" + kind + "/web"),
 					{
 						PreConfig: func() { removeInjectAnnotation(t, cluster, kind, namespace, "web") },
 						Config:    config(""),
@@ -205,13 +214,18 @@ func TestAccInjection_linkerdWorkloads(t *testing.T) {
 	}
 }
 
-func createWorkload(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name string) {
+// createWorkload creates two pods' worth of a workload whose template may be
+// changed first. It does not wait for the pods.
+func createWorkload(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name string, change ...func(*corev1.PodTemplateSpec)) {
 	t.Helper()
 	d := testcluster.NewDeployment(namespace, name, 2)
+	for _, change := range change {
+		change(&d.Spec.Template)
+	}
 	var err error
 	switch kind {
 	case "Deployment":
-		cluster.CreateDeployment(t, namespace, name, 2)
+		_, err = cluster.Client().AppsV1().Deployments(namespace).Create(t.Context(), d, metav1.CreateOptions{})
 	case "StatefulSet":
 		_, err = cluster.Client().AppsV1().StatefulSets(namespace).Create(t.Context(), &appsv1.StatefulSet{
 			ObjectMeta: d.ObjectMeta,
@@ -264,7 +278,7 @@ func TestAccInjection_istio(t *testing.T) {
 			CheckDestroy:             proxies(t, cluster, namespace, nil, "istio-proxy", false),
 			Steps: []resource.TestStep{
 				{Config: config, Check: meshed},
-				{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio/" + namespace},
+				imported("istio/" + namespace),
 				{
 					// Somebody takes the label away, and a pod is made anew.
 					PreConfig: func() {
@@ -278,7 +292,22 @@ func TestAccInjection_istio(t *testing.T) {
 					},
 					Config: config, ConfigPlanChecks: update, Check: meshed,
 				},
-				{Config: injectionConfig(cluster, namespace, `mesh = { istio = { revision = "default" } }`), ExpectError: regexp.MustCompile(`(?s)istio-injection=enabled\s+wins\s+over`)},
+				{
+					// The same control plane by another label: pods are right as they are.
+					Config:           injectionConfig(cluster, namespace, `mesh = { istio = { revision = "default" } }`),
+					ConfigPlanChecks: update,
+					ConfigStateChecks: []statecheck.StateCheck{
+						statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("restarts"), knownvalue.ListSizeExact(0)),
+					},
+					Check: func(*terraform.State) error {
+						found, err := cluster.Client().CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+						if err == nil && (found.Labels["istio-injection"] != "" || found.Labels["istio.io/rev"] != "default") {
+							err = fmt.Errorf("the namespace's labels are %v", found.Labels)
+						}
+						return err
+					},
+				},
+				imported("istio/" + namespace),
 			},
 		})
 	})
@@ -299,7 +328,7 @@ func TestAccInjection_istio(t *testing.T) {
 						proxies(t, cluster, namespace, map[string]string{"app": "other"}, "istio-proxy", false),
 					),
 				},
-				{ResourceName: injectionAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio/" + namespace + "/Deployment/web"},
+				imported("istio/" + namespace + "/Deployment/web"),
 			},
 		})
 	})
@@ -325,8 +354,12 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
 				ConfigStateChecks: []statecheck.StateCheck{
 					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(1)),
-					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped_pods"), knownvalue.ListPartial(map[int]knownvalue.Check{
-						0: knownvalue.StringRegexp(regexp.MustCompile(`^Pod host-.*hostNetwork`)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.ObjectExact(map[string]knownvalue.Check{
+							"pod":    knownvalue.StringRegexp(regexp.MustCompile(`^host-`)),
+							"owner":  knownvalue.StringExact("Deployment " + namespace + "/host"),
+							"reason": knownvalue.StringRegexp(regexp.MustCompile(`hostNetwork`)),
+						}),
 					})),
 				},
 			}},
@@ -345,8 +378,17 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 		resource.Test(t, resource.TestCase{
 			ProtoV6ProviderFactories: testProviders,
 			Steps: []resource.TestStep{{
-				Config:      injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
-				ExpectError: regexp.MustCompile(`(?s)without\s+a\s+proxy\s+that\s+nothing\s+restarts:\s+bare:\s+it\s+has\s+no\s+owner`),
+				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(0)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.ObjectExact(map[string]knownvalue.Check{
+							"pod":    knownvalue.StringExact("bare"),
+							"owner":  knownvalue.StringExact("Pod " + namespace + "/bare"),
+							"reason": knownvalue.StringRegexp(regexp.MustCompile(`^not injected; it has no owner`)),
+						}),
+					})),
+				},
 			}},
 		})
 	})
@@ -406,11 +448,11 @@ func TestAccInjection_missing(t *testing.T) {
 			{
 				// No control plane: nothing is marked and nothing restarted.
 				Config:      injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
-				ExpectError: regexp.MustCompile(`(?s)Linkerd\s+cannot\s+inject.*Deployment\s+linkerd/linkerd-proxy-injector`),
+				ExpectError: regexp.MustCompile(`(?s)Linkerd\s+cannot\s+take\s+its\s+pods\s+in\s+now.*Deployment\s+linkerd/linkerd-proxy-injector`),
 			},
 			{
 				Config:      injectionConfig(cluster, namespace, `mesh = { istio = {} }`),
-				ExpectError: regexp.MustCompile(`(?s)revision\s+"default"\s+has\s+no\s+injector`),
+				ExpectError: regexp.MustCompile(`(?s)no\s+MutatingWebhookConfiguration\s+leads\s+to\s+an\s+istiod`),
 			},
 		},
 	})
@@ -418,13 +460,31 @@ func TestAccInjection_missing(t *testing.T) {
 
 func TestInjection_badInput(t *testing.T) {
 	t.Parallel()
+	namespace := func(mesh string) string { return "namespace = \"x\"\n mesh = " + mesh }
+	workload := func(mesh string) string {
+		return namespace(mesh) + "\n workload = { kind = \"Deployment\", name = \"x\" }"
+	}
 	expectInvalid(t, "aksmesh_injection", map[string]invalidInput{
-		"namespace = \"x\"\n mesh = {}":                                                             {"mesh", "one (and only one) of"},
-		"namespace = \"x\"\n mesh = { linkerd = {}, istio = {} }":                                   {"mesh", "one (and only one) of"},
-		"namespace = \"X\"\n mesh = { linkerd = {} }":                                               {"namespace", "DNS label"},
-		"namespace = \"x\"\n mesh = { linkerd = { skip_inbound_ports = [0] } }":                     {"skip_inbound_ports", "a port from 1 to 65535"},
-		"namespace = \"x\"\n mesh = { linkerd = { opaque_ports = [\"9-1\"] } }":                     {"opaque_ports", "a port from 1 to 65535"},
-		"namespace = \"x\"\n mesh = { istio = { revision = \"1.30\" } }":                            {"revision", "DNS label"},
-		"namespace = \"x\"\n mesh = { linkerd = {} }\n workload = { kind = \"Job\", name = \"x\" }": {"kind", "value must be one of"},
+		namespace("{}"): {"mesh", "exactly one of"},
+		namespace("{ linkerd = {}, istio = {} }"):                                                                          {"mesh", "exactly one of"},
+		"namespace = \"X\"\n mesh = { linkerd = {} }":                                                                      {"namespace", "DNS label"},
+		namespace("{ linkerd = { skip_inbound_ports = [0] } }"):                                                            {"mesh.linkerd.skip_inbound_ports", "a port between 1 and 65535"},
+		namespace("{ linkerd = { opaque_ports = [\"9-1\"] } }"):                                                            {"mesh.linkerd.opaque_ports", "a port between 1 and 65535"},
+		namespace("{ linkerd = { opaque_ports = [3306], skip_inbound_ports = [\"3000-4000\"] } }"):                         {"mesh.linkerd.opaque_ports", "in skip_inbound_ports too"},
+		namespace("{ linkerd = { proxy_cpu_request = \"1\", proxy_cpu_limit = \"500m\" } }"):                               {"mesh.linkerd.proxy_cpu_request", "more than proxy_cpu_limit"},
+		namespace("{ linkerd = { proxy_memory_request = \"much\" } }"):                                                     {"mesh.linkerd.proxy_memory_request", "not a quantity"},
+		namespace("{ linkerd = { default_inbound_policy = \"some\" } }"):                                                   {"mesh.linkerd.default_inbound_policy", "not one of"},
+		namespace("{ linkerd = { proxy_cpu_ratio_limit = \"0.5\" } }"):                                                     {"mesh.linkerd.proxy_cpu_ratio_limit", "from pod templates only"},
+		namespace("{ linkerd = { control_plane_namespace = \"a.b\" } }"):                                                   {"mesh.linkerd.control_plane_namespace", "DNS label"},
+		namespace("{ istio = { revision = \"1.30\" } }"):                                                                   {"mesh.istio.revision", "DNS label"},
+		namespace("{ istio = { log_level = \"debug\" } }"):                                                                 {"mesh.istio.log_level", "Istio reads it from pod templates only"},
+		namespace("{ istio = { mode = \"none\" } }"):                                                                       {"mesh.istio.mode", "not one of sidecar, ambient"},
+		namespace("{ istio = { mode = \"ambient\", revision = \"canary\" } }"):                                             {"mesh.istio.revision", "about sidecars"},
+		workload("{ istio = { mode = \"ambient\", native_sidecar = true } }"):                                              {"mesh.istio.native_sidecar", "about sidecars"},
+		workload("{ istio = { proxy_memory_request = \"2Gi\", proxy_memory_limit = \"1Gi\" } }"):                           {"mesh.istio.proxy_memory_request", "more than proxy_memory_limit"},
+		namespace("{ linkerd = {} }") + "\n workload = { kind = \"Job\", name = \"x\" }":                                   {"kind", "value must be one of"},
+		namespace("{ linkerd = {} }") + "\n restart = { max_parallel = 0 }":                                                {"max_parallel", "at least 1"},
+		namespace("{ linkerd = {} }") + "\n restart = { order = [\"Job/x\"] }":                                             {"order", "no kind of workload"},
+		namespace("{ linkerd = {} }") + "\n restart = { order = [\"Deployment/a\", \"StatefulSet/b\", \"Deployment/a\"] }": {"Duplicate List Value", "Deployment/a"},
 	})
 }

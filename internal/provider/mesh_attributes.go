@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
@@ -81,7 +83,7 @@ func linkerdDialect() meshDialect {
 		},
 		found: func(mark mesh.Mark) (map[string]any, map[string]string) {
 			i := linkerd.InjectionOf(mark)
-			values := map[string]any{controlPlaneSetting: i.Namespace}
+			values := map[string]any{}
 			if i.Ingress {
 				values[ingressSetting] = true
 			}
@@ -104,7 +106,7 @@ func istioDialect() meshDialect {
 			},
 			{
 				Name: modeSetting, Type: mesh.Text, Choices: []string{string(mesh.Sidecar), string(mesh.Ambient)},
-				Description: "`sidecar` gives each pod a proxy of its own, `ambient` has the proxy of the node take the pods in as they are, without a restart. Default `sidecar`. Changing it enrols anew.",
+				Description: "`sidecar` gives each pod a proxy of its own, `ambient` has the proxy of the node take the pods in as they are, without a restart. Default `sidecar`. A change restarts what has a sidecar or is to have one.",
 			},
 		},
 		settings: settings,
@@ -131,7 +133,7 @@ func istioDialect() meshDialect {
 		},
 		found: func(mark mesh.Mark) (map[string]any, map[string]string) {
 			i := istio.InjectionOf(mark)
-			values := map[string]any{controlPlaneSetting: i.Namespace, modeSetting: string(mesh.Sidecar)}
+			values := map[string]any{}
 			if i.Ambient {
 				values[modeSetting] = string(mesh.Ambient)
 			}
@@ -518,12 +520,7 @@ func (d meshDialect) read(object tftypes.Value, at path.Path, diags *diag.Diagno
 func readSetting(all []mesh.Setting, name string, value tftypes.Value) (any, error) {
 	i := slices.IndexFunc(all, func(s mesh.Setting) bool { return s.Name == name })
 	if i < 0 {
-		names := make([]string, len(all))
-		for i, s := range all {
-			names[i] = s.Name
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("there is no such setting, only %s", strings.Join(names, ", "))
+		return nil, noSuchSetting(name, all)
 	}
 	decoded, err := settingValue(all[i].Type, value)
 	if err != nil {
@@ -535,6 +532,13 @@ func readSetting(all []mesh.Setting, name string, value tftypes.Value) (any, err
 		return nil, refused.Err
 	}
 	return decoded, err
+}
+
+// noSuchSetting names the settings that may have been meant.
+func noSuchSetting(name string, all []mesh.Setting) error {
+	distance := func(s mesh.Setting) int { return levenshtein.Distance(name, s.Name, nil) }
+	nearest := slices.SortedStableFunc(slices.Values(all), func(a, b mesh.Setting) int { return cmp.Compare(distance(a), distance(b)) })
+	return fmt.Errorf("there is no such setting; the nearest are %s, %s and %s", nearest[0].Name, nearest[1].Name, nearest[2].Name)
 }
 
 // settingValue turns a value into the Go type that stands for the setting's.
@@ -616,15 +620,6 @@ func scalar(value tftypes.Value) (string, error) {
 	}
 }
 
-// way is what cannot change but by enrolling anew: the mesh, and how pods are in it.
-// It is empty while that is not known.
-func (r meshReading) way() string {
-	if r.values == nil {
-		return ""
-	}
-	return r.dialect.name + "/" + textOf(r.values, modeSetting)
-}
-
 // templateOnly are the settings in force that a mesh reads from pod templates and
 // never from a namespace.
 func (r meshReading) templateOnly() []path.Path {
@@ -654,8 +649,13 @@ func meshFound(ctx context.Context, name string, mark mesh.Mark, diags *diag.Dia
 		values, annotations := d.found(mark)
 		settings, _, err := mesh.Values(d.settings, annotations)
 		if err != nil {
-			problem(diags, "Unable to Read the Settings of the Enrolment", err)
+			problem(diags, "Unable to Import Enrolment", err)
 			return types.ObjectNull(meshTypes())
+		}
+		for name, preset := range d.defaults {
+			if values[name] == nil {
+				values[name] = preset
+			}
 		}
 		maps.Copy(values, settings)
 		nested := map[string]attr.Value{}
@@ -689,7 +689,7 @@ func valueOf(ctx context.Context, of attr.Type, value any, diags *diag.Diagnosti
 	}
 	converted, err := of.ValueFromTerraform(ctx, raw)
 	if err != nil {
-		problem(diags, "Unable to Read the Settings of the Enrolment", err)
+		problem(diags, "Unable to Import Enrolment", err)
 	}
 	return converted
 }

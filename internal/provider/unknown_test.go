@@ -23,6 +23,8 @@ resource "terraform_data" "this" {
     port     = 8080
     ports    = [8080]
     labels   = { app = "x" }
+    number   = 2
+    switch   = true
     proxy    = { cpu_request = "1", cpu_limit = "1", memory_request = "1Mi", memory_limit = "1Mi" }
     identity = { trust_bundle_pem = "x", issuer_id = "linkerd/linkerd" }
     linkerd  = { version = "edge-26.8.3" }
@@ -83,7 +85,25 @@ resource "aksmesh_injection" "whole" {
 resource "aksmesh_injection" "parts" {
   namespace = "x"
   workload  = { kind = local.later.text, name = "x" }
-  mesh      = { linkerd = { skip_inbound_ports = [local.later.port], opaque_ports = local.later.ports } }
+  follows   = [local.later.text]
+  restart   = { max_parallel = local.later.number, order = [local.later.text] }
+  mesh = {
+    linkerd = {
+      ingress              = local.later.switch
+      skip_inbound_ports   = [local.later.port]
+      opaque_ports         = local.later.ports
+      proxy_cpu_request    = local.later.text
+      proxy_uid            = local.later.number
+      proxy_await          = local.later.switch
+      proxy_additional_env = { X = local.later.text }
+    }
+  }
+}
+
+resource "aksmesh_injection" "mode" {
+  namespace = "x"
+  mesh      = { istio = { mode = local.later.text, revision = local.later.text } }
+  follows   = local.later.texts
 }
 
 resource "aksmesh_network_policy" "whole" {
