@@ -24,6 +24,10 @@ var (
 	brokenQuota      = regexp.MustCompile(`exceeded quota: ([^,\s]+)`)
 	forbiddenAction  = regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 	podSecurity      = regexp.MustCompile(`violates PodSecurity "([^"]+)"`)
+	refusedByPolicy  = regexp.MustCompile(`ValidatingAdmissionPolicy '([^']+)'`)
+	imageProblem     = regexp.MustCompile(`container (\S+): (?:ImagePullBackOff|ErrImagePull|ErrImageNeverPull|InvalidImageName)`)
+	configProblem    = regexp.MustCompile(`container (\S+): (?:CreateContainerConfigError|CreateContainerError)`)
+	crashingProblem  = regexp.MustCompile(`container (\S+): CrashLoopBackOff`)
 )
 
 // Advice says in a sentence or two what probably caused an error of this
@@ -49,13 +53,16 @@ func adviceOnAdmission(message string) string {
 		return fmt.Sprintf("The admission webhook %q of the cluster refused the object. Change what it objects to, or ask who runs the webhook for an exemption.", found[1])
 	}
 	if found := brokenWebhook.FindStringSubmatch(message); found != nil {
-		return fmt.Sprintf("The API server could not reach the admission webhook %q and may not go on without it. Check that the pods behind it run and that its certificate is valid; a webhook configuration that was left behind by something uninstalled must be deleted.", found[1])
+		return fmt.Sprintf("The API server could not reach the admission webhook %q and may not go on without it. Check that the pods behind it run and that its certificate is valid; a webhook configuration that was left behind by something uninstalled must be deleted. If it is the injector of a mesh, the injector is down, and its failurePolicy Fail lets no pod be made until it is back.", found[1])
 	}
 	if found := brokenQuota.FindStringSubmatch(message); found != nil {
 		return fmt.Sprintf("The ResourceQuota %q of the namespace is used up. Raise it, or ask for less.", found[1])
 	}
 	if found := podSecurity.FindStringSubmatch(message); found != nil {
-		return fmt.Sprintf("The namespace enforces the Pod Security level %q, which these pods break. Label the namespace with a level that allows them, or run the mesh with its CNI plugin.", found[1])
+		return fmt.Sprintf("The namespace enforces the Pod Security level %q, which these pods break. A sidecar's init container needs the capabilities NET_ADMIN and NET_RAW: label the namespace with the level privileged, or run the mesh with its CNI plugin, which does without them.", found[1])
+	}
+	if found := refusedByPolicy.FindStringSubmatch(message); found != nil {
+		return fmt.Sprintf("The ValidatingAdmissionPolicy %q of the cluster refused the object. Change what it objects to, or exempt the object in the policy's binding.", found[1])
 	}
 	return ""
 }
@@ -65,6 +72,8 @@ func adviceOnTypes(err error) string {
 		conflict *ConflictError
 		settings *SettingsError
 		restart  *RestartError
+		budget   *BudgetError
+		rollout  *RolloutError
 		wait     *WaitError
 	)
 	switch {
@@ -72,6 +81,10 @@ func adviceOnTypes(err error) string {
 		return fmt.Sprintf("Another field manager (%s) set %s to another value. Decide who manages it: take it out of this configuration, or out of theirs.", strings.Join(conflict.Managers, ", "), strings.Join(conflict.Fields, ", "))
 	case errors.As(err, &settings), errors.As(err, &restart):
 		return "" // Their own words say what to do.
+	case errors.As(err, &budget):
+		return fmt.Sprintf("Let the update strategy of %s take fewer pods down at once (maxUnavailable 0 with a surge takes none), give it more replicas, loosen the budget, or restart it in spite of its budgets.", budget.Workload)
+	case errors.As(err, &rollout) && adviceOnPods(err.Error()) != "", errors.As(err, &wait) && adviceOnPods(err.Error()) != "":
+		return adviceOnPods(err.Error())
 	case errors.As(err, &wait) && errors.Is(err, context.DeadlineExceeded):
 		return "The cluster answers, but this did not come about in time. Remove what it names as the cause, or allow more time, and apply again: what was done so far is kept."
 	case errors.Is(err, ErrExists):
@@ -82,6 +95,20 @@ func adviceOnTypes(err error) string {
 		return ""
 	case meta.IsNoMatchError(err):
 		return "The cluster does not serve this kind of object: the CRD that defines it is not installed, or in another version."
+	}
+	return ""
+}
+
+// adviceOnPods is about what keeps containers from running.
+func adviceOnPods(message string) string {
+	if found := imageProblem.FindStringSubmatch(message); found != nil {
+		return fmt.Sprintf("The nodes cannot pull the image of container %q. Check its name and tag, that the nodes reach the registry, and that they may pull from it.", found[1])
+	}
+	if found := configProblem.FindStringSubmatch(message); found != nil {
+		return fmt.Sprintf("Container %q refers to something that is not there, mostly a Secret or a ConfigMap of its namespace, or a key in one. Create it, or correct the reference.", found[1])
+	}
+	if found := crashingProblem.FindStringSubmatch(message); found != nil {
+		return fmt.Sprintf("Container %[1]q ends again and again. Its last words tell why: kubectl logs --previous --container %[1]s.", found[1])
 	}
 	return ""
 }

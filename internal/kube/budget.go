@@ -72,7 +72,7 @@ func (c *Cluster) takeTurn(ctx context.Context, w *Workload) (*turn, string, err
 	}
 	wanted := &turn{workload: w.Ref}
 	for _, budget := range budgets {
-		if err := w.within(budget); err != nil {
+		if err := c.within(ctx, w, budget); err != nil {
 			return nil, "", err
 		}
 		ref := Ref{PodDisruptionBudget, budget.Namespace, budget.Name}
@@ -146,7 +146,7 @@ func (c *Cluster) neverAllowed(ctx context.Context, ref Ref) error {
 		return err
 	}
 	for _, budget := range budgets {
-		if err := w.within(budget); err != nil {
+		if err := c.within(ctx, w, budget); err != nil {
 			return err
 		}
 	}
@@ -161,11 +161,11 @@ func (c *Cluster) budgetsOf(ctx context.Context, w *Workload) ([]*policyv1.PodDi
 	}
 	var of []*policyv1.PodDisruptionBudget
 	for _, budget := range all {
-		selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+		selected, err := selects(budget, w)
 		if err != nil {
-			return nil, fmt.Errorf("%s: selector: %w", Ref{PodDisruptionBudget, budget.Namespace, budget.Name}, err)
+			return nil, err
 		}
-		if selector.Matches(labels.Set(w.Template.Labels)) {
+		if selected {
 			of = append(of, budget)
 		}
 	}
@@ -174,20 +174,43 @@ func (c *Cluster) budgetsOf(ctx context.Context, w *Workload) ([]*policyv1.PodDi
 
 // within returns a *[BudgetError] if the budget can never allow a rollout of the
 // workload.
-func (w *Workload) within(budget *policyv1.PodDisruptionBudget) error {
+func (c *Cluster) within(ctx context.Context, w *Workload, budget *policyv1.PodDisruptionBudget) error {
 	status := budget.Status
-	if status.ObservedGeneration < budget.Generation {
-		return nil // Not known yet.
+	if status.ObservedGeneration < budget.Generation || status.ExpectedPods-status.DesiredHealthy >= w.disruption {
+		return nil
 	}
-	// A budget with a plain number counts only the pods that there are now.
-	expected := max(status.ExpectedPods, w.Desired)
-	if expected-status.DesiredHealthy >= w.disruption {
+	// A budget counts the pods that there are now, or those of the controllers
+	// that it knows by them: it knows better once all pods are there.
+	workloads, err := c.Workloads(ctx, w.Namespace)
+	if err != nil {
+		return err
+	}
+	var desired int32
+	for _, other := range workloads {
+		selected, err := selects(budget, other)
+		if err != nil {
+			return err
+		}
+		if selected {
+			desired += other.Desired
+		}
+	}
+	if status.ExpectedPods < desired {
 		return nil
 	}
 	return &BudgetError{
 		Workload: w.Ref, Budget: Ref{PodDisruptionBudget, budget.Namespace, budget.Name},
-		Takes: w.disruption, Expected: expected, Required: status.DesiredHealthy,
+		Takes: w.disruption, Expected: status.ExpectedPods, Required: status.DesiredHealthy,
 	}
+}
+
+// selects reports whether a budget is about the workload's pods.
+func selects(budget *policyv1.PodDisruptionBudget, w *Workload) (bool, error) {
+	selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
+	if err != nil {
+		return false, fmt.Errorf("%s: selector: %w", Ref{PodDisruptionBudget, budget.Namespace, budget.Name}, err)
+	}
+	return selector.Matches(labels.Set(w.Template.Labels)), nil
 }
 
 // scaled resolves a number or a percentage of pods as controllers do.

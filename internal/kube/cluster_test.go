@@ -24,7 +24,7 @@ import (
 // The tests of this file hold what the API double of the others assumes against
 // a real API server with its controllers.
 
-var shared testcluster.Shared
+var shared = testcluster.Shared{Options: testcluster.Options{AuditLog: true}}
 
 func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
 

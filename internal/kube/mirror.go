@@ -462,7 +462,7 @@ func (m *mirror) follow(ctx context.Context, f *follower) (release func(), err e
 	m.mu.Lock()
 	if m.run == nil {
 		m.begin(ctx)
-	} else if !m.trusted() {
+	} else if m.run.connected && !m.trusted() {
 		m.forget()
 	}
 	r := m.run
