@@ -31,8 +31,29 @@ func decode(t *testing.T, text []byte) []any {
 		if err != nil {
 			t.Fatalf("%v in:\n%s", err, text)
 		}
-		all = append(all, value)
+		all = append(all, plainKeys(value))
 	}
+}
+
+// plainKeys gives mappings with keys of other types than strings such keys.
+func plainKeys(value any) any {
+	switch value := value.(type) {
+	case []any:
+		for i := range value {
+			value[i] = plainKeys(value[i])
+		}
+	case map[string]any:
+		for key := range value {
+			value[key] = plainKeys(value[key])
+		}
+	case map[any]any:
+		plain := map[string]any{}
+		for key := range value {
+			plain[fmt.Sprint(key)] = plainKeys(value[key])
+		}
+		return plain
+	}
+	return value
 }
 
 // marked makes in decoded documents what mark asks for. It reports whether all

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/function"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 )
@@ -52,5 +53,11 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		newProxiesDataSource,
+	}
+}
+
+func (p *meshProvider) Functions(context.Context) []func() function.Function {
+	return []func() function.Function{
+		newInjectFunction,
 	}
 }
