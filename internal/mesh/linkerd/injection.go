@@ -36,7 +36,11 @@ func InjectionOf(found mesh.Mark) Injection {
 		settings = slices.DeleteFunc(settings, func(s mesh.Setting) bool { return s.TemplateOnly })
 	}
 	for key, value := range found.Annotations {
-		if _, rest, err := mesh.Values(settings, map[string]string{key: value}); err == nil && len(rest) == 0 {
+		values, _, err := mesh.Values(settings, map[string]string{key: value})
+		if err != nil {
+			continue
+		}
+		if spelled, err := mesh.Annotations(settings, values); err == nil && spelled[key] == value && len(spelled) == 1 {
 			if i.Settings == nil {
 				i.Settings = map[string]string{}
 			}
@@ -72,6 +76,11 @@ func (i Injection) ServiceMark() mesh.Mark {
 		return mesh.Mark{}
 	}
 	return mesh.Mark{Annotations: map[string]string{OpaquePortsAnnotation: ports}}
+}
+
+// OptOutMark implements mesh.Mesh.
+func (Injection) OptOutMark() mesh.Mark {
+	return mesh.Mark{Annotations: map[string]string{injectAnnotation: "disabled"}}
 }
 
 // InPlace implements mesh.Mesh.
@@ -217,7 +226,7 @@ func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
 func tag(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	colon := strings.LastIndexByte(image, ':')
-	if colon < strings.LastIndexByte(image, '/') {
+	if colon <= strings.LastIndexByte(image, '/') {
 		return "" // The colon, if any, is before a registry's port.
 	}
 	return image[colon+1:]
