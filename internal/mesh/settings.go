@@ -207,6 +207,25 @@ func Values(settings []Setting, annotations map[string]string) (values map[strin
 	return values, rest, nil
 }
 
+// Expressible are those of the annotations that settings say in full, spelled as
+// they are; nil if there are none. The others are for whoever has written them.
+func Expressible(settings []Setting, annotations map[string]string) map[string]string {
+	var found map[string]string
+	for key, text := range annotations {
+		values, _, err := Values(settings, map[string]string{key: text})
+		if err != nil {
+			continue
+		}
+		if spelled, err := Annotations(settings, values); err == nil && spelled[key] == text && len(spelled) == 1 {
+			if found == nil {
+				found = map[string]string{}
+			}
+			found[key] = text
+		}
+	}
+	return found
+}
+
 func (s Setting) read(text string) (any, error) {
 	if s.Field != "" {
 		field := json.RawMessage(text)

@@ -55,8 +55,8 @@ func InjectionOf(found mesh.Mark) Injection {
 	}
 	sidecar := injected || i.Revision != "" || found.Labels[injectLabel] == yes
 	i.Ambient = found.Labels[dataplaneModeLabel] == ambientMode && !sidecar
-	if settings := expressible(found.Annotations); !namespace && !i.Ambient && len(settings) > 0 {
-		i.Settings = settings
+	if !namespace && !i.Ambient {
+		i.Settings = mesh.Expressible(Settings(), plain(found.Annotations))
 	}
 	return i
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -280,36 +279,17 @@ func settingsIn(annotations map[string]string) map[string]string {
 	return found
 }
 
-// expressible are those of the annotations that Settings can express in full, as
-// Settings would spell them. The others stay with whoever has written them.
-func expressible(annotations map[string]string) map[string]string {
-	settings := Settings()
-	found := map[string]string{}
-	for key, text := range settingsIn(annotations) {
-		of := slices.DeleteFunc(slices.Clone(settings), func(s mesh.Setting) bool { return s.Key != key })
-		if key == proxyConfigAnnotation {
-			// People write it in YAML.
-			converted, err := yaml.YAMLToJSON([]byte(text))
-			if err != nil {
-				continue
-			}
-			text = string(converted)
-		}
-		values, _, err := mesh.Values(of, map[string]string{key: text})
-		if err != nil {
-			continue
-		}
-		spelled, err := mesh.Annotations(of, values)
-		if err == nil && (spelled[key] == text || key == proxyConfigAnnotation && sameJSON(spelled[key], text)) {
-			found[key] = spelled[key]
-		}
+// plain turns ProxyConfig, which people write in YAML, into the JSON that Settings
+// are spelled in.
+func plain(annotations map[string]string) map[string]string {
+	config, set := annotations[proxyConfigAnnotation]
+	converted, err := yaml.YAMLToJSON([]byte(config))
+	if !set || err != nil {
+		return annotations
 	}
-	return found
-}
-
-func sameJSON(a, b string) bool {
-	var one, other any
-	return json.Unmarshal([]byte(a), &one) == nil && json.Unmarshal([]byte(b), &other) == nil && reflect.DeepEqual(one, other)
+	annotations = maps.Clone(annotations)
+	annotations[proxyConfigAnnotation] = string(converted)
+	return annotations
 }
 
 func checkQuantity(value string) error {
