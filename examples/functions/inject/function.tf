@@ -1,8 +1,19 @@
-# Injects manifests that something else applies: GitOps reads the file.
-resource "local_file" "dgraph" {
-  filename = "${path.root}/deploy/dgraph.yaml"
+terraform {
+  required_providers {
+    aksmesh = {
+      source = "aksmesh/aksmesh"
+    }
+  }
+}
 
-  content = provider::aksmesh::inject(file("${path.module}/dgraph.yaml"), {
+variable "manifests" {
+  description = "YAML of any number of documents, such as file(\"dgraph.yaml\") or what helm template prints."
+  type        = string
+}
+
+# Into Linkerd, for a pipeline that applies the output.
+output "linkerd" {
+  value = provider::aksmesh::inject(var.manifests, {
     linkerd = {
       skip_inbound_ports  = [5080, 7080]
       skip_outbound_ports = [5080, 7080]
@@ -10,10 +21,11 @@ resource "local_file" "dgraph" {
   })
 }
 
-# The same for a revision of Istio, of several files at once.
-output "shop" {
-  value = provider::aksmesh::inject(
-    join("\n---\n", [for name in sort(fileset(path.module, "shop/*.yaml")) : file("${path.module}/${name}")]),
-    { istio = { revision = "canary" } },
-  )
+# Into a revision of Istio.
+output "istio" {
+  value = provider::aksmesh::inject(var.manifests, {
+    istio = {
+      revision = "canary"
+    }
+  })
 }
