@@ -169,8 +169,13 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 		// Pods of another mode do not join as they are.
 		inPlace := d.Mesh.InPlace() && (shown.Mode == "" || shown.Mode == Ambient)
 		if len(reasons) > 0 && !inPlace {
-			if unreachable := d.unreachable(owner, workload); unreachable != "" {
-				s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons) + "; " + unreachable})
+			note := PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)}
+			unreachable := d.unreachable(owner, workload)
+			if unreachable != "" {
+				note.Reason += "; " + unreachable
+			}
+			if unreachable != "" || !slices.ContainsFunc(reasons, func(r Reason) bool { return !r.Lasting }) {
+				s.Skipped = append(s.Skipped, note)
 				continue
 			}
 		}

@@ -149,6 +149,8 @@ const (
 type Reason struct {
 	Cause  Cause
 	Detail string // such as "2026.6.3 instead of 2026.8.3"; may be empty
+	// Lasting reasons are not ended by a restart.
+	Lasting bool
 }
 
 // String is the reason in one line.

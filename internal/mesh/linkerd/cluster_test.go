@@ -371,3 +371,44 @@ func TestInjectorIsKeptAwayAsForetold(t *testing.T) {
 		t.Error("there is no CNI plugin, so pods need privileges")
 	}
 }
+
+// A proxy that is part of the pod template stays as it is in a restart, so none
+// is tried.
+func TestProxiesInjectedByHandAreLeft(t *testing.T) {
+	t.Parallel()
+	embedded, cluster := meshed(t)
+	name := embedded.Namespace(t)
+	annotate(t, embedded, name, saying("enabled"))
+	byHand := testcluster.NewDeployment(name, "by-hand", 1)
+	byHand.Spec.Template.Annotations = map[string]string{"linkerd.io/created-by": "linkerd/cli edge-26.6.3", "linkerd.io/proxy-version": "edge-26.6.3"}
+	byHand.Spec.Template.Spec.Containers = append(byHand.Spec.Template.Spec.Containers, corev1.Container{Name: "linkerd-proxy", Image: "cr.l5d.io/linkerd/proxy:edge-26.6.3"})
+	if _, err := embedded.Client().AppsV1().Deployments(name).Create(t.Context(), byHand, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	embedded.CreateDeployment(t, name, "by-webhook", 1)
+	plane := mesh.DataPlane{Cluster: cluster, Mesh: linkerd.Injection{Namespace: linkerd.DefaultNamespace}, Namespace: name, Now: time.Now()}
+	eventually(t, func(ctx context.Context) error {
+		survey, err := plane.Settle(ctx)
+		if err == nil && survey.Meshed+len(survey.Skipped) < 2 {
+			err = fmt.Errorf("not all pods are there yet: %+v", survey)
+		}
+		return err
+	})
+	survey, err := plane.Settle(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if survey.Total != 1 || survey.Meshed != 1 || survey.Stale != 0 || len(survey.Restarts) > 0 {
+		t.Errorf("survey %+v", survey)
+	}
+	if len(survey.Skipped) != 1 || survey.Skipped[0].Owner.Name != "by-hand" || !strings.Contains(survey.Skipped[0].Reason, "linkerd uninject") {
+		t.Errorf("skipped %v", survey.Skipped)
+	}
+	after, err := embedded.Client().AppsV1().Deployments(name).Get(t.Context(), "by-hand", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, restarted := after.Spec.Template.Annotations[kube.RestartAnnotation]; restarted {
+		t.Errorf("restarted at %s in vain", at)
+	}
+}

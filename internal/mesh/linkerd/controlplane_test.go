@@ -240,7 +240,7 @@ func TestStale(t *testing.T) {
 			template: only(createdByAnnotation, "linkerd/cli edge-26.6.3"), mode: mesh.Sidecar,
 			pod: only(createdByAnnotation, "linkerd/cli edge-26.6.3", proxyVersionAnnotation, "edge-26.6.3", cpu, "1"),
 			want: []mesh.Reason{{
-				Cause:  mesh.StaleVersion,
+				Cause: mesh.StaleVersion, Lasting: true,
 				Detail: "edge-26.6.3 instead of edge-26.8.3; the proxy is part of the pod template (linkerd inject --manual), so a restart does not renew it: take it out there (linkerd uninject)",
 			}},
 		},

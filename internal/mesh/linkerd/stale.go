@@ -70,24 +70,24 @@ func (c controlPlane) Stale(subject mesh.Subject, shown mesh.Proxy) []mesh.Reaso
 		reasons = append(reasons, mesh.Reason{Cause: cause, Detail: fmt.Sprintf(format, args...)})
 	}
 	byHand := strings.HasPrefix(subject.Pod.Annotations[createdByAnnotation], "linkerd/cli")
-	remedy := ""
-	if byHand {
-		remedy = "; the proxy is part of the pod template (linkerd inject --manual), so a restart does not renew it: take it out there (linkerd uninject)"
-	} else if subject.Template != nil && !(Injection{}).Claims(mesh.MarkOf(subject.Namespace), mesh.MarkOf(subject.Template)) {
-		because(mesh.Withdrawn, "")
-		return reasons
+	if !byHand && subject.Template != nil && !(Injection{}).Claims(mesh.MarkOf(subject.Namespace), mesh.MarkOf(subject.Template)) {
+		return []mesh.Reason{{Cause: mesh.Withdrawn}}
 	}
 	version, overridden := c.wanted(subject, inheritance{key: proxyVersionOverride})
 	if !overridden {
 		version = c.proxyVersion
 	}
 	if version != "" && shown.Version != "" && shown.Version != version {
-		because(mesh.StaleVersion, "%s instead of %s%s", shown.Version, version, remedy)
+		because(mesh.StaleVersion, "%s instead of %s", shown.Version, version)
 	}
 	if c.trustRoots != "" && shown.TrustRoots != "" && shown.TrustRoots != c.trustRoots {
-		because(mesh.StaleTrustRoots, "%s instead of %s%s", brief(shown.TrustRoots), brief(c.trustRoots), remedy)
+		because(mesh.StaleTrustRoots, "%s instead of %s", brief(shown.TrustRoots), brief(c.trustRoots))
 	}
 	if byHand {
+		for i := range reasons {
+			reasons[i].Lasting = true
+			reasons[i].Detail += "; the proxy is part of the pod template (linkerd inject --manual), so a restart does not renew it: take it out there (linkerd uninject)"
+		}
 		return reasons
 	}
 	if changes := c.changes(subject); len(changes) > 0 {
