@@ -332,7 +332,7 @@ func TestAccInjectionTable_linkerd(t *testing.T) {
 		  trust_anchor_id = aksmesh_trust_anchor.this.id
 		  mesh            = "linkerd"
 		}
-		locals { roots = "${aksmesh_trust_anchor.this.bundle_pem}%s" }
+		locals { roots = "${trimspace(aksmesh_trust_anchor.this.bundle_pem)}\n%s" }
 		resource "aksmesh_linkerd" "this" {
 		  version    = %q
 		  repository = %q
