@@ -46,6 +46,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newLinkerdResource,
 		newIstioResource,
 		newInjectionResource,
+		newReleaseResource,
 		newNetworkPolicyResource,
 	}
 }

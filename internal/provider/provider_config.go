@@ -19,6 +19,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
 
 func osGetenv(key string) string { return os.Getenv(key) }
@@ -152,7 +153,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
 		}
 		tflog.Info(ctx, "provider configuration is not known yet; planning without a cluster")
-		offer(resp, &session{now: p.now})
+		offer(resp, &session{now: p.now, manifests: release.NewDownloader()})
 		return
 	}
 
@@ -176,7 +177,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		resp.Diagnostics.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Configuration", sentence(err))
 		return
 	}
-	offer(resp, &session{now: p.now, cluster: cluster, library: helm.NewLibrary(libraryOptions)})
+	offer(resp, &session{now: p.now, manifests: release.NewDownloader(), cluster: cluster, library: helm.NewLibrary(libraryOptions)})
 }
 
 // offer hands the session to all that the provider serves.
@@ -245,10 +246,12 @@ func (m *helmModel) options(ctx context.Context, diags *diag.Diagnostics) helm.L
 }
 
 // session is what one configured provider gives its resources: the clock, the
-// cluster and the charts. It exists before the cluster does.
+// cluster, the charts and the manifests. It exists before the cluster does.
 type session struct {
-	now     func() time.Time
-	cluster *kube.Cluster // nil while the provider's configuration is not known
+	now       func() time.Time
+	manifests *release.Downloader
+	// Both are nil while the provider's configuration is not known.
+	cluster *kube.Cluster
 	library *helm.Library
 }
 

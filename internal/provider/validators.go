@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
 
 // goDuration accepts Go durations such as `720h` between the two bounds, both included.
@@ -69,6 +72,18 @@ func quantity() validator.String {
 			return err
 		},
 	}
+}
+
+// manifestURL accepts what manifests can be fetched from.
+func manifestURL() validator.String {
+	return checked{description: "the address of a manifest such as https://example.com/app.yaml", check: release.CheckAddress}
+}
+
+var sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// hexSHA256 accepts SHA-256 sums as sha256sum prints them.
+func hexSHA256() validator.String {
+	return stringvalidator.RegexMatches(sha256Pattern, "must be a SHA-256 of 64 lower-case hexadecimal digits")
 }
 
 // exactVersion accepts one version, no range: `2026.8.3`, `1.30.2`.

@@ -106,10 +106,11 @@ type Desired struct {
 
 // Origin says, without secrets, where the objects of a release come from.
 type Origin struct {
-	Chart        string `json:"chart,omitempty"` // "dgraph from https://charts.dgraph.io"; "" for manifests
-	ChartVersion string `json:"chartVersion,omitempty"`
-	ChartDigest  string `json:"chartDigest,omitempty"` // "sha256:…"
-	ValuesSHA256 string `json:"valuesSHA256,omitempty"`
+	Chart          string `json:"chart,omitempty"` // "dgraph"; "" for manifests
+	ChartVersion   string `json:"chartVersion,omitempty"`
+	ChartDigest    string `json:"chartDigest,omitempty"` // "sha256:…"
+	AppVersion     string `json:"appVersion,omitempty"`  // as the chart says
+	ManifestSHA256 string `json:"manifestSHA256,omitempty"`
 }
 
 // Phase of a release.
