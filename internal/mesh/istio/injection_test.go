@@ -40,8 +40,10 @@ func TestMarks(t *testing.T) {
 		"revision": {Injection{Revision: "1-31"}, marked("istio.io/rev=1-31"), marked("sidecar.istio.io/inject=true", "istio.io/rev=1-31"), marked("sidecar.istio.io/inject=false")},
 		"ambient":  {Injection{Ambient: true}, marked("istio.io/dataplane-mode=ambient"), marked("istio.io/dataplane-mode=ambient"), marked("istio.io/dataplane-mode=none")},
 		"settings": {
-			Injection{Settings: settings}, marked("istio-injection=enabled"),
-			mesh.Mark{Labels: pairs("sidecar.istio.io/inject=true"), Annotations: settings}, marked("sidecar.istio.io/inject=false"),
+			Injection{Settings: settings},
+			marked("istio-injection=enabled"),
+			mesh.Mark{Labels: pairs("sidecar.istio.io/inject=true"), Annotations: settings},
+			marked("sidecar.istio.io/inject=false"),
 		},
 	} {
 		if got := c.injection.NamespaceMark(); !reflect.DeepEqual(got, c.namespace) {
@@ -164,7 +166,8 @@ func TestMisplaced(t *testing.T) {
 		"pod's labels as annotations": {mesh.OnTemplate, noted("istio.io/rev=a", "istio.io/dataplane-mode=none"), []string{"dataplane-mode is read as a label", "rev is read as a label"}},
 		"settings as labels":          {mesh.OnTemplate, marked("sidecar.istio.io/proxyCPU=1"), []string{"as an annotation only"}},
 		"on the workload": {
-			mesh.OnWorkload, mesh.Mark{Labels: pairs("sidecar.istio.io/inject=true", "app=a"), Annotations: pairs("proxy.istio.io/config={}", "sidecar.istio.io/inject=true")},
+			mesh.OnWorkload,
+			mesh.Mark{Labels: pairs("sidecar.istio.io/inject=true", "app=a"), Annotations: pairs("proxy.istio.io/config={}", "sidecar.istio.io/inject=true")},
 			[]string{"inject is read from pods only; move it to the labels of the pod template", "config is read from pods only", "make it a label of the pod template"},
 		},
 	} {

@@ -95,16 +95,23 @@ func (c choice) takes(namespace *corev1.Namespace, pod map[string]string) bool {
 	return c.namespaces.Matches(labels.Set(namespace.Labels)) && c.pods.Matches(labels.Set(pod))
 }
 
-// nearest says of the choice that misses a pod by the least what it misses it by.
+// nearest says by what the choices miss a pod that miss it by the least.
 func nearest(choices []choice, namespace *corev1.Namespace, pod map[string]string) string {
-	var least []string
+	var least [][]string
 	for _, c := range choices {
 		missed := append(misses(c.namespaces, "its namespace", namespace.Labels), misses(c.pods, "it", pod)...)
-		if least == nil || len(missed) < len(least) {
-			least = missed
+		if len(least) > 0 && len(missed) < len(least[0]) {
+			least = nil
+		}
+		if len(least) == 0 || len(missed) == len(least[0]) {
+			least = append(least, missed)
 		}
 	}
-	return strings.Join(least, ", and ")
+	ways := make([]string, len(least))
+	for i, missed := range least {
+		ways[i] = strings.Join(missed, " and ")
+	}
+	return strings.Join(ways, ", or ")
 }
 
 // enforced are the keys that AKS's admissions enforcer adds to the selectors of
@@ -122,16 +129,19 @@ func misses(selector labels.Selector, who string, of map[string]string) []string
 		if r.Matches(labels.Set(of)) {
 			continue
 		}
-		value, has := of[r.Key()]
-		line := fmt.Sprintf("%s has the label %s=%s", who, r.Key(), value)
-		if !has {
-			line = fmt.Sprintf("%s lacks the label %s", who, r.Key())
+		wanted := ""
+		switch r.Operator() {
+		case selection.In, selection.Equals, selection.DoubleEquals:
+			wanted = strings.Join(slices.Sorted(slices.Values(r.ValuesUnsorted())), " or ")
 		}
-		if values := slices.Sorted(slices.Values(r.ValuesUnsorted())); r.Operator() == selection.In {
-			line = fmt.Sprintf("%s instead of %s", line, strings.Join(values, " or "))
-			if !has {
-				line = fmt.Sprintf("%s lacks the label %s=%s", who, r.Key(), strings.Join(values, " or "))
-			}
+		line := fmt.Sprintf("%s has the label %s=%s", who, r.Key(), of[r.Key()])
+		switch has := labels.Set(of).Has(r.Key()); {
+		case !has && wanted == "":
+			line = fmt.Sprintf("%s lacks the label %s", who, r.Key())
+		case !has:
+			line = fmt.Sprintf("%s lacks the label %s=%s", who, r.Key(), wanted)
+		case wanted != "":
+			line += " instead of " + wanted
 		}
 		if slices.Contains(enforced, r.Key()) {
 			line += ", which AKS's admissions enforcer keeps all webhooks away from: take the label away, or annotate the webhook configuration with admissions.enforcer/disabled=true"
