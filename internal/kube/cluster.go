@@ -79,7 +79,7 @@ func Connect(settings Settings, userAgent string) (*Cluster, error) {
 	metav1.AddToGroupVersion(c.scheme, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
-		admissionregistrationv1.AddToScheme, apiextensionsv1.AddToScheme,
+		admissionregistrationv1.AddToScheme, apiextensionsv1.AddToScheme, metav1.AddMetaToScheme,
 	} {
 		if err := add(c.scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)

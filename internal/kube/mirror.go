@@ -248,13 +248,21 @@ func trim(o object) object {
 	switch o := o.(type) {
 	case *corev1.Pod:
 		o.ManagedFields = nil
-	case *appsv1.ReplicaSet:
-		// Only the way from a pod to its Deployment leads through these.
+	case *metav1.PartialObjectMetadata:
 		o.ManagedFields = nil
-		o.Spec.Template = corev1.PodTemplateSpec{}
+	case *appsv1.ReplicaSet: // From what does not know how to answer with metadata alone.
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Name: o.Name, Namespace: o.Namespace, UID: o.UID, ResourceVersion: o.ResourceVersion,
+			Labels: o.Labels, Annotations: o.Annotations, OwnerReferences: o.OwnerReferences,
+		}}
 	}
 	return o
 }
+
+// metadataOnly are kinds of which mirrors hold no more than the metadata: only
+// the way from a pod to its Deployment leads through ReplicaSets, of which there
+// are many, each with a whole pod template.
+func metadataOnly(kind Kind) bool { return kind == ReplicaSet }
 
 // typed converts an object to the form in which mirrors hold its kind.
 func (c *Cluster) typed(kind Kind, from *unstructured.Unstructured) (object, error) {
@@ -420,10 +428,7 @@ func (c *Cluster) list(ctx context.Context, of scope, options metav1.ListOptions
 	var list runtime.Object
 	if c.scheme.Recognizes(of.kind.GVK()) {
 		var err error
-		if list, err = c.scheme.New(of.kind.GVK().GroupVersion().WithKind(of.kind.Name + "List")); err != nil {
-			return nil, err
-		}
-		if err := c.listing(of, options).Do(ctx).Into(list); err != nil {
+		if list, err = c.listing(of, options).Do(ctx).Get(); err != nil {
 			return nil, err
 		}
 	} else {
@@ -449,10 +454,19 @@ func (c *Cluster) listing(of scope, options metav1.ListOptions) *rest.Request {
 	if of.kind.Group == "" {
 		prefix = []string{"api", of.kind.Version}
 	}
-	return c.lists.Get().AbsPath(prefix...).
+	request := c.lists.Get().AbsPath(prefix...).
 		NamespaceIfScoped(of.namespace, of.namespace != "").
 		Resource(of.kind.Resource).
 		SpecificallyVersionedParams(&options, c.params, schema.GroupVersion{Version: "v1"})
+	if metadataOnly(of.kind) {
+		as := "PartialObjectMetadataList"
+		if options.Watch {
+			as = "PartialObjectMetadata"
+		}
+		request.SetHeader("Accept", fmt.Sprintf("%[1]s;as=%[3]s;g=meta.k8s.io;v=v1,%[2]s;as=%[3]s;g=meta.k8s.io;v=v1,%[2]s",
+			runtime.ContentTypeProtobuf, runtime.ContentTypeJSON, as))
+	}
+	return request
 }
 
 // follow begins to tell a follower about changes. The mirror is current when it

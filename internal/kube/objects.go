@@ -132,28 +132,40 @@ func (c *Cluster) patch(ctx context.Context, verb string, ref Ref, form types.Pa
 // returns the object as it is then; fields that nobody else owns disappear. The
 // object is never created: the error wraps [ErrNotFound] if it does not exist.
 func (c *Cluster) Release(ctx context.Context, ref Ref, manager string) (*unstructured.Unstructured, error) {
+	if err := ref.validate(); err != nil {
+		return nil, err
+	}
+	if known := c.mirror(ref.Kind, ref.Namespace).find(ref.Namespace, ref.Name); known != nil {
+		released, err := c.release(ctx, ref, known.GetUID(), manager)
+		if !errors.Is(err, ErrChanged) {
+			return released, err
+		}
+	}
 	live, err := c.Get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	identity := map[string]any{
-		"apiVersion": ref.Kind.GVK().GroupVersion().String(),
-		"kind":       ref.Kind.Name,
-		// The uid keeps the API server from creating an object that was deleted
-		// in the meantime.
-		"metadata": map[string]any{"name": ref.Name, "uid": string(live.GetUID())},
-	}
-	body, err := json.Marshal(identity)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", ref, err)
-	}
-	released, err := c.patch(ctx, "release", ref, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: new(true)})
+	released, err := c.release(ctx, ref, live.GetUID(), manager)
 	if errors.Is(err, ErrChanged) {
 		// Replaced or gone since: then this manager owns nothing there any more,
 		// unless it applied to the replacement itself.
 		return c.Get(ctx, ref)
 	}
 	return released, err
+}
+
+// release is Release for the object with that UID, which keeps the API server
+// from creating one that is gone. The error wraps [ErrChanged] if it is.
+func (c *Cluster) release(ctx context.Context, ref Ref, uid types.UID, manager string) (*unstructured.Unstructured, error) {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": ref.Kind.GVK().GroupVersion().String(),
+		"kind":       ref.Kind.Name,
+		"metadata":   map[string]any{"name": ref.Name, "uid": string(uid)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", ref, err)
+	}
+	return c.patch(ctx, "release", ref, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: new(true)})
 }
 
 // DeleteOptions say which object exactly is deleted and whether to wait.

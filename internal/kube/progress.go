@@ -21,6 +21,10 @@ const deploymentRevision = "deployment.kubernetes.io/revision"
 // pods of its templates apart.
 const templateGeneration = "pod-template-generation"
 
+// deadlineExceeded is the reason of a Deployment's condition that its
+// progressDeadlineSeconds have passed.
+const deadlineExceeded = "ProgressDeadlineExceeded"
+
 // stuckIn are the states in which containers do not start by themselves.
 var stuckIn = []string{
 	"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull",
@@ -78,6 +82,11 @@ func (p *progress) check(ctx context.Context, c *Cluster, w *Workload, patience 
 	case p.since.IsZero():
 		p.since = now
 	case now.Sub(p.since) >= patience:
+		if len(signs) == 1 && strings.HasPrefix(w.failure, deadlineExceeded) {
+			// That too much time has passed is no reason.
+			signs = append(signs, strings.Split(c.reasons(ctx, []Ref{p.ref}), "\n")...)
+			signs = slices.DeleteFunc(signs, func(line string) bool { return line == "" || line == fmt.Sprintf("%s: %s", p.ref, w.failure) })
+		}
 		if len(signs) > maxReasons {
 			signs = signs[:maxReasons]
 		}

@@ -70,8 +70,8 @@ func (c *Cluster) Secret(ctx context.Context, namespace, name string) (*corev1.S
 }
 
 // List returns the objects of any kind but Secret in a namespace, or in all if
-// it is "", from the shared reads. Unlike those of the accessors by kind, these
-// are copies.
+// it is "", from the shared reads: of ReplicaSets the metadata. Unlike those of
+// the accessors by kind, these are copies.
 func (c *Cluster) List(ctx context.Context, kind Kind, namespace string) ([]*unstructured.Unstructured, error) {
 	var listed []*unstructured.Unstructured
 	err := c.withMirror(kind, namespace, func(m *mirror) error {
@@ -105,11 +105,12 @@ func untypedCopy(kind Kind, from object) (*unstructured.Unstructured, error) {
 	return untyped, nil
 }
 
-// Find returns a copy of an object of any kind from the shared reads, and reads
-// Secrets one by one: a list would bring those of everybody else along. The
-// error wraps [ErrNotFound] if the API server says that it does not exist.
+// Find returns a copy of an object of any kind from the shared reads. It reads
+// Secrets one by one, as a list would bring those of everybody else along, and
+// so it does ReplicaSets, of which the shared reads know only metadata. The error
+// wraps [ErrNotFound] if the API server says that it does not exist.
 func (c *Cluster) Find(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {
-	if ref.Kind == Secret {
+	if ref.Kind == Secret || metadataOnly(ref.Kind) {
 		return c.Get(ctx, ref)
 	}
 	found, err := c.shared(ctx, ref)
