@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 
@@ -83,9 +82,9 @@ type document struct {
 }
 
 var (
-	separator = regexp.MustCompile(`^(---|\.\.\.)(\s.*)?$`)
+	separator = regexp.MustCompile(`^(---|\.\.\.)((?s)\s.*)?$`)
 	// nothing is a line that says nothing by itself: blank, a comment, a directive.
-	nothing = regexp.MustCompile(`^\s*(#.*)?$|^%`)
+	nothing = regexp.MustCompile(`^\s*(#|$)|^%`)
 )
 
 // splitDocuments returns the documents that say something. Lines of YAML that
@@ -97,7 +96,7 @@ func splitDocuments(text string) []document {
 	var lines []string
 	flush := func() {
 		if current.line > 0 {
-			current.text = strings.Join(lines, "\n")
+			current.text = strings.Join(lines, "")
 			documents = append(documents, current)
 		}
 		current, lines = document{}, nil
@@ -108,8 +107,9 @@ func splitDocuments(text string) []document {
 		}
 		lines = append(lines, line)
 	}
-	for i, line := range strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n") {
-		line = strings.TrimSuffix(line, "\r")
+	number := 0
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+		number++
 		if mark := separator.FindStringSubmatch(line); mark != nil {
 			flush()
 			line = mark[2] // A document may begin on the line of its mark.
@@ -117,13 +117,13 @@ func splitDocuments(text string) []document {
 		switch {
 		case !nothing.MatchString(line):
 			if current.line == 0 {
-				current.line = i + 1
+				current.line = number
 			}
-			keep(line, i+1)
+			keep(line, number)
 		case strings.HasPrefix(line, "%") && current.line == 0:
 			// A directive: everybody writes YAML 1.1 or what both versions share.
 		default:
-			keep(line, i+1)
+			keep(line, number)
 		}
 	}
 	flush()
@@ -143,17 +143,17 @@ func (d document) read(source string) ([]Object, error) {
 	if !strings.HasSuffix(object.GetKind(), "List") || !object.IsList() {
 		return []Object{{Unstructured: object, Source: source}}, nil
 	}
-	var objects []Object
-	err = object.EachListItem(func(item runtime.Object) error {
-		member, ok := item.(*unstructured.Unstructured)
-		if !ok {
-			return fmt.Errorf("%s: item %d of the list is not an object", source, len(objects)+1)
-		}
-		objects = append(objects, Object{Unstructured: member, Source: fmt.Sprintf("%s, item %d", source, len(objects)+1)})
-		return nil
-	})
+	items, _, err := unstructured.NestedSlice(object.Object, "items")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: the items of the list are not a list", source)
+	}
+	var objects []Object
+	for i, item := range items {
+		member, ok := item.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s: item %d of the list is not an object", source, i+1)
+		}
+		objects = append(objects, Object{Unstructured: &unstructured.Unstructured{Object: member}, Source: fmt.Sprintf("%s, item %d", source, i+1)})
 	}
 	return objects, nil
 }
