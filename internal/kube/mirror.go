@@ -204,6 +204,13 @@ func (m *mirror) fold(o object) {
 	m.put(o)
 }
 
+// learn takes in an object that a list did not have yet.
+func (m *mirror) learn(o object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fold(o)
+}
+
 func newer(version, than string) bool {
 	order, err := resourceversion.CompareResourceVersion(version, than)
 	return err != nil || order > 0

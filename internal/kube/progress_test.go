@@ -37,7 +37,7 @@ func TestSigns(t *testing.T) {
 	}
 	db := Ref{StatefulSet, "dgraph", "alpha"}
 	created := func(name, at string) map[string]any {
-		e := event("dgraph", name, db, "SuccessfulCreate", "create Pod")
+		e := event(name, db, "SuccessfulCreate", "create Pod")
 		e["type"], e["lastTimestamp"] = "Normal", at
 		return e
 	}
@@ -64,10 +64,10 @@ func TestSigns(t *testing.T) {
 		"a condition from before":  {Deployment, `{metadata: {generation: 2}, status: {observedGeneration: 1, conditions: [{type: ReplicaFailure, status: "True", reason: FailedCreate, message: m}]}}`, nil, nil},
 		"stateful set":             {StatefulSet, fmt.Sprintf(stateful, 2), []map[string]any{pod("dgraph", "a", of(StatefulSet, "alpha", "controller-revision-hash", "new"), state(t, "CrashLoopBackOff")), pod("dgraph", "b", of(StatefulSet, "alpha", "controller-revision-hash", "old"), state(t, "CrashLoopBackOff"))}, []string{"Pod dgraph/a: container main: CrashLoopBackOff: m"}},
 		"daemon set":               {DaemonSet, `{metadata: {annotations: {deprecated.daemonset.template.generation: "2"}}}`, []map[string]any{pod("dgraph", "a", of(DaemonSet, "alpha", "pod-template-generation", "2"), state(t, "ErrImagePull")), pod("dgraph", "b", of(DaemonSet, "alpha", "pod-template-generation", "1"), state(t, "ErrImagePull"))}, []string{"Pod dgraph/a: container main: ErrImagePull: m"}},
-		"a refusal":                {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{created("e0", "2026-09-01T12:00:00Z"), event("dgraph", "e1", db, "FailedCreate", "quota")}, []string{"FailedCreate: quota"}},
-		"a refusal that is over":   {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{event("dgraph", "e1", db, "FailedCreate", "quota"), created("e2", "2026-09-01T12:00:01Z")}, nil},
-		"a refusal of no account":  {StatefulSet, fmt.Sprintf(stateful, 2), []map[string]any{event("dgraph", "e1", db, "FailedCreate", "quota")}, nil},
-		"a refusal of another one": {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{event("dgraph", "e1", Ref{StatefulSet, "dgraph", "other"}, "FailedCreate", "quota")}, nil},
+		"a refusal":                {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{created("e0", "2026-09-01T12:00:00Z"), event("e1", db, "FailedCreate", "quota")}, []string{"FailedCreate: quota"}},
+		"a refusal that is over":   {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{event("e1", db, "FailedCreate", "quota"), created("e2", "2026-09-01T12:00:01Z")}, nil},
+		"a refusal of no account":  {StatefulSet, fmt.Sprintf(stateful, 2), []map[string]any{event("e1", db, "FailedCreate", "quota")}, nil},
+		"a refusal of another one": {StatefulSet, fmt.Sprintf(stateful, 1), []map[string]any{event("e1", Ref{StatefulSet, "dgraph", "other"}, "FailedCreate", "quota")}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,7 +133,7 @@ func TestASignCountsWhenItLasts(t *testing.T) {
 func TestADeadlineOfTheDeploymentIsExplained(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
-	unhealthy := event("dgraph", "e1", Ref{Pod, "dgraph", "a"}, "Unhealthy", "Readiness probe failed: 503")
+	unhealthy := event("e1", Ref{Pod, "dgraph", "a"}, "Unhealthy", "Readiness probe failed: 503")
 	a.set(
 		workload(t, Deployment, `{metadata: {annotations: {deployment.kubernetes.io/revision: "2"}}, status: {conditions: [{type: Progressing, status: "False", reason: ProgressDeadlineExceeded, message: "ReplicaSet has timed out progressing."}]}}`),
 		manifest(ReplicaSet, "dgraph", "rs", controlledBy(Deployment, "alpha")),

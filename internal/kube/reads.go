@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -173,7 +175,11 @@ func (c *Cluster) shared(ctx context.Context, ref Ref) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.typed(ref.Kind, live)
+	typed, err := c.typed(ref.Kind, live)
+	if err == nil && ref.Kind != Secret {
+		c.mirror(ref.Kind, ref.Namespace).learn(typed)
+	}
+	return typed, err
 }
 
 func sharedObject[T object](ctx context.Context, c *Cluster, ref Ref) (T, error) {
@@ -259,8 +265,26 @@ func (c *Cluster) PodsOf(ctx context.Context, workload Ref) ([]*corev1.Pod, erro
 	if err != nil {
 		return nil, err
 	}
+	// A controller lets go of pods that its selector does not match.
+	candidate := labels.Everything()
+	if slices.Contains(WorkloadKinds(), workload.Kind) {
+		found, err := c.listed(ctx, workload)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return nil, err
+		}
+		if found != nil {
+			w, err := workloadOf(found)
+			if err != nil {
+				return nil, err
+			}
+			candidate = w.Selector
+		}
+	}
 	var owned []*corev1.Pod
 	for _, pod := range pods {
+		if !candidate.Matches(labels.Set(pod.Labels)) {
+			continue
+		}
 		owner, err := c.OwnerOf(ctx, pod)
 		if err != nil {
 			return nil, err

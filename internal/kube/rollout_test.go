@@ -138,8 +138,8 @@ func controlledBy(kind Kind, name string) map[string]any {
 	}}}}
 }
 
-func event(namespace, name string, about Ref, reason, message string) map[string]any {
-	return manifest(Event, namespace, name, map[string]any{
+func event(name string, about Ref, reason, message string) map[string]any {
+	return manifest(Event, about.Namespace, name, map[string]any{
 		"involvedObject": map[string]any{"kind": about.Kind.Name, "name": about.Name, "namespace": about.Namespace},
 		"type":           "Warning", "reason": reason, "message": message, "lastTimestamp": "2026-09-01T12:00:00Z",
 	})
@@ -159,11 +159,11 @@ func TestATimeoutSaysWhatTheClusterSays(t *testing.T) {
 		workload(t, Deployment, `{spec: {replicas: 3}, status: {replicas: 2, updatedReplicas: 2, conditions: [{type: ReplicaFailure, status: "True", reason: FailedCreate, message: "exceeded quota: compute, requested: cpu=1"}]}}`),
 		workload(t, StatefulSet, `{spec: {replicas: 1}, status: {}}`),
 		manifest(ReplicaSet, "dgraph", "alpha-1", controlledBy(Deployment, "alpha")),
-		pod("dgraph", "alpha-1-x", controlledBy(ReplicaSet, "alpha-1"), waiting),
-		pod("dgraph", "alpha-1-y", controlledBy(ReplicaSet, "alpha-1"), unschedulable),
+		pod("dgraph", "alpha-1-x", labelled(controlledBy(ReplicaSet, "alpha-1"), "x", "y"), waiting),
+		pod("dgraph", "alpha-1-y", labelled(controlledBy(ReplicaSet, "alpha-1"), "x", "y"), unschedulable),
 		pod("dgraph", "stranger", waiting),
-		event("dgraph", "e1", db, "FailedCreate", `create Pod alpha-0 failed: admission webhook "policy" denied the request`),
-		event("dgraph", "e2", Ref{Pod, "dgraph", "stranger"}, "Failed", "not ours"),
+		event("e1", db, "FailedCreate", `create Pod alpha-0 failed: admission webhook "policy" denied the request`),
+		event("e2", Ref{Pod, "dgraph", "stranger"}, "Failed", "not ours"),
 	)
 	// Long enough for a first look on a machine that is busy with other tests.
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -231,8 +231,8 @@ func TestOwners(t *testing.T) {
 		manifest(ReplicaSet, "dgraph", "rs", controlledBy(Deployment, "alpha")),
 		manifest(ReplicaSet, "dgraph", "lone"),
 		manifest(Job, "dgraph", "job", controlledBy(CronJob, "nightly")),
-		pod("dgraph", "of-deployment", controlledBy(ReplicaSet, "rs")),
-		pod("dgraph", "of-deployment-too", controlledBy(ReplicaSet, "rs")),
+		pod("dgraph", "of-deployment", labelled(controlledBy(ReplicaSet, "rs"), "x", "y")),
+		pod("dgraph", "of-deployment-too", labelled(controlledBy(ReplicaSet, "rs"), "x", "y")),
 		pod("dgraph", "of-lone", controlledBy(ReplicaSet, "lone")),
 		pod("dgraph", "of-gone", controlledBy(ReplicaSet, "gone")),
 		pod("dgraph", "of-cron", controlledBy(Job, "job")),
