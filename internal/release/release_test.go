@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/klog/v2"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
@@ -59,6 +60,15 @@ func parse(t *testing.T, text string) []Object {
 		t.Fatal(err)
 	}
 	return objects
+}
+
+func dynamicClient(t *testing.T, releases *Releases) dynamic.Interface {
+	t.Helper()
+	client, err := dynamic.NewForConfig(releases.Cluster.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // patient bounds what waits for the cluster.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"helm.sh/helm/v3/pkg/releaseutil"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -178,12 +179,23 @@ func (r *Release) removeOne(ctx context.Context, e *entry, applied map[types.UID
 		case e.keep() || live.GetAnnotations()[policyAnnotation] == policyKeep:
 			return policyAnnotation + " says so", nil
 		}
-		err = r.releases.Cluster.Delete(ctx, ref, kube.DeleteOptions{UID: live.GetUID(), Wait: wait, Propagation: foreground})
+		err = r.releases.Cluster.Delete(ctx, ref, kube.DeleteOptions{UID: live.GetUID(), Wait: wait, Propagation: propagation(ref.Kind, wait)})
 		if !errors.Is(err, kube.ErrChanged) {
 			return "", err
 		}
 		// Another has taken its name since: look whose that is.
 	}
+}
+
+// propagation has the pods of a workload deleted before it if somebody waits, as
+// they are what matters.
+func propagation(kind kube.Kind, wait bool) metav1.DeletionPropagation {
+	plain := slices.Contains(releaseutil.InstallOrder, kind.Name) &&
+		!slices.Contains(kube.WorkloadKinds(), kind) && kind != kube.ReplicaSet && kind != kube.Job && kind != kube.CronJob
+	if plain || !wait {
+		return metav1.DeletePropagationBackground
+	}
+	return foreground
 }
 
 // locate reads an object that was applied once, be it by another version of its
