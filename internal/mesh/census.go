@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -31,6 +32,8 @@ type Census struct {
 	Meshes []Mesh
 	// Namespace and LabelSelector limit it; both may be empty.
 	Namespace, LabelSelector string
+	// Now is the instant that pods are judged at.
+	Now time.Time
 }
 
 // Each tells of every living pod, page by page, in no particular order. A visit
@@ -59,7 +62,7 @@ func (c Census) Each(ctx context.Context, visit func(Entry) error) error {
 }
 
 func (c Census) entry(ctx context.Context, planes []ControlPlane, pod *corev1.Pod) (Entry, error) {
-	d := DataPlane{Cluster: c.Cluster}
+	d := DataPlane{Cluster: c.Cluster, Now: c.Now}
 	subject, owner, _, err := d.subject(ctx, pod)
 	if err != nil {
 		return Entry{}, err

@@ -184,7 +184,8 @@ func (d *proxiesDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	census := mesh.Census{
-		Cluster: cluster, Meshes: model.meshes(), Namespace: model.Namespace.ValueString(), LabelSelector: model.LabelSelector.ValueString(),
+		Cluster: cluster, Meshes: model.meshes(), Now: d.session.time(),
+		Namespace: model.Namespace.ValueString(), LabelSelector: model.LabelSelector.ValueString(),
 	}
 	var listed []mesh.Entry
 	model.Summary = &proxiesSummary{ByVersion: map[string]int64{}, ByReason: map[string]int64{}}
