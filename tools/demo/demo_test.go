@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,31 +57,43 @@ func TestCountMeshedSeesNativeSidecars(t *testing.T) {
 	}
 }
 
-func TestCopyConfiguration(t *testing.T) {
+func TestCopyConfigurations(t *testing.T) {
 	t.Parallel()
 
 	from, to := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 
-	if err := copyConfiguration(from, to); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("of an empty directory: got %v, want that nothing is there", err)
+	if err := copyConfigurations(filepath.Join(from, "absent"), to); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no directory: got %v, want that nothing is there", err)
 	}
 
-	for _, name := range []string{"main.tf", "terraform.tfstate"} {
+	for _, name := range []string{"demo/main.tf", "demo/terraform.tfstate", "demo/.terraform/modules.tf", "app/app.yaml"} {
+		if err := os.MkdirAll(filepath.Join(from, filepath.Dir(name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+
 		if err := os.WriteFile(filepath.Join(from, name), []byte(name), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	if err := copyConfiguration(from, to); err != nil {
+	if err := copyConfigurations(from, to); err != nil {
 		t.Fatal(err)
 	}
 
-	copied, err := os.ReadDir(to)
+	var copied []string
+
+	err := fs.WalkDir(os.DirFS(to), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			copied = append(copied, name)
+		}
+
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	if len(copied) != 1 || copied[0].Name() != "main.tf" {
-		t.Errorf("copied %v, want main.tf alone", copied)
+	if want := []string{"app/app.yaml", "demo/main.tf"}; !slices.Equal(copied, want) {
+		t.Errorf("copied %v, want %v", copied, want)
 	}
 }

@@ -1,7 +1,8 @@
 // Command demo walks through what the provider does, on a fresh embedded
-// cluster: it deploys Dgraph and its clients without a mesh, lets Terraform
-// bring in certificates, a mesh, injection and a mesh-only policy, shows what
-// is in the cluster then, and proves that a second plan is empty.
+// cluster: it lets Terraform bring in certificates, a mesh, Dgraph in the mesh,
+// a client in it and one outside, and a mesh-only policy, shows what is in the
+// cluster then and which client gets through, and proves that a second plan is
+// empty.
 package main
 
 import (
@@ -22,7 +23,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
@@ -34,26 +34,33 @@ type walkthrough struct {
 	title        string
 	mesh         mesh.Mesh
 	controlPlane string
-	// namespaces are those of the application, meshed or not.
-	namespaces []string
+	// arrival is the port at which a meshed client's connections to a port of a
+	// meshed pod arrive; 0 means at that port itself.
+	arrival int32
 	// certificates returns the PEM trust bundle and the PEM issuer in force.
 	certificates func(context.Context, kubernetes.Interface) (anchors, issuer []byte, err error)
 }
+
+// The namespaces of the application.
+const (
+	databaseNamespace = "dgraph"
+	insideNamespace   = "pydgraph-allow"
+	outsideNamespace  = "pydgraph-deny"
+)
 
 func walkthroughs() map[string]walkthrough {
 	return map[string]walkthrough{
 		"linkerd": {
 			title:        "Dgraph behind Linkerd",
-			mesh:         linkerd.Injection{ControlPlane: linkerd.DefaultNamespace},
+			mesh:         linkerd.Injection{Namespace: linkerd.DefaultNamespace},
 			controlPlane: linkerd.DefaultNamespace,
-			namespaces:   []string{"dgraph", "pydgraph-client"},
+			arrival:      4143, // The proxy takes them all.
 			certificates: linkerdCertificates,
 		},
 		"istio": {
 			title:        "Dgraph behind Istio",
-			mesh:         istio.Injection{ControlPlane: istio.DefaultNamespace},
+			mesh:         istio.Injection{Namespace: istio.DefaultNamespace},
 			controlPlane: istio.DefaultNamespace,
-			namespaces:   []string{"dgraph", "pydgraph-allow", "pydgraph-deny"},
 			certificates: istioCertificates,
 		},
 	}
@@ -170,24 +177,15 @@ func run(ctx context.Context, opts options, out, progress io.Writer) (err error)
 	return nil
 }
 
-// walk deploys the application, applies the configuration and shows the result.
+// walk applies the configuration and shows the result.
 func walk(ctx context.Context, opts options, story walkthrough, cluster *testcluster.Cluster, provider, dir string, out io.Writer) error {
-	example := filepath.Join("examples", "demo", opts.mesh)
+	const examples = "examples"
 
-	connection, err := kube.Connect(kube.Settings{ConfigPaths: []string{cluster.Kubeconfig()}}, "aksmesh-demo")
-	if err != nil {
-		return err
-	}
+	demo := filepath.Join("demo", opts.mesh)
 
-	fmt.Fprintf(out, "\nThe application, without a mesh: %s\n", filepath.Join(example, "app.yaml"))
+	fmt.Fprintf(out, "\nterraform apply: %s\n", filepath.Join(examples, demo, "main.tf"))
 
-	if err := deploy(ctx, connection, filepath.Join(example, "app.yaml")); err != nil {
-		return err
-	}
-
-	fmt.Fprintf(out, "\nterraform apply: %s\n", filepath.Join(example, "main.tf"))
-
-	workspace, err := newWorkspace(ctx, opts.terraform, provider, example, dir, map[string]string{
+	workspace, err := newWorkspace(ctx, opts.terraform, provider, examples, demo, dir, map[string]string{
 		"kubeconfig":       cluster.Kubeconfig(),
 		"chart_repository": cluster.Charts().Repository,
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
@@ -29,7 +31,7 @@ type summary struct {
 func summarise(ctx context.Context, client kubernetes.Interface, story walkthrough, out io.Writer) error {
 	s := summary{client: client, story: story, now: time.Now(), out: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 
-	for _, section := range []func(context.Context) error{s.certificates, s.controlPlane, s.meshedPods, s.policies} {
+	for _, section := range []func(context.Context) error{s.certificates, s.controlPlane, s.meshedPods, s.policies, s.reach} {
 		if err := section(ctx); err != nil {
 			return err
 		}
@@ -88,13 +90,12 @@ func (s summary) controlPlane(ctx context.Context) error {
 func (s summary) meshedPods(ctx context.Context) error {
 	fmt.Fprintln(s.out, "Meshed pods")
 
-	for _, namespace := range s.story.namespaces {
-		pods, err := s.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	for _, namespace := range []string{databaseNamespace, insideNamespace, outsideNamespace} {
+		living, err := s.pods(ctx, namespace)
 		if err != nil {
-			return fmt.Errorf("list the pods of %s: %w", namespace, err)
+			return err
 		}
 
-		living := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
 		fmt.Fprintf(s.out, "  %s\t%d of %d\n", namespace, countMeshed(s.story.mesh, living), len(living))
 	}
 
@@ -105,7 +106,7 @@ func countMeshed(m mesh.Mesh, pods []corev1.Pod) int {
 	meshed := 0
 
 	for i := range pods {
-		if m.Meshed(&pods[i]) {
+		if m.Proxy(&pods[i]).Mode != "" {
 			meshed++
 		}
 	}
@@ -113,22 +114,99 @@ func countMeshed(m mesh.Mesh, pods []corev1.Pod) int {
 	return meshed
 }
 
+// pods lists the pods of a namespace that are not on their way out.
+func (s summary) pods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	pods, err := s.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of %s: %w", namespace, err)
+	}
+
+	return slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil }), nil
+}
+
 func (s summary) policies(ctx context.Context) error {
 	fmt.Fprintln(s.out, "Network policies")
 
-	for _, namespace := range s.story.namespaces {
-		policies, err := s.client.NetworkingV1().NetworkPolicies(namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return fmt.Errorf("list the network policies of %s: %w", namespace, err)
-		}
+	policies, err := s.client.NetworkingV1().NetworkPolicies(databaseNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the network policies: %w", err)
+	}
 
-		for _, policy := range policies.Items {
-			fmt.Fprintf(s.out, "  %s/%s\t%s\t%s\n", namespace, policy.Name,
-				labelled("pods", &policy.Spec.PodSelector), describeIngress(policy.Spec.Ingress))
-		}
+	for _, policy := range policies.Items {
+		fmt.Fprintf(s.out, "  %s/%s\t%s\t%s\n", policy.Namespace, policy.Name,
+			labelled("pods", &policy.Spec.PodSelector), describeIngress(policy.Spec.Ingress))
 	}
 
 	return nil
+}
+
+// errStory means that the policies do not do what the walkthrough tells.
+var errStory = errors.New("the policies do not keep clients apart")
+
+// reach works out, by the policies that are in the cluster, who reaches Dgraph's
+// HTTP and gRPC ports: the client in the mesh has to, the other must not. The
+// embedded cluster has no network on which to try it.
+func (s summary) reach(ctx context.Context) error {
+	fmt.Fprintln(s.out, "Who reaches Dgraph Alpha, by these policies")
+
+	policies, err := s.client.NetworkingV1().NetworkPolicies(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the network policies: %w", err)
+	}
+
+	databases, err := s.pods(ctx, databaseNamespace)
+	if err != nil {
+		return err
+	}
+
+	alpha := slices.IndexFunc(databases, func(p corev1.Pod) bool { return p.Labels["component"] == "alpha" })
+	if alpha < 0 {
+		return fmt.Errorf("%w: there is no Dgraph Alpha", errStory)
+	}
+
+	for _, namespace := range []string{insideNamespace, outsideNamespace} {
+		expected, verdict := namespace == insideNamespace, "does not"
+		if expected {
+			verdict = "does"
+		}
+
+		clients, err := s.pods(ctx, namespace)
+		if err != nil {
+			return err
+		}
+
+		for i := range clients {
+			for _, port := range []int32{8080, 9080} {
+				allowed, err := s.reaches(policies.Items, &clients[i], &databases[alpha], port)
+				if err != nil {
+					return err
+				}
+
+				if allowed != expected {
+					return fmt.Errorf("%w: client %s/%s on port %d: allowed is %t", errStory, namespace, clients[i].Name, port, allowed)
+				}
+			}
+		}
+
+		fmt.Fprintf(s.out, "  %s\t%s\n", namespace, verdict)
+	}
+
+	return nil
+}
+
+// reaches tells whether a client may open a connection to a port of a meshed pod.
+func (s summary) reaches(policies []networkingv1.NetworkPolicy, client, server *corev1.Pod, port int32) (bool, error) {
+	if s.story.arrival != 0 && s.story.mesh.Proxy(client).Mode != "" {
+		port = s.story.arrival
+	}
+
+	verdict, err := netpol.Evaluate(policies, endpoint(client), endpoint(server), netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
+
+	return verdict.Allowed, err
+}
+
+func endpoint(pod *corev1.Pod) netpol.Endpoint {
+	return netpol.Endpoint{Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels}
 }
 
 // describeIngress says what a policy admits: who, and on which ports.

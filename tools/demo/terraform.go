@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +30,12 @@ type workspace struct {
 	env       []string
 }
 
-// newWorkspace copies the configuration into dir and initialises it there, so
-// that no state is left in the checkout. Variables are set from the environment.
-func newWorkspace(ctx context.Context, terraform, provider, configuration, dir string, variables map[string]string) (*workspace, error) {
-	w := &workspace{terraform: terraform, dir: filepath.Join(dir, "configuration")}
+// newWorkspace copies the examples into dir and initialises one of them there,
+// so that no state is left in the checkout. Variables are set from the
+// environment.
+func newWorkspace(ctx context.Context, terraform, provider, examples, example, dir string, variables map[string]string) (*workspace, error) {
+	copied := filepath.Join(dir, "examples")
+	w := &workspace{terraform: terraform, dir: filepath.Join(copied, example)}
 
 	// A mirror serves the binary as a registry would, and so without the
 	// warnings of a development override.
@@ -65,45 +66,43 @@ func newWorkspace(ctx context.Context, terraform, provider, configuration, dir s
 		w.env = append(w.env, "TF_VAR_"+name+"="+value)
 	}
 
-	if err := copyConfiguration(configuration, w.dir); err != nil {
+	if err := copyConfigurations(examples, copied); err != nil {
 		return nil, err
 	}
 
 	return w, w.run(ctx, nil, "init", "-input=false")
 }
 
-// copyConfiguration copies only the configuration: what Terraform may have left
-// beside it belongs to somebody else's cluster.
-func copyConfiguration(from, to string) error {
+// copyConfigurations copies a tree of configurations and of the manifests that
+// they read, as they are: what Terraform may have left beside them belongs to
+// somebody else's cluster.
+func copyConfigurations(from, to string) error {
 	source := os.DirFS(from)
 
-	names, err := fs.Glob(source, "*.tf")
-	if err != nil || len(names) == 0 {
-		return fmt.Errorf("%s holds no configuration: %w", from, cmp.Or(err, fs.ErrNotExist))
-	}
+	return fs.WalkDir(source, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("copy the configuration: %w", err)
+		}
 
-	if err := os.Mkdir(to, 0o700); err != nil {
-		return fmt.Errorf("copy the configuration: %w", err)
-	}
+		if entry.IsDir() {
+			if strings.HasPrefix(entry.Name(), ".") && name != "." {
+				return fs.SkipDir
+			}
 
-	target, err := os.OpenRoot(to)
-	if err != nil {
-		return fmt.Errorf("copy the configuration: %w", err)
-	}
-	defer target.Close() //nolint:errcheck // The files in it are closed.
+			return os.MkdirAll(filepath.Join(to, filepath.FromSlash(name)), 0o700)
+		}
 
-	for _, name := range names {
+		if extension := filepath.Ext(name); extension != ".tf" && extension != ".yaml" {
+			return nil
+		}
+
 		content, err := fs.ReadFile(source, name)
 		if err != nil {
 			return fmt.Errorf("copy the configuration: %w", err)
 		}
 
-		if err := target.WriteFile(name, content, 0o600); err != nil {
-			return fmt.Errorf("copy the configuration: %w", err)
-		}
-	}
-
-	return nil
+		return os.WriteFile(filepath.Join(to, filepath.FromSlash(name)), content, 0o600)
+	})
 }
 
 // apply makes the cluster what the configuration says and shows the progress.

@@ -42,11 +42,32 @@ resource "aksmesh_istio" "this" {
   issuer_id  = aksmesh_issuer.istio.id
 }
 
-# The namespace pydgraph-deny stays outside the mesh, and so outside of Dgraph.
-resource "aksmesh_injection" "this" {
-  for_each = toset(["dgraph", "pydgraph-allow"])
+resource "aksmesh_release" "dgraph" {
+  name             = "dgraph"
+  namespace        = "dgraph"
+  create_namespace = true
+  manifests        = [file("${path.module}/../../dgraph/manifests/dgraph.yaml")]
 
-  namespace = each.key
+  mesh = {
+    istio = {
+      control_plane_namespace = aksmesh_istio.this.namespace
+    }
+  }
+}
+
+# The same client twice, as a team deploys it without a mesh. Then the namespace
+# of one is enrolled; the other stays outside, and so outside of Dgraph.
+resource "aksmesh_release" "client" {
+  for_each = toset(["pydgraph-allow", "pydgraph-deny"])
+
+  name             = "pydgraph-client"
+  namespace        = each.key
+  create_namespace = true
+  manifests        = [file("${path.module}/../../dgraph/manifests/pydgraph.yaml")]
+}
+
+resource "aksmesh_injection" "client" {
+  namespace = aksmesh_release.client["pydgraph-allow"].namespace
 
   mesh = {
     istio = {
@@ -57,7 +78,7 @@ resource "aksmesh_injection" "this" {
 
 # Clients speak on 8080 and 9080, Dgraph's own peers on 7080.
 resource "aksmesh_network_policy" "alpha" {
-  namespace    = aksmesh_injection.this["dgraph"].namespace
+  namespace    = aksmesh_release.dgraph.namespace
   pod_selector = { app = "dgraph", component = "alpha" }
   ports        = [7080, 8080, 9080]
 
@@ -68,7 +89,7 @@ resource "aksmesh_network_policy" "alpha" {
 
 output "dgraph" {
   description = "What the pods of the database show."
-  value       = "${aksmesh_injection.this["dgraph"].meshed_pods} of ${aksmesh_injection.this["dgraph"].total_pods} pods are meshed"
+  value       = "${aksmesh_release.dgraph.meshed_pods} of ${aksmesh_release.dgraph.total_pods} pods are meshed"
 }
 
 output "guarantee" {

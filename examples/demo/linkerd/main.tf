@@ -47,8 +47,11 @@ resource "aksmesh_linkerd" "this" {
 
 # All of Dgraph's traffic stays in the mesh, its peers' on 5080 and 7080 too:
 # a port that bypasses the proxy would bypass, or break on, the policy below.
-resource "aksmesh_injection" "dgraph" {
-  namespace = "dgraph"
+resource "aksmesh_release" "dgraph" {
+  name             = "dgraph"
+  namespace        = "dgraph"
+  create_namespace = true
+  manifests        = [file("${path.module}/../../dgraph/manifests/dgraph.yaml")]
 
   mesh = {
     linkerd = {
@@ -57,10 +60,23 @@ resource "aksmesh_injection" "dgraph" {
   }
 }
 
-# Clients speak on 8080 and 9080, Dgraph's own peers on 7080. The namespace
-# pydgraph-client stays outside the mesh, and so outside of Dgraph.
+# The same client twice, inside of the mesh and outside.
+resource "aksmesh_release" "client" {
+  for_each = {
+    pydgraph-allow = { linkerd = { control_plane_namespace = aksmesh_linkerd.this.namespace } }
+    pydgraph-deny  = null
+  }
+
+  name             = "pydgraph-client"
+  namespace        = each.key
+  create_namespace = true
+  manifests        = [file("${path.module}/../../dgraph/manifests/pydgraph.yaml")]
+  mesh             = each.value
+}
+
+# Clients speak on 8080 and 9080, Dgraph's own peers on 7080.
 resource "aksmesh_network_policy" "alpha" {
-  namespace    = aksmesh_injection.dgraph.namespace
+  namespace    = aksmesh_release.dgraph.namespace
   pod_selector = { app = "dgraph", component = "alpha" }
   ports        = [7080, 8080, 9080]
 
@@ -73,7 +89,7 @@ resource "aksmesh_network_policy" "alpha" {
 
 output "dgraph" {
   description = "What the pods of the database show."
-  value       = "${aksmesh_injection.dgraph.meshed_pods} of ${aksmesh_injection.dgraph.total_pods} pods are meshed"
+  value       = "${aksmesh_release.dgraph.meshed_pods} of ${aksmesh_release.dgraph.total_pods} pods are meshed"
 }
 
 output "guarantee" {

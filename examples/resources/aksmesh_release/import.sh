@@ -1,0 +1,2 @@
+# By <namespace>/<name>.
+terraform import aksmesh_release.dgraph dgraph/dgraph
