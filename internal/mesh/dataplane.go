@@ -131,8 +131,9 @@ type Survey struct {
 // Unmeshed counts the pods that should be meshed and are not.
 func (s Survey) Unmeshed() int { return s.Total - s.Meshed }
 
-// outlook changes what pods are compared with to what will be after an apply.
-type outlook func(*Subject)
+// outlook changes what a pod is compared with to what will be after an apply,
+// and tells whether the apply makes the pod anew in any case.
+type outlook func(*Subject) (anew bool)
 
 // Survey looks at the pods without changing anything. Without a control plane
 // to compare with, no pod is stale.
@@ -157,17 +158,18 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 		if err != nil {
 			return Survey{}, err
 		}
-		if will != nil {
-			will(&subject)
-		}
+		anew := will != nil && will(&subject)
 		if reason := d.exempt(subject); reason != "" {
 			s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: reason})
 			continue
 		}
 		shown := d.Mesh.Proxy(pod)
 		reasons := d.judge(plane, subject, shown)
+		if anew && len(reasons) == 0 {
+			reasons = []Reason{{Cause: ChangedSettings, Detail: "its pod template changes"}}
+		}
 		// Pods of another mode do not join as they are.
-		inPlace := d.Mesh.InPlace() && (shown.Mode == "" || shown.Mode == Ambient)
+		inPlace := d.Mesh.InPlace() && !anew && (shown.Mode == "" || shown.Mode == Ambient)
 		if len(reasons) > 0 && !inPlace {
 			note := PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)}
 			unreachable := d.unreachable(owner, workload)
@@ -206,10 +208,18 @@ func compareRefs(a, b kube.Ref) int {
 // exempt is why the mesh never takes in a pod: by what it is itself, or by what
 // its template says now.
 func (d DataPlane) exempt(subject Subject) string {
-	if subject.Template != nil && d.Mesh.Proxy(subject.Pod).Mode == "" {
-		return d.Mesh.Exempt(podOf(subject.Template, subject.Pod.Namespace))
+	if d.Mesh.Proxy(subject.Pod).Mode == "" {
+		return d.Mesh.Exempt(subject.next())
 	}
 	return d.Mesh.Exempt(subject.Pod)
+}
+
+// next is the pod as it would be made now, before any injector sees it.
+func (s Subject) next() *corev1.Pod {
+	if s.Template == nil {
+		return s.Pod
+	}
+	return podOf(s.Template, s.Pod.Namespace)
 }
 
 // podOf makes up the pod that a template stands for.
@@ -232,7 +242,7 @@ func (d DataPlane) judge(plane ControlPlane, subject Subject, shown Proxy) []Rea
 		reason.Detail = ErrNoControlPlane.Error()
 	} else if err := plane.Available(); err != nil {
 		reason.Detail = err.Error()
-	} else if err := plane.Sees(subject.Namespace, subject.Pod); err != nil {
+	} else if err := plane.Sees(subject.Namespace, subject.next()); err != nil {
 		reason.Detail = err.Error()
 	}
 	return []Reason{reason}

@@ -142,15 +142,21 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 // Foresee looks at the pods of the target as if it were marked already: what is
 // wrong in it is what an apply restarts.
 func (e Enrolment) Foresee(ctx context.Context) (Survey, error) {
-	return e.dataPlane().survey(ctx, func(s *Subject) {
+	return e.dataPlane().survey(ctx, func(s *Subject) bool {
 		s.Former = e.Former
 		if e.Target.WholeNamespace() {
 			s.Namespace = s.Namespace.DeepCopy()
 			replaceMark(s.Namespace, e.Former, e.wanted())
-		} else if s.Template != nil {
-			s.Template = s.Template.DeepCopy()
-			replaceMark(s.Template, e.Former, e.wanted())
+			return false
 		}
+		if s.Template == nil {
+			return false
+		}
+		before := MarkOf(s.Template)
+		s.Template = s.Template.DeepCopy()
+		replaceMark(s.Template, e.Former, e.wanted())
+		after := MarkOf(s.Template)
+		return len(after.lacking(before)) > 0 || len(before.lacking(after)) > 0
 	})
 }
 

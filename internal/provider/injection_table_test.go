@@ -23,7 +23,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -497,4 +500,219 @@ func (table *tableTest) slipPast(row tableRow, label string, outside func(corev1
 func nonEmpty(step resource.TestStep) resource.TestStep {
 	step.ExpectNonEmptyPlan = true
 	return step
+}
+
+func TestAccInjectionTable_istio(t *testing.T) {
+	t.Parallel()
+	rows := append(tableRows(mesh.Sidecar, mesh.NativeSidecar, mesh.Ambient), tableRow{kind: "Namespace", mode: mesh.Sidecar, unlinked: true})
+	table := newTableTest(t, rows, func(row tableRow, template *corev1.PodTemplateSpec) {
+		// No namespace can say it, and without a word proxies are native here.
+		if row.kind == "Namespace" && row.mode == mesh.Sidecar {
+			template.Annotations = map[string]string{"sidecar.istio.io/nativeSidecar": "false"}
+		}
+	})
+	cluster := connect(t, table.cluster)
+	issuer := trust.IssuerRef{Mesh: "istio", Namespace: istioSystem}
+	anchorOf := func(name string) (trust.AnchorRef, *pki.KeyPair) {
+		ref := trust.AnchorRef{Namespace: "trust", Name: name}
+		anchor, _, err := trust.CreateAnchor(t.Context(), cluster, ref, pki.AuthorityOptions{CommonName: name, Now: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref, anchor
+	}
+	first, _ := anchorOf("first")
+	if _, _, err := trust.CreateIssuer(t.Context(), cluster, first, issuer, pki.AuthorityOptions{Now: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+
+	config := func(version, setting string) string {
+		text := providerConfig(table.cluster.Kubeconfig(), fmt.Sprintf(`
+		resource "aksmesh_istio" "this" {
+		  version     = %q
+		  repository  = %q
+		  profile     = "minimal"
+		  issuer_id   = %q
+		  delete_crds = true
+		  values      = { istiod = ["pilot: { env: { PILOT_ENABLE_AMBIENT: 'true' } }"] }
+		}
+		`, version, table.cluster.Charts().Repository, issuer))
+		for _, row := range table.rows {
+			body := "control_plane_namespace = aksmesh_istio.this.id"
+			switch {
+			case setting == "":
+				return text
+			case row.mode == mesh.Ambient:
+				body += ", mode = \"ambient\""
+			case row.kind != "Namespace":
+				body += fmt.Sprintf(", native_sidecar = %t, log_level = %q", row.mode == mesh.NativeSidecar, setting)
+			case setting == "debug":
+				// The same control plane by its revision.
+				body += ", revision = \"default\""
+			}
+			text += row.hcl("istio", body, "aksmesh_istio.this.version")
+		}
+		return text
+	}
+	injected := func(row tableRow, version, setting string) func(corev1.Pod) error {
+		return func(pod corev1.Pod) error {
+			if row.mode == mesh.Ambient {
+				return errors.Join(
+					wantEqual("the place of istio-proxy", string(placeOf(pod, "istio-proxy")), ""),
+					wantEqual("the redirection", pod.Annotations["ambient.istio.io/redirection"], "enabled"),
+				)
+			}
+			if row.kind == "Namespace" {
+				setting = ""
+			}
+			container, _ := mesh.FindSidecar(&pod, "istio-proxy")
+			if container == nil {
+				return errors.New("it has no proxy")
+			}
+			return errors.Join(
+				wantEqual("the place of istio-proxy", string(placeOf(pod, "istio-proxy")), string(row.mode)),
+				wantEqual("the proxy's image", container.Image, istioHub+"/proxyv2:"+version),
+				wantEqual("the log level", pod.Annotations["sidecar.istio.io/logLevel"], setting),
+			)
+		}
+	}
+	outside := func(pod corev1.Pod) error {
+		return errors.Join(
+			wantEqual("the place of istio-proxy", string(placeOf(pod, "istio-proxy")), ""),
+			wantEqual("the redirection", pod.Annotations["ambient.istio.io/redirection"], ""),
+		)
+	}
+	const quiet, loud = "warning", "debug"
+
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{
+			{Config: config(istioOld, "")},
+			table.step(config(istioOld, quiet), func() { table.installAmbient(cluster, istioOld) }, func(row tableRow) expected {
+				e := expected{action: plancheck.ResourceActionCreate, restarts: row.restartOf(mesh.NotInjected), rolls: 1, pod: injected(row, istioOld, quiet)}
+				if row.mode == mesh.Ambient && row.kind == "Namespace" {
+					e.restarts, e.rolls = []string{}, 0
+				}
+				return e
+			}),
+			table.step(config(istioOld, loud), nil, func(row tableRow) expected {
+				e := expected{action: plancheck.ResourceActionUpdate, restarts: row.restartOf(mesh.ChangedSettings), rolls: 1, pod: injected(row, istioOld, loud)}
+				switch {
+				case row.mode == mesh.Ambient:
+					return expected{pod: e.pod}
+				case row.kind == "Namespace":
+					e.restarts, e.rolls = []string{}, 0
+				}
+				return e
+			}),
+			nonEmpty(table.step(config(istioNew, loud), nil, func(row tableRow) expected {
+				e := expected{action: plancheck.ResourceActionUpdate, restarts: row.restartOf(mesh.StaleVersion), rolls: 1, pod: injected(row, istioNew, loud)}
+				switch {
+				case row.unlinked:
+					return expected{pod: injected(row, istioOld, loud)}
+				case row.mode == mesh.Ambient:
+					e.restarts, e.rolls = []string{}, 0
+				}
+				return e
+			})),
+			table.step(config(istioNew, loud), nil, func(row tableRow) expected {
+				if !row.unlinked {
+					return expected{pod: injected(row, istioNew, loud)}
+				}
+				stale := row.restartOf(mesh.StaleVersion)
+				return expected{action: plancheck.ResourceActionUpdate, planned: stale, restarts: stale, rolls: 1, pod: injected(row, istioNew, loud)}
+			}),
+			// Another root: proxies with sidecars have the former for half a day still.
+			table.step(config(istioNew, loud), func() {
+				second, anchor := anchorOf("second")
+				if _, err := trust.RenewIssuer(t.Context(), cluster, second, issuer, pki.AuthorityOptions{Now: time.Now()}); err != nil {
+					t.Fatal(err)
+				}
+				table.scale(istioSystem, "istiod", 0)
+				table.scale(istioSystem, "istiod", 1)
+				await(t, "istiod's other root", func(ctx context.Context) bool {
+					roots, err := table.cluster.Client().CoreV1().ConfigMaps(istioSystem).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
+					return err == nil && strings.Contains(roots.Data["root-cert.pem"], strings.TrimSpace(string(anchor.CertificatePEM())))
+				})
+			}, func(row tableRow) expected {
+				if row.mode == mesh.Ambient {
+					return expected{pod: injected(row, istioNew, loud)}
+				}
+				stale := row.restartOf(mesh.StaleTrustRoots)
+				return expected{action: plancheck.ResourceActionUpdate, planned: stale, restarts: stale, rolls: 1, pod: injected(row, istioNew, loud)}
+			}),
+			// Somebody takes the marks away.
+			table.step(config(istioNew, loud), func() {
+				for _, row := range table.rows {
+					table.patchMetadata(row, map[string]string{"istio-injection": "", "istio.io/rev": "", "sidecar.istio.io/inject": "", "istio.io/dataplane-mode": ""}, nil)
+				}
+				for _, row := range table.rows {
+					if row.kind != "Namespace" || row.mode == mesh.Ambient {
+						table.awaitPods(row, "outside of the mesh", func(pod corev1.Pod) bool { return outside(pod) == nil })
+					}
+				}
+			}, func(row tableRow) expected {
+				e := expected{action: plancheck.ResourceActionUpdate, planned: []string{}, restarts: []string{}, pod: injected(row, istioNew, loud)}
+				if row.kind != "Namespace" {
+					e.planned, e.restarts, e.rolls = row.restartOf(mesh.NotInjected), row.restartOf(mesh.NotInjected), 1
+				}
+				return e
+			}),
+			// Pods slip past the injector. Nothing slips past the node's agent.
+			table.step(config(istioNew, loud), func() {
+				for _, row := range table.rows {
+					if row.mode != mesh.Ambient {
+						table.slipPast(row, "istio-injection", func(pod corev1.Pod) bool { return outside(pod) == nil })
+					}
+				}
+			}, func(row tableRow) expected {
+				if row.mode == mesh.Ambient {
+					return expected{pod: injected(row, istioNew, loud)}
+				}
+				lost := row.restartOf(mesh.NotInjected)
+				return expected{action: plancheck.ResourceActionUpdate, planned: lost, restarts: lost, rolls: 1, pod: injected(row, istioNew, loud)}
+			}),
+			table.step(config(istioNew, ""), nil, func(row tableRow) expected {
+				e := expected{action: plancheck.ResourceActionDestroy, rolls: 1, pod: outside}
+				if row.mode == mesh.Ambient && row.kind == "Namespace" {
+					e.rolls = 0
+				}
+				return e
+			}),
+		},
+	})
+}
+
+// installAmbient installs what the ambient mode needs beside istiod.
+func (table *tableTest) installAmbient(cluster *kube.Cluster, version string) {
+	table.t.Helper()
+	charts, err := testCharts(cluster)
+	if err != nil {
+		table.t.Fatal(err)
+	}
+	for _, name := range []string{"cni", "ztunnel"} {
+		chart, err := charts.Load(table.t.Context(), table.cluster.Charts().Repository, name, version)
+		if err == nil {
+			err = charts.Deploy(table.t.Context(), mesh.Release{
+				Namespace: istioSystem, Name: name, Chart: chart, Values: map[string]any{"profile": "ambient"},
+			})
+		}
+		if err != nil {
+			table.t.Fatal(err)
+		}
+	}
+}
+
+// scale scales a Deployment and waits until it is done.
+func (table *tableTest) scale(namespace, name string, replicas int32) {
+	table.t.Helper()
+	deployments := table.cluster.Client().AppsV1().Deployments(namespace)
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
+	if _, err := deployments.Patch(table.t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		table.t.Fatal(err)
+	}
+	await(table.t, fmt.Sprintf("%d pods of %s", replicas, name), func(ctx context.Context) bool {
+		d, err := deployments.Get(ctx, name, metav1.GetOptions{})
+		return err == nil && d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == replicas && d.Status.AvailableReplicas == replicas
+	})
 }
