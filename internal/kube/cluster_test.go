@@ -139,10 +139,7 @@ func TestAccRestart(t *testing.T) {
 	ctx := within(t, 2*time.Minute)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for range 2 { // Once more changes nothing.
-		if err := c.Restart(ctx, ref, at); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.AwaitRollout(ctx, ref); err != nil {
+		if _, err := c.Roll(ctx, kube.Rollout{Stages: [][]kube.Ref{{ref}}, At: at}); err != nil {
 			t.Fatal(err)
 		}
 	}

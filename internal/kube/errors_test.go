@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -146,8 +147,14 @@ func operations(c *Cluster) map[string]func(context.Context) error {
 			return err
 		},
 		"workload": func(ctx context.Context) error { _, err := c.Workload(ctx, alpha); return err },
-		"restart":  func(ctx context.Context) error { return c.Restart(ctx, alpha, time.Unix(0, 0)) },
-		"rollout":  func(ctx context.Context) error { return c.AwaitRollout(ctx, alpha) },
+		"ready":    func(ctx context.Context) error { return c.AwaitReady(ctx, alpha) },
+		"rollout":  func(ctx context.Context) error { return c.AwaitRollouts(ctx, 0, alpha) },
+		"budget":   func(ctx context.Context) error { return c.AwaitBudget(ctx, alpha) },
+		"each pod": func(ctx context.Context) error { return c.EachPod(ctx, "", "", func(*corev1.Pod) error { return nil }) },
+		"roll": func(ctx context.Context) error {
+			_, err := c.Roll(ctx, Rollout{Stages: [][]Ref{{alpha}}})
+			return err
+		},
 		"await": func(ctx context.Context) error {
 			return c.Await(ctx, "dgraph", []Kind{Pod}, func(context.Context) (string, error) { return "godot", nil })
 		},

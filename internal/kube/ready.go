@@ -14,13 +14,6 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// AwaitRollout waits until all pods of a workload are of its newest template
-// and available. At the end of the context the error is a *[WaitError] that
-// contains what pods and controller give as reasons.
-func (c *Cluster) AwaitRollout(ctx context.Context, ref Ref) error {
-	return c.AwaitReady(ctx, ref)
-}
-
 // AwaitReady waits for several objects at once: workloads until they are rolled
 // out, jobs until they are complete, pods until they are ready, CRDs until they
 // are served, and objects of other kinds until they exist. They may not exist

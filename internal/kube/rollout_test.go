@@ -72,8 +72,8 @@ func TestRestart(t *testing.T) {
 		spec    string
 		refusal string
 	}{
-		"deployment":   {Deployment, `{spec: {template: {metadata: {annotations: {keep: me}}}}}`, ""},
-		"stateful set": {StatefulSet, `{spec: {updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 0}}}}`, ""},
+		"deployment":   {Deployment, `{spec: {replicas: 0, template: {metadata: {annotations: {keep: me}}}}}`, ""},
+		"stateful set": {StatefulSet, `{spec: {replicas: 0, updateStrategy: {type: RollingUpdate, rollingUpdate: {partition: 0}}}}`, ""},
 		"daemon set":   {DaemonSet, `{}`, ""},
 		"paused":       {Deployment, `{spec: {paused: true}}`, "paused"},
 		"on delete":    {StatefulSet, `{spec: {updateStrategy: {type: OnDelete}}}`, "OnDelete"},
@@ -85,17 +85,16 @@ func TestRestart(t *testing.T) {
 			a := newAPI(t)
 			a.set(workload(t, test.kind, test.spec))
 			ref := Ref{test.kind, "dgraph", "alpha"}
-			err := a.connect(t).Restart(t.Context(), ref, at)
+			report, err := a.connect(t).Roll(t.Context(), Rollout{Stages: [][]Ref{{ref}}, At: at})
 			annotations := a.get(ref).Object["spec"].(map[string]any)["template"] //nolint:forcetypeassert // Written above.
 			if test.refusal != "" {
-				var refused *RestartError
-				if !errors.As(err, &refused) || refused.Ref != ref || !strings.Contains(err.Error(), test.refusal) || annotations != nil {
-					t.Errorf("error: %v", err)
+				if err != nil || len(report.Unreachable) != 1 || report.Unreachable[0].Ref != ref || !strings.Contains(report.Unreachable[0].Error(), test.refusal) || annotations != nil {
+					t.Errorf("report %v, %v", report, err)
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
+			if err != nil || !slices.Equal(report.Done, []Ref{ref}) {
+				t.Fatalf("report %v, %v", report, err)
 			}
 			w, err := a.connect(t).Workload(t.Context(), ref)
 			if err != nil || w.Template.Annotations[RestartAnnotation] != "2026-09-01T11:00:00Z" {
@@ -107,16 +106,12 @@ func TestRestart(t *testing.T) {
 		})
 	}
 	a := newAPI(t)
-	if err := a.connect(t).Restart(t.Context(), alpha, at); !errors.Is(err, ErrNotFound) {
-		t.Errorf("of nothing: %v", err)
-	}
-	a.set(pod("dgraph", "alpha"))
-	if err := a.connect(t).Restart(t.Context(), Ref{Pod, "dgraph", "alpha"}, at); err == nil {
-		t.Error("restarted a pod")
+	if report, err := a.connect(t).Roll(t.Context(), Rollout{Stages: [][]Ref{{alpha}}, At: at}); err != nil || len(report.Done) > 0 {
+		t.Errorf("of nothing: report %v, %v", report, err)
 	}
 }
 
-func TestAwaitRollout(t *testing.T) {
+func TestAwaitRollouts(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
 	a.set(workload(t, Deployment, `{metadata: {generation: 2}, spec: {replicas: 1}, status: {observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1}}`))
@@ -127,7 +122,7 @@ func TestAwaitRollout(t *testing.T) {
 		}
 		return false
 	}
-	if err := a.connect(t).AwaitRollout(t.Context(), alpha); err != nil {
+	if err := a.connect(t).AwaitRollouts(t.Context(), 0, alpha); err != nil {
 		t.Error(err)
 	}
 }

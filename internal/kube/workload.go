@@ -175,21 +175,6 @@ func (w *Workload) CheckRestart() error {
 	return nil
 }
 
-// Restart makes the controller of a workload replace all its pods, in its own
-// order, and returns at once; [Cluster.AwaitRollout] waits. A workload that
-// would not do so is refused with a *[RestartError]. Restarting again with the
-// same time does nothing.
-func (c *Cluster) Restart(ctx context.Context, ref Ref, at time.Time) error {
-	w, err := c.Workload(ctx, ref)
-	if err != nil {
-		return err
-	}
-	if err := w.CheckRestart(); err != nil {
-		return err
-	}
-	return c.restart(ctx, w, at)
-}
-
 // restart makes the controller of a workload replace all its pods, in its own
 // order. The error wraps [ErrChanged] if another workload has taken its name.
 func (c *Cluster) restart(ctx context.Context, w *Workload, at time.Time) error {

@@ -20,12 +20,11 @@ func (i Installer) refreshGateways(ctx context.Context, s Specification) error {
 	if err != nil || len(stale) == 0 {
 		return err
 	}
-	for _, ref := range stale {
-		if err := i.Cluster.Restart(ctx, ref, s.Now); err != nil {
-			return err
-		}
+	report, err := i.Cluster.Roll(ctx, kube.Rollout{Stages: [][]kube.Ref{stale}, At: s.Now})
+	if err == nil && len(report.Unreachable) > 0 {
+		return report.Unreachable[0]
 	}
-	return i.Cluster.AwaitReady(ctx, stale...)
+	return err
 }
 
 // staleGateways returns the workloads of the profile's gateways of which a pod
