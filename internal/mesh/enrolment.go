@@ -143,7 +143,6 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 // wrong in it is what an apply restarts.
 func (e Enrolment) Foresee(ctx context.Context) (Survey, error) {
 	return e.dataPlane().survey(ctx, func(s *Subject) bool {
-		s.Former = e.Former
 		if e.Target.WholeNamespace() {
 			s.Namespace = s.Namespace.DeepCopy()
 			replaceMark(s.Namespace, e.Former, e.wanted())

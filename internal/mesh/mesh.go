@@ -124,9 +124,6 @@ type Subject struct {
 	// Template is the pod template that its workload has now; nil if none is
 	// known.
 	Template *corev1.PodTemplateSpec
-	// Former is what an apply to come takes away from the template or the
-	// namespace, which lack it here already.
-	Former Mark
 	// Now is the instant of the judgement; zero if time is not to count.
 	Now time.Time
 }

@@ -500,8 +500,6 @@ func TestStale(t *testing.T) {
 		"same settings":      {usual, injected(noted(cpu), "istio-proxy"), all(), nil},
 		"other settings":     {usual, injected(noted(cpu), "istio-proxy"), annotate(false, "sidecar.istio.io/proxyCPU=200m"), []string{`changed settings (annotation sidecar.istio.io/proxyCPU is "100m" instead of "200m")`}},
 		"new settings":       {usual, injected(marked(), "istio-proxy"), annotate(false, cpu), []string{"changed settings (annotation sidecar.istio.io/proxyCPU is missing)"}},
-		"settings to go":     {usual, injected(marked(), "istio-proxy"), all(annotate(true, cpu), func(s *mesh.Subject) { s.Former = noted(cpu) }), []string{"changed settings (annotation sidecar.istio.io/proxyCPU goes)"}},
-		"settings to stay":   {usual, injected(noted(cpu), "istio-proxy"), func(s *mesh.Subject) { s.Former = noted(cpu) }, nil},
 		"settings of others": {usual, injected(marked(), "istio-proxy"), annotate(true, cpu), nil},
 		"other annotations":  {usual, injected(marked(), "istio-proxy"), annotate(false, "team=a"), nil},
 		"passed on to CNI":   {cni, injected(noted(ports+"5080,7080"), "istio-proxy"), annotate(true, ports+"5080,7080,15020"), nil},

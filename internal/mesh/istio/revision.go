@@ -286,7 +286,8 @@ func sameImage(image, of string) bool {
 }
 
 // settingsChange says which annotations that configure the proxy differ from
-// those of the pod's template; empty if none does.
+// those of the pod's template; empty if none does. What the pod has besides may
+// be the injector's or anybody's: that a template no longer has it does not show.
 func (c *injectorConfig) settingsChange(subject mesh.Subject) string {
 	pod, template := subject.Pod.Annotations, subject.Template.Annotations
 	var changes []string
@@ -298,15 +299,6 @@ func (c *injectorConfig) settingsChange(subject mesh.Subject) string {
 			changes = append(changes, fmt.Sprintf("annotation %s is missing", key))
 		case !c.says(key, got, wanted[key], pod):
 			changes = append(changes, fmt.Sprintf("annotation %s is %q instead of %q", key, got, wanted[key]))
-		}
-	}
-	// What the pod has besides may be the injector's, or anybody's: only what is
-	// known to go is a change.
-	former := settingsIn(subject.Former.Annotations)
-	for _, key := range slices.Sorted(maps.Keys(former)) {
-		got, set := pod[key]
-		if _, kept := wanted[key]; !kept && set && c.says(key, got, former[key], pod) {
-			changes = append(changes, fmt.Sprintf("annotation %s goes", key))
 		}
 	}
 	return strings.Join(changes, ", ")
