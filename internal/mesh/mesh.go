@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -186,4 +187,14 @@ func ContainerReady(pod *corev1.Pod, name string) bool {
 		}
 	}
 	return false
+}
+
+// TagOf is the tag of an image; empty if it has none.
+func TagOf(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	colon := strings.LastIndexByte(image, ':')
+	if colon <= strings.LastIndexByte(image, '/') {
+		return "" // The colon, if any, is before a registry's port.
+	}
+	return image[colon+1:]
 }

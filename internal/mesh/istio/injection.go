@@ -302,11 +302,7 @@ func suffixed(name, revision string) string {
 
 // versionOf is the version that the tag of an image names, without the variant;
 // empty if the image has no tag.
-func versionOf(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
-	return plainTag(tag)
-}
+func versionOf(image string) string { return plainTag(mesh.TagOf(image)) }
 
 // plainTag is a tag without the variants that Istio publishes (pkg/kube/inject,
 // KnownImageTypes).

@@ -35,18 +35,7 @@ func InjectionOf(found mesh.Mark) Injection {
 	if _, namespace := found.Labels[corev1.LabelMetadataName]; namespace {
 		settings = slices.DeleteFunc(settings, func(s mesh.Setting) bool { return s.TemplateOnly })
 	}
-	for key, value := range found.Annotations {
-		values, _, err := mesh.Values(settings, map[string]string{key: value})
-		if err != nil {
-			continue
-		}
-		if spelled, err := mesh.Annotations(settings, values); err == nil && spelled[key] == value && len(spelled) == 1 {
-			if i.Settings == nil {
-				i.Settings = map[string]string{}
-			}
-			i.Settings[key] = value
-		}
-	}
+	i.Settings = mesh.Expressible(settings, found.Annotations)
 	return i
 }
 
@@ -207,7 +196,7 @@ func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
 		Ready:      mesh.ContainerReady(pod, proxyContainer),
 	}
 	if proxy.Version == "" {
-		proxy.Version = tag(container.Image)
+		proxy.Version = mesh.TagOf(container.Image)
 	}
 	for key, value := range pod.Annotations {
 		switch {
@@ -220,14 +209,4 @@ func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
 		}
 	}
 	return proxy
-}
-
-// tag is that of an image; empty if it has none.
-func tag(image string) string {
-	image, _, _ = strings.Cut(image, "@")
-	colon := strings.LastIndexByte(image, ':')
-	if colon <= strings.LastIndexByte(image, '/') {
-		return "" // The colon, if any, is before a registry's port.
-	}
-	return image[colon+1:]
 }
