@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -278,16 +278,29 @@ func awaitProxies(t *testing.T, cluster *testcluster.Cluster, namespace, deploym
 	})
 }
 
-// BenchmarkProxies reads the data source on a cluster of 5,000 meshed pods. The
-// pods are made as KWOK would leave them, without waiting for it.
+// BenchmarkProxies reads the data source on a cluster of 5,000 meshed pods.
 func BenchmarkProxies(b *testing.B) {
 	const pods, deployments = 5000, 50
-	cluster := linkerdCluster(b)
+	cluster := testcluster.New(b, testcluster.Options{AuditLog: true, Nodes: 24})
+	if err := installLinkerd(b.Context(), connect(b, cluster), cluster.Charts().Repository, linkerdNew); err != nil {
+		b.Fatal(err)
+	}
 	namespace := cluster.Namespace(b)
-	createMeshedPods(b, cluster, namespace, pods, deployments)
-	for list, body := range map[string]string{"all": `list = "all"`, "none": `list = "none"`} {
+	workloads := make([]kube.Ref, 0, deployments)
+	for i := range deployments {
+		deployment := testcluster.NewDeployment(namespace, fmt.Sprintf("web-%d", i), pods/deployments)
+		deployment.Spec.Template.Annotations = map[string]string{"linkerd.io/inject": "enabled"}
+		if _, err := cluster.Client().AppsV1().Deployments(namespace).Create(b.Context(), deployment, metav1.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		workloads = append(workloads, kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: deployment.Name})
+	}
+	if err := connect(b, cluster).AwaitReady(b.Context(), workloads...); err != nil {
+		b.Fatal(err)
+	}
+	for _, list := range []string{listEverything, listNothing} {
 		b.Run(list, func(b *testing.B) {
-			w := newWorkspace(b, proxiesConfig(cluster, body, "output \"summary\" { value = data.aksmesh_proxies.this.summary }"))
+			w := newWorkspace(b, proxiesConfig(cluster, fmt.Sprintf("list = %q", list), "output \"summary\" { value = data.aksmesh_proxies.this.summary }"))
 			for b.Loop() {
 				cost := measure(b, cluster, w, "apply", "-auto-approve", "-no-color")
 				cost.report(b, "read")
@@ -302,21 +315,4 @@ func BenchmarkProxies(b *testing.B) {
 			}
 		})
 	}
-}
-
-// createMeshedPods makes pods of Deployments without replicas of their own, each
-// as an injected pod of the cluster looks.
-func createMeshedPods(b *testing.B, cluster *testcluster.Cluster, namespace string, pods, deployments int) {
-	b.Helper()
-	var wait sync.WaitGroup
-	for d := range deployments {
-		wait.Go(func() {
-			deployment := testcluster.NewDeployment(namespace, fmt.Sprintf("web-%d", d), int32(pods/deployments))
-			deployment.Spec.Template.Annotations = map[string]string{"linkerd.io/inject": "enabled"}
-			if _, err := cluster.Client().AppsV1().Deployments(namespace).Create(b.Context(), deployment, metav1.CreateOptions{}); err != nil {
-				b.Error(err)
-			}
-		})
-	}
-	wait.Wait()
 }
