@@ -191,6 +191,9 @@ func (c *comparison) compare(at fieldPath, want, is any) {
 			return
 		}
 		for _, key := range slices.Sorted(maps.Keys(want)) {
+			if (key == "apiVersion" || key == "kind") && found[key] == nil && slices.Contains(at, "volumeClaimTemplates") {
+				continue // Lists in the API server's binary form have no type of what is inside objects.
+			}
 			c.compare(at.at(key), want[key], found[key])
 		}
 	case []any:

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -301,6 +302,52 @@ func TestReleaseOfWhatIsKnownAsksForNothing(t *testing.T) {
 		released, err := c.Release(t.Context(), ref, "m")
 		if err != nil || len(released.GetLabels()) > 0 || a.count("GET "+refPath(ref)) != gets {
 			t.Errorf("released %v, %v, %d reads", released, err, a.count("GET "+refPath(ref)))
+		}
+	}
+}
+
+// A turn lasts until the rollout was awaited, or nobody is left who could.
+func TestATurnEnds(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	budget := `{metadata: {generation: 1}, spec: {selector: {matchLabels: {app: alpha}}}, status: {observedGeneration: 1, disruptionsAllowed: 2, currentHealthy: 4, desiredHealthy: 2, expectedPods: 4}}`
+	finished := `{spec: {replicas: 2, strategy: {type: Recreate}, template: {metadata: {labels: {app: alpha}}}}, status: {replicas: 2, updatedReplicas: 2, readyReplicas: 2, availableReplicas: 2}}`
+	beta := Ref{Deployment, "dgraph", "beta"}
+	other := workload(t, Deployment, finished)
+	other["metadata"].(map[string]any)["name"] = beta.Name //nolint:forcetypeassert // Made so.
+	a.set(workload(t, Deployment, finished), other, manifest(PodDisruptionBudget, "dgraph", "b", fromYAML(t, budget).Object))
+	c := a.connect(t)
+	for name, end := range map[string]func(cancel func()){
+		"with the rollout": func(func()) {
+			if err := c.AwaitRollouts(t.Context(), 0, alpha); err != nil {
+				t.Error(err)
+			}
+		},
+		"with its context": func(cancel func()) { cancel() },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := c.AwaitBudget(ctx, alpha); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.AwaitBudget(ctx, alpha); err != nil {
+			t.Fatalf("once more: %v", err)
+		}
+		w, err := c.Workload(ctx, beta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, delay, err := c.takeTurn(ctx, w); err != nil || !strings.Contains(delay, "Deployment dgraph/alpha to roll out first, which is under the same PodDisruptionBudget dgraph/b") {
+			t.Errorf("%s: delay %q, %v", name, delay, err)
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- c.AwaitBudget(t.Context(), beta) }()
+		end(cancel)
+		if err := <-waited; err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := c.AwaitRollouts(t.Context(), 0, beta); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -750,4 +752,79 @@ func TestAccRollReadsLittle(t *testing.T) {
 		t.Errorf("requests: %v", counts)
 	}
 	t.Logf("requests: %v", counts)
+}
+
+// A server that fails for a while delays a rollout, and no more.
+func TestAccRollOutlastsFaults(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []testcluster.Fault{testcluster.FaultServerError, testcluster.FaultReset, testcluster.FaultHang, testcluster.FaultTooManyRequests} {
+		t.Run(fault.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			proxy := testcluster.NewFaultProxy(t, s.embedded.Kubeconfig())
+			c, err := kube.Connect(kube.Settings{ConfigPaths: []string{proxy.Kubeconfig()}, RequestTimeout: 3 * time.Second}, "kube-test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := s.deployment("first", 1), s.deployment("second", 1)
+			ctx := within(t, time.Minute)
+			var group sync.WaitGroup
+			report, err := c.Roll(ctx, kube.Rollout{
+				Stages: [][]kube.Ref{{first}, {second}}, At: restartTime, Patience: 2 * time.Second,
+				Log: func(message string, fields map[string]any) {
+					if message != "rolled out" || fields["workload"] != first.String() {
+						return
+					}
+					proxy.Set(fault, testcluster.Methods(http.MethodPatch))
+					group.Go(func() {
+						if err := proxy.WaitFaulted(ctx); err != nil {
+							t.Error(err)
+						}
+						proxy.Clear()
+					})
+				},
+			})
+			if err != nil || !slices.Equal(report.Done, []kube.Ref{first, second}) {
+				t.Errorf("report %v, %v", report, err)
+			}
+			group.Wait()
+		})
+	}
+}
+
+// More pods than a page holds are visited once each.
+func TestAccEachPod(t *testing.T) {
+	t.Parallel()
+	const count = 520
+	s := newSite(t)
+	pods := s.embedded.Client().CoreV1().Pods(s.namespace)
+	var group errgroup.Group
+	group.SetLimit(10)
+	for i := range count {
+		group.Go(func() error {
+			_, err := pods.Create(t.Context(), &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p-%d", i), Labels: map[string]string{"odd": fmt.Sprint(i % 2)}},
+				Spec:       corev1.PodSpec{SchedulerName: "nobody", Containers: []corev1.Container{{Name: "main", Image: "registry.invalid/app:1"}}},
+			}, metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for selector, want := range map[string]int{"": count, "odd=1": count / 2, "odd=2": 0} {
+		visits := map[string]int{}
+		err := s.cluster.EachPod(t.Context(), s.namespace, selector, func(p *corev1.Pod) error {
+			visits[p.Name]++
+			return nil
+		})
+		if err != nil || len(visits) != want {
+			t.Errorf("%d pods of %q, %v", len(visits), selector, err)
+		}
+		for name, n := range visits {
+			if n != 1 {
+				t.Errorf("%s was visited %d times", name, n)
+			}
+		}
+	}
 }
