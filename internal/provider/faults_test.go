@@ -23,7 +23,7 @@ type everything struct {
 	namespace string
 	charts    testcluster.ChartLocations
 	// What leads from one resource to another, as expressions.
-	anchorID, bundle, issuerID, controlPlane string
+	anchorID, bundle, issuerID, controlPlane, follows string
 }
 
 // newEverything is everything whose resources refer to one another, as users
@@ -36,6 +36,7 @@ func newEverything(t testing.TB, cluster *testcluster.Cluster, mesh string) ever
 		mesh: mesh, namespace: namespace, charts: cluster.Charts(),
 		anchorID: "aksmesh_trust_anchor.this.id", bundle: "aksmesh_trust_anchor.this.bundle_pem",
 		issuerID: "aksmesh_issuer.this.id", controlPlane: "aksmesh_" + mesh + ".this.id",
+		follows: "aksmesh_" + mesh + ".this.version",
 	}
 }
 
@@ -68,6 +69,7 @@ func (e everything) config() string {
 	resource "aksmesh_injection" "this" {
 	  namespace = %[3]q
 	  mesh      = { %[1]s = { control_plane_namespace = %[4]s } }
+	  follows   = [%[6]s]
 	}
 	resource "aksmesh_network_policy" "this" {
 	  namespace    = %[3]q
@@ -75,7 +77,7 @@ func (e everything) config() string {
 	  ports        = [8080]
 	  mesh         = %[5]s
 	}
-	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy)
+	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy, e.follows)
 }
 
 // apart is the same configuration with the values of a state in place of the
@@ -87,6 +89,7 @@ func (e everything) apart(w *workspace) everything {
 	e.anchorID = fmt.Sprintf("%q", w.attribute("aksmesh_trust_anchor.this", "id"))
 	e.issuerID = fmt.Sprintf("%q", w.attribute("aksmesh_issuer.this", "id"))
 	e.controlPlane = fmt.Sprintf("%q", w.attribute("aksmesh_"+e.mesh+".this", "id"))
+	e.follows = fmt.Sprintf("%q", w.attribute("aksmesh_"+e.mesh+".this", "version"))
 	return e
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -238,10 +239,17 @@ func (r *injectionResource) ValidateConfig(ctx context.Context, req resource.Val
 // come out otherwise because the cluster has changed in between.
 const pendingRestarts = "restarts"
 
+// successor is the key of the private state under which the plan of a creation
+// keeps the ID of what is created. Terraform hands it over, too, when it first
+// deletes what the creation replaces: a failed enrolment is tainted, and to give
+// it up would bring all pods out of the mesh that the next apply brings in again.
+const successor = "successor"
+
 // ModifyPlan promises an enrolment without drift, keeps what is known of the
 // pods when nothing is going to change, and otherwise tells what the apply will
 // meet.
 func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, []byte("null"))...)
 	if req.Plan.Raw.IsNull() {
 		return
 	}
@@ -270,10 +278,24 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 		plan.Restarts = pendingOf(ctx, req.Private, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	if len(resp.RequiresReplace) == 0 { // Terraform plans what replaces it once more, by itself.
-		r.lookAhead(ctx, &plan, state, &resp.Diagnostics)
+	if len(resp.RequiresReplace) > 0 || !fullyKnown(ctx, plan.Namespace, plan.Workload, plan.Mesh) {
+		return // Terraform plans what replaces it once more, by itself.
+	}
+	cluster, _ := r.knownCluster()
+	e := r.enrolment(ctx, cluster, &plan, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if state == nil {
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, quote(injectionID(e)))...)
+	}
+	if cluster != nil {
+		r.lookAhead(ctx, e, &plan, state, &resp.Diagnostics)
 	}
 }
+
+// quote is a string in JSON.
+func quote(text string) []byte { return strconv.AppendQuote(nil, text) }
 
 // pendingOf reads what Read has kept; unknown if there is nothing.
 func pendingOf(ctx context.Context, private interface {
@@ -293,17 +315,9 @@ func pendingOf(ctx context.Context, private interface {
 // restarts. It fails the plan only if the apply could not but fail: what is not
 // there yet may be made by the same apply, and what may not be read now does not
 // keep others from being planned.
-func (r *injectionResource) lookAhead(ctx context.Context, plan, state *injectionModel, diags *diag.Diagnostics) {
-	cluster, ok := r.knownCluster()
-	if !ok || !plan.targetKnown(ctx) {
-		return
-	}
+func (r *injectionResource) lookAhead(ctx context.Context, e mesh.Enrolment, plan, state *injectionModel, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	e := r.enrolment(ctx, cluster, plan, diags)
-	if e.Mesh == nil || diags.HasError() {
-		return
-	}
 	if state != nil {
 		e.Former = state.former(ctx, e.Target, diags)
 	}
@@ -371,11 +385,6 @@ func (r *injectionResource) report(ctx context.Context, e mesh.Enrolment, create
 	return nil
 }
 
-// targetKnown reports whether what is to be enrolled in which mesh is known.
-func (m *injectionModel) targetKnown(ctx context.Context) bool {
-	return fullyKnown(ctx, m.Namespace, m.Workload, m.Mesh)
-}
-
 func fullyKnown(ctx context.Context, values ...attr.Value) bool {
 	for _, value := range values {
 		raw, err := value.ToTerraformValue(ctx)
@@ -398,36 +407,39 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	survey, ok, err := r.enrol(ctx, e, &model, &resp.Diagnostics)
-	if !ok {
+	survey, marked := r.enrol(ctx, e, &model, &resp.Diagnostics)
+	if !marked {
 		return
 	}
 	// The mark is there: from here on state has to know of it, whatever happens.
 	model.ID = types.StringValue(injectionID(e))
 	model.observe(ctx, survey, nil, &resp.Diagnostics)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, []byte("null"))...)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
-	if err != nil {
-		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
-	}
 }
 
-// enrol marks the target and settles its pods. Unless ok, the diagnostics say why
-// there is no mark; the error is about pods.
-func (r *injectionResource) enrol(ctx context.Context, e mesh.Enrolment, model *injectionModel, diags *diag.Diagnostics) (survey mesh.Survey, ok bool, err error) {
+// enrol marks the target and settles its pods, and tells whether the mark is
+// there, be it from an apply before.
+func (r *injectionResource) enrol(ctx context.Context, e mesh.Enrolment, model *injectionModel, diags *diag.Diagnostics) (survey mesh.Survey, marked bool) {
 	foreseen, err := e.Foresee(ctx)
 	if err == nil {
-		model.restarted(ctx, foreseen.Restarts, diags)
 		err = e.Mark(ctx)
 	}
+	model.restarted(ctx, foreseen.Restarts, diags)
 	if err != nil {
 		problem(diags, "Unable to Enrol "+e.Target.String(), err)
-		return mesh.Survey{}, false, nil
+		// Terraform is waiting for the end if it has cancelled the operation.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		lacking, err := e.Marked(ctx)
+		return mesh.Survey{}, err == nil && len(lacking) == 0
 	}
-	survey, err = e.Settle(ctx)
-	if err == nil {
-		warnSkipped(e.Target.String(), survey.Skipped, diags)
+	if survey, err = e.Settle(ctx); err != nil {
+		problem(diags, "Unable to Bring Pods Into the Mesh", err)
+		return survey, true
 	}
-	return survey, true, err
+	warnSkipped(e.Target.String(), survey.Skipped, diags)
+	return survey, true
 }
 
 func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
@@ -548,14 +560,10 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	e.Force = true
-	survey, ok, err := r.enrol(ctx, e, &model, &resp.Diagnostics)
-	if !ok {
-		return
-	}
-	if err != nil {
+	survey, _ := r.enrol(ctx, e, &model, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
 		// The state keeps the settings of before: pods that may still run by them
 		// have to be in the next plan again.
-		problem(&resp.Diagnostics, "Unable to Bring Pods Into the Mesh", err)
 		return
 	}
 	if model.MeshedPods.IsUnknown() {
@@ -571,9 +579,11 @@ func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteReque
 	if !ok {
 		return
 	}
+	next, d := req.Private.GetKey(ctx, successor)
+	resp.Diagnostics.Append(d...)
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
+	if resp.Diagnostics.HasError() || slices.Equal(next, quote(injectionID(e))) {
+		return // What is enrolled right after stays so.
 	}
 	staying, err := e.Withdraw(ctx)
 	if err != nil {

@@ -297,8 +297,8 @@ type restartModel struct {
 
 // restartPolicy reads the attribute `restart` for workloads of a namespace.
 func restartPolicy(ctx context.Context, value types.Object, namespace string, diags *diag.Diagnostics) mesh.RestartPolicy {
-	if value.IsNull() {
-		return mesh.RestartPolicy{}
+	if value.IsNull() || !fullyKnown(ctx, value) {
+		return mesh.RestartPolicy{} // Plans restart nothing.
 	}
 	var m restartModel
 	diags.Append(value.As(ctx, &m, objectAsOptions)...)
