@@ -92,6 +92,10 @@ func TestDifferences(t *testing.T) {
 			live:    `{data: {a: b}}`,
 			want:    []string{`data.a: want "` + strings.Repeat("x", 79) + `… (202 characters), is "b"`},
 		},
+		"lists in binary form have no types inside": {
+			desired: `{spec: {volumeClaimTemplates: [{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}}]}}`,
+			live:    `{spec: {volumeClaimTemplates: [{metadata: {name: data}}]}}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,5 +122,40 @@ func TestDifferencesOfSecretsShowNothing(t *testing.T) {
 	want := []string{"data.gone: absent", "data.other: differs (not shown)", "data.plain: differs (not shown)"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	live := fromYAML(t, `{kind: Deployment, metadata: {labels: {app: a, old: b}}, spec: {replicas: 1, minReadySeconds: 5, template: {spec: {containers: [{name: a, image: x}, {name: b}]}}}}`)
+	next := fromYAML(t, `{kind: Deployment, metadata: {labels: {app: a}}, spec: {replicas: 3, paused: true, template: {spec: {containers: [{name: a, image: z}]}}}}`)
+	sets := []string{
+		"spec.paused: absent -> true",
+		"spec.replicas: 1 -> 3",
+		`spec.template.spec.containers[name=a].image: "x" -> "z"`,
+	}
+	if got := Changes(live, next, false); !slices.Equal(got, sets) {
+		t.Errorf("what is set: %q", got)
+	}
+	whole := []string{
+		`metadata.labels.old: "b" -> absent`,
+		"spec.minReadySeconds: 5 -> absent",
+		"spec.paused: absent -> true",
+		"spec.replicas: 1 -> 3",
+		`spec.template.spec.containers[name=a].image: "x" -> "z"`,
+		"spec.template.spec.containers[name=b]: an object of 1 fields -> absent",
+	}
+	if got := Changes(live, next, true); !slices.Equal(got, whole) {
+		t.Errorf("the whole: %q", got)
+	}
+	live = fromYAML(t, `{kind: Secret, data: {same: YQ==, other: YQ==, old: YQ==}}`)
+	next = fromYAML(t, `{kind: Secret, data: {same: YQ==, other: Yg==, new: YQ==}}`)
+	secret := []string{
+		"data.new: absent -> a value (not shown)",
+		"data.old: a value (not shown) -> absent",
+		"data.other: changes (not shown)",
+	}
+	if got := Changes(live, next, true); !slices.Equal(got, secret) {
+		t.Errorf("of a Secret: %q", got)
 	}
 }

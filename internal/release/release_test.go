@@ -189,3 +189,10 @@ func TestAccLifeOfARelease(t *testing.T) {
 		t.Error("the record is left")
 	}
 }
+
+func count(n *int) func(*unstructured.Unstructured) error {
+	return func(*unstructured.Unstructured) error {
+		*n++
+		return nil
+	}
+}
