@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -130,15 +131,15 @@ func (c *Cluster) endTurns(refs []Ref) {
 	}
 }
 
-// neverAllowed returns a *[BudgetError] if a budget can never allow a rollout of
-// the workload.
-func (c *Cluster) neverAllowed(ctx context.Context, ref Ref) error {
+// neverAllowed returns a *[BudgetError] if a budget can never allow a restart of
+// the workload that is still to come.
+func (c *Cluster) neverAllowed(ctx context.Context, ref Ref, at time.Time) error {
 	found, err := c.listed(ctx, ref)
 	if err != nil || found == nil {
 		return err
 	}
 	w, err := workloadOf(found)
-	if err != nil || w.disruption == 0 || w.CheckRestart() != nil {
+	if err != nil || w.disruption == 0 || w.restartedAt(at) || w.CheckRestart() != nil {
 		return err
 	}
 	budgets, err := c.budgetsOf(ctx, w)

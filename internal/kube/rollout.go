@@ -184,7 +184,7 @@ func (r *roll) unbegun() []Ref {
 func (r *roll) advance(ctx context.Context) (string, error) {
 	if r.stage < 0 && !r.IgnoreBudgets {
 		for _, ref := range r.unbegun() {
-			if err := r.cluster.neverAllowed(ctx, ref); err != nil {
+			if err := r.cluster.neverAllowed(ctx, ref, r.At); err != nil {
 				return "", failed(ref, err)
 			}
 		}
