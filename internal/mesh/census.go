@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -87,5 +88,20 @@ func (c Census) entry(ctx context.Context, planes []ControlPlane, pod *corev1.Po
 			break
 		}
 	}
+	entry.Settings = shown(entry.Settings, d.Mesh)
 	return entry, nil
+}
+
+// hidden stands for a value that is not shown.
+const hidden = "(hidden)"
+
+// shown are settings without the values of secret ones.
+func shown(settings map[string]string, m Mesh) map[string]string {
+	visible := maps.Clone(settings)
+	for key := range visible {
+		if m.Secret(key) {
+			visible[key] = hidden
+		}
+	}
+	return visible
 }

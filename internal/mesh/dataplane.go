@@ -497,7 +497,7 @@ func (d DataPlane) former(ctx context.Context, pods []*corev1.Pod) (string, erro
 		}
 		template := workload.Template.ObjectMeta
 		older := pod.Annotations[kube.RestartAnnotation] != template.Annotations[kube.RestartAnnotation]
-		if len(d.Workloads) > 0 && len(d.Mesh.WorkloadMark().common(MarkOf(&template)).lacking(MarkOf(pod))) > 0 {
+		if len(d.Workloads) > 0 && d.Mesh.WorkloadMark().common(MarkOf(&template)).lacks(MarkOf(pod)) {
 			older = true
 		}
 		if older {

@@ -98,7 +98,7 @@ func (e Enrolment) Mark(ctx context.Context) error {
 		}
 	} else {
 		uid = workload.UID
-		if len(want.lacking(MarkOf(workload.Template))) > 0 {
+		if want.lacks(MarkOf(workload.Template)) {
 			// The apply below makes the workload roll.
 			if err := e.dataPlane().allowed(ctx, e.Target.Workload); err != nil {
 				return err
@@ -110,7 +110,7 @@ func (e Enrolment) Mark(ctx context.Context) error {
 	}
 	// An apply to an object that is gone would make a new one.
 	object.SetUID(uid)
-	e.log("enrolling", map[string]any{"labels": want.Labels, "annotations": want.Annotations})
+	e.log("enrolling", map[string]any{"keys": want.keys()})
 	_, err = e.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: EnrolmentManager, Force: e.Force})
 	return err
 }
@@ -155,7 +155,7 @@ func (e Enrolment) Foresee(ctx context.Context) (Survey, error) {
 		s.Template = s.Template.DeepCopy()
 		replaceMark(s.Template, e.Former, e.wanted())
 		after := MarkOf(s.Template)
-		return len(after.lacking(before)) > 0 || len(before.lacking(after)) > 0
+		return after.lacks(before) || before.lacks(after)
 	})
 }
 
@@ -166,7 +166,7 @@ func (e Enrolment) Marked(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.wanted().lacking(found), nil
+	return e.wanted().lacking(found, e.Mesh.Secret), nil
 }
 
 // Found returns all labels and annotations that the target carries.

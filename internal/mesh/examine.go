@@ -93,7 +93,9 @@ func (e Enrolment) Examine(ctx context.Context) ([]Finding, error) {
 			continue
 		}
 		for _, other := range e.Others {
-			if other.Claims(MarkOf(namespace), MarkOf(w.Template)) {
+			// What the namespace's mark claims is said of the namespace.
+			said := e.Target.WholeNamespace() && other.Claims(MarkOf(namespace), Mark{})
+			if !said && other.Claims(MarkOf(namespace), MarkOf(w.Template)) {
 				note(w.Ref, true, "%s claims its pods too, and a pod can be in one mesh only; take that mark away first", other.Name())
 			}
 		}

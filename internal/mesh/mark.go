@@ -21,15 +21,23 @@ func MarkOf(object metav1.Object) Mark {
 	return Mark{Labels: object.GetLabels(), Annotations: object.GetAnnotations()}
 }
 
-// lacking says, in order, what of the mark another one lacks or has with
+// lacks reports whether another mark lacks anything of this one, or has it with
 // another value.
-func (m Mark) lacking(in Mark) []string {
+func (m Mark) lacks(in Mark) bool {
+	return len(m.lacking(in, func(string) bool { return true })) > 0
+}
+
+// lacking says, in order, what of the mark another one lacks or has with
+// another value, without the values of secret keys.
+func (m Mark) lacking(in Mark, secret func(key string) bool) []string {
 	var missing []string
 	compare := func(kind string, want, have map[string]string) {
 		for key, value := range want {
 			switch got, ok := have[key]; {
 			case !ok:
 				missing = append(missing, fmt.Sprintf("%s %s is missing", kind, key))
+			case got != value && secret(key):
+				missing = append(missing, fmt.Sprintf("%s %s is not the same", kind, key))
 			case got != value:
 				missing = append(missing, fmt.Sprintf("%s %s is %q instead of %q", kind, key, got, value))
 			}
@@ -39,6 +47,19 @@ func (m Mark) lacking(in Mark) []string {
 	compare("annotation", m.Annotations, in.Annotations)
 	slices.Sort(missing)
 	return missing
+}
+
+// keys are those of the mark's labels and annotations, in order.
+func (m Mark) keys() []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for _, part := range []map[string]string{m.Labels, m.Annotations} {
+			for key := range part {
+				if !yield(key) {
+					return
+				}
+			}
+		}
+	})
 }
 
 // common is the part of the mark that another one has with the same values.

@@ -48,6 +48,10 @@ type Mesh interface {
 	// OptOutMark keeps the pods of one template out, whatever their namespace says.
 	OptOutMark() Mark
 
+	// Secret reports whether the annotation of that key may hold what must not be
+	// shown: values of variables.
+	Secret(key string) bool
+
 	// InPlace reports that pods join and leave the mesh as they are. Otherwise
 	// they have to be made anew.
 	InPlace() bool

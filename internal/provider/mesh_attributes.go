@@ -255,7 +255,8 @@ func settingAttribute(s mesh.Setting, preset string) schema.Attribute {
 	case mesh.Ports, mesh.Texts:
 		return schema.ListAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: s.Description}
 	case mesh.Variables:
-		return schema.MapAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: s.Description}
+		// Labels of traces are public; other variables may be anything.
+		return schema.MapAttribute{Optional: true, Sensitive: !s.Prefix, ElementType: types.StringType, MarkdownDescription: s.Description}
 	default:
 		if preset == "" {
 			return schema.StringAttribute{Optional: true, MarkdownDescription: s.Description}

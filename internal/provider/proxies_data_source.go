@@ -112,7 +112,7 @@ func (d *proxiesDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 					"trust_roots_sha256": schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 in hexadecimal of the trust bundle that the proxy was given. Linkerd only: Istio's proxies get theirs from istiod, and the pod does not show it."},
 					"settings": schema.MapAttribute{
 						Computed: true, ElementType: types.StringType,
-						MarkdownDescription: "Annotations by which the pod configures its proxy.",
+						MarkdownDescription: "Annotations by which the pod configures its proxy. Those that may hold values of variables are listed without them.",
 					},
 					"ready":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the proxy is ready."},
 					"stale":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the pod is not as it would be if it were made now."},

@@ -101,6 +101,9 @@ func (i Injection) OptOutMark() mesh.Mark {
 	return mesh.Mark{Labels: map[string]string{injectLabel: no}}
 }
 
+// Secret implements mesh.Mesh: the proxy's metadata are variables.
+func (Injection) Secret(key string) bool { return key == proxyConfigAnnotation }
+
 // InPlace implements mesh.Mesh.
 func (i Injection) InPlace() bool { return i.Ambient }
 

@@ -297,6 +297,8 @@ func (c *injectorConfig) settingsChange(subject mesh.Subject) string {
 		switch {
 		case !set:
 			changes = append(changes, fmt.Sprintf("annotation %s is missing", key))
+		case !c.says(key, got, wanted[key], pod) && (Injection{}).Secret(key):
+			changes = append(changes, fmt.Sprintf("annotation %s is not the same", key))
 		case !c.says(key, got, wanted[key], pod):
 			changes = append(changes, fmt.Sprintf("annotation %s is %q instead of %q", key, got, wanted[key]))
 		}

@@ -72,6 +72,9 @@ func (Injection) OptOutMark() mesh.Mark {
 	return mesh.Mark{Annotations: map[string]string{injectAnnotation: "disabled"}}
 }
 
+// Secret implements mesh.Mesh.
+func (Injection) Secret(key string) bool { return key == additionalEnvAnnotation }
+
 // InPlace implements mesh.Mesh.
 func (Injection) InPlace() bool { return false }
 
