@@ -333,6 +333,8 @@ func (r *injectionResource) lookAhead(ctx context.Context, e mesh.Enrolment, pla
 		return
 	}
 	switch {
+	case diags.HasError():
+		return
 	case !fullyKnown(ctx, plan.Follows):
 		return // Whatever it follows changes the control plane first.
 	case state != nil && (!plan.Follows.Equal(state.Follows) || plan.Mesh.Equal(state.Mesh)):

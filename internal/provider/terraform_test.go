@@ -371,7 +371,10 @@ type diagnostic struct {
 }
 
 // failures returns the errors of a run with -json.
-func (o outcome) failures() []diagnostic {
+func (o outcome) failures() []diagnostic { return o.diagnostics("error") }
+
+// diagnostics returns those of a run with -json that have a severity.
+func (o outcome) diagnostics(severity string) []diagnostic {
 	var found []diagnostic
 	for line := range strings.Lines(o.output) {
 		var message struct {
@@ -379,7 +382,7 @@ func (o outcome) failures() []diagnostic {
 			Diagnostic diagnostic `json:"diagnostic"`
 		}
 		// What Terraform prints before it reads its flags is no JSON.
-		if json.Unmarshal([]byte(line), &message) == nil && message.Type == "diagnostic" && message.Diagnostic.Severity == "error" {
+		if json.Unmarshal([]byte(line), &message) == nil && message.Type == "diagnostic" && message.Diagnostic.Severity == severity {
 			found = append(found, message.Diagnostic)
 		}
 	}
