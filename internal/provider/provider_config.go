@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
@@ -250,6 +251,9 @@ func (m *helmModel) options(ctx context.Context, diags *diag.Diagnostics) helm.L
 type session struct {
 	now       func() time.Time
 	manifests *release.Downloader
+	// leaving are the owners of objects that the plan replaces by others, as a
+	// release.ForeignError names them.
+	leaving sync.Map
 	// Both are nil while the provider's configuration is not known.
 	cluster *kube.Cluster
 	library *helm.Library

@@ -329,7 +329,7 @@ func (r *releaseResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	ctx = guarded(ctx, secrets)
 	defer hideIn(&resp.Diagnostics, secrets)
 	var state *releaseModel
-	if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
+	if !req.State.Raw.IsNull() {
 		state = &releaseModel{}
 		resp.Diagnostics.Append(req.State.Get(ctx, state)...)
 	}
@@ -342,8 +342,10 @@ func (r *releaseResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	if fullyKnown(ctx, plan.Namespace, plan.Name) {
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 	}
-	if len(resp.RequiresReplace) == 0 { // Terraform plans what replaces it once more, by itself.
+	if state == nil || plan.Name.Equal(state.Name) && plan.Namespace.Equal(state.Namespace) {
 		p.make(ctx, pendingOf(ctx, req.Private, &resp.Diagnostics))
+	} else if r.session != nil { // Terraform plans what replaces it once more, by itself.
+		r.session.leaving.Store("release "+state.ID.ValueString(), true)
 	}
 	if !resp.Diagnostics.HasError() {
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
@@ -462,7 +464,7 @@ func (p *releasePlan) preview(ctx context.Context) {
 	const summary = "Unable to Plan the Release"
 	changes, err := p.changes(ctx, cluster, content)
 	switch {
-	case p.diags.HasError():
+	case p.diags.HasError(), errors.Is(err, errNotForeseen):
 		return
 	case err != nil && unanswered(err):
 		p.diags.AddWarning("Unable to Look Ahead at Release "+p.plan.ID.ValueString(), explain(err))
@@ -497,6 +499,9 @@ func changesList(ctx context.Context, changes []release.Change, diags *diag.Diag
 	return notesList(ctx, lines, nil, diags)
 }
 
+// errNotForeseen means that what an apply changes depends on what happens before.
+var errNotForeseen = errors.New("the release is not what it will be when it is applied")
+
 // changes asks the cluster what an apply would change. Errors that an attribute
 // has caused are in the diagnostics.
 func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, content releaseContent) ([]release.Change, error) {
@@ -508,10 +513,13 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 	if err != nil {
 		return nil, err
 	}
-	if p.state == nil {
+	if p.state == nil && rel.Record() != nil {
+		// It is somebody else's, or what an interrupted apply has left, or about to
+		// be replaced: only the apply is going to see which.
 		if err := adoptable(ctx, rel, p.plan, p.diags); err != nil {
-			return nil, err
+			p.diags.AddWarning("Release "+p.plan.ID.ValueString()+" Exists Already", explain(err))
 		}
+		return nil, errNotForeseen
 	}
 	desired, err := p.resource.desired(ctx, rel, p.plan, content, p.secrets, p.diags)
 	if err != nil || p.diags.HasError() {
@@ -524,7 +532,14 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 			desired.HideValues = true
 		}
 	}
-	return rel.Plan(ctx, desired)
+	changes, err := rel.Plan(ctx, desired)
+	var foreign *release.ForeignError
+	if errors.As(err, &foreign) {
+		if _, leaving := p.resource.session.leaving.Load(foreign.Owner); leaving {
+			err = errNotForeseen
+		}
+	}
+	return changes, err
 }
 
 // drifted reports that the plan shows what others have changed. Its approval is
