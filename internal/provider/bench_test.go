@@ -34,7 +34,7 @@ func (c cost) report(b *testing.B, run string) {
 }
 
 // measure runs Terraform, and counts what the provider asks of the cluster.
-func measure(b *testing.B, cluster *testcluster.Cluster, w *workspace, args ...string) cost {
+func measure(b testing.TB, cluster *testcluster.Cluster, w *workspace, args ...string) cost {
 	b.Helper()
 	// Microseconds are what the audit log keeps.
 	began := time.Now().Truncate(time.Microsecond)
@@ -112,6 +112,18 @@ func BenchmarkHundredResources(b *testing.B) {
 		if plan.writes > 0 {
 			b.Errorf("a plan has written %d times", plan.writes)
 		}
+		measure(b, cluster, w, "destroy", "-auto-approve", "-no-color").report(b, "destroy")
+	}
+}
+
+// BenchmarkTwoHundredWorkloads enrols 200 workloads, one resource each, in one
+// apply, and looks at them in a plan.
+func BenchmarkTwoHundredWorkloads(b *testing.B) {
+	cluster := linkerdCluster(b)
+	w := newWorkspace(b, enrolledWorkloads(b, cluster, 5, 40))
+	for b.Loop() {
+		measure(b, cluster, w, "apply", "-auto-approve", "-no-color").report(b, "apply")
+		measure(b, cluster, w, "plan", "-detailed-exitcode", "-no-color").report(b, "plan")
 		measure(b, cluster, w, "destroy", "-auto-approve", "-no-color").report(b, "destroy")
 	}
 }

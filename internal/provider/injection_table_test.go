@@ -628,8 +628,8 @@ func TestAccInjectionTable_istio(t *testing.T) {
 				if _, err := trust.RenewIssuer(t.Context(), cluster, second, issuer, pki.AuthorityOptions{Now: time.Now()}); err != nil {
 					t.Fatal(err)
 				}
-				table.scale(istioSystem, "istiod", 0)
-				table.scale(istioSystem, "istiod", 1)
+				scale(t, table.cluster, istioSystem, "istiod", 0)
+				scale(t, table.cluster, istioSystem, "istiod", 1)
 				await(t, "istiod's other root", func(ctx context.Context) bool {
 					roots, err := table.cluster.Client().CoreV1().ConfigMaps(istioSystem).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
 					return err == nil && strings.Contains(roots.Data["root-cert.pem"], strings.TrimSpace(string(anchor.CertificatePEM())))
@@ -701,18 +701,4 @@ func (table *tableTest) installAmbient(cluster *kube.Cluster, version string) {
 			table.t.Fatal(err)
 		}
 	}
-}
-
-// scale scales a Deployment and waits until it is done.
-func (table *tableTest) scale(namespace, name string, replicas int32) {
-	table.t.Helper()
-	deployments := table.cluster.Client().AppsV1().Deployments(namespace)
-	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
-	if _, err := deployments.Patch(table.t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-		table.t.Fatal(err)
-	}
-	await(table.t, fmt.Sprintf("%d pods of %s", replicas, name), func(ctx context.Context) bool {
-		d, err := deployments.Get(ctx, name, metav1.GetOptions{})
-		return err == nil && d.Status.ObservedGeneration >= d.Generation && d.Status.Replicas == replicas && d.Status.AvailableReplicas == replicas
-	})
 }
