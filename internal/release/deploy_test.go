@@ -39,7 +39,8 @@ func TestResolve(t *testing.T) {
 			"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: here}}",
 			"ConfigMap here/a is there twice: in test.yaml, document 1 (line 1) and in test.yaml, document 2 (line 3)",
 		},
-		"text of a Secret": {`{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {pin: 1234}}`, "a value of stringData is not a text"},
+		"number in a Secret": {`{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {pin: 1234}}`, "stringData: the value of pin is not a text"},
+		"list in a Secret":   {`{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {pin: [1234]}}`, "data: the value of pin is not a text"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +89,7 @@ status: {replicas: 7}
 apiVersion: v1
 kind: Secret
 metadata: {name: credentials}
-data: {a: YQ==, b: Yg==}
+data: {a: YQ==, b: Yg==, none: null}
 stringData: {b: c}
 `)}
 	release := deploy(t, releases, namespace, "app", desired)

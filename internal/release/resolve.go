@@ -144,22 +144,29 @@ func textsOnly(object *unstructured.Unstructured, field string) error {
 // so by itself, but then nobody owns the fields of data and nothing removes them.
 // The annotation that kubectl keeps manifests in holds the values once more.
 func encodeData(secret *unstructured.Unstructured) error {
-	texts, _, err := unstructured.NestedStringMap(secret.Object, "stringData")
-	if err != nil {
-		return errors.New("a value of stringData is not a text; put it in quotes")
-	}
-	data, _, err := unstructured.NestedMap(secret.Object, "data")
-	if err != nil {
-		return errors.New("data is not a mapping")
-	}
-	if len(texts) > 0 && data == nil {
-		data = map[string]any{}
-	}
-	for name, text := range texts {
-		data[name] = base64.StdEncoding.EncodeToString([]byte(text))
+	data := map[string]any{}
+	for _, field := range []string{"data", "stringData"} {
+		values, _, err := unstructured.NestedMap(secret.Object, field)
+		if err != nil {
+			return fmt.Errorf("%s is not a mapping", field)
+		}
+		for name, value := range values {
+			switch value := value.(type) {
+			case nil: // Says nothing.
+			case string:
+				if field == "stringData" {
+					value = base64.StdEncoding.EncodeToString([]byte(value))
+				}
+				data[name] = value
+			default:
+				// The API server would quote it.
+				return fmt.Errorf("%s: the value of %s is not a text; put it in quotes", field, name)
+			}
+		}
 	}
 	delete(secret.Object, "stringData")
-	if data != nil {
+	delete(secret.Object, "data")
+	if len(data) > 0 {
 		secret.Object["data"] = data
 	}
 	annotations := secret.GetAnnotations()
