@@ -34,6 +34,7 @@ type releaseInputs struct {
 	Manifests       []string                  `json:"manifests,omitempty"`
 	ManifestURLs    []urlInputs               `json:"manifestURLs,omitempty"`
 	Mesh            map[string]map[string]any `json:"mesh,omitempty"`
+	SecretsRevision int64                     `json:"secretsRevision,omitempty"`
 	Secrets         *sealedInputs             `json:"secrets,omitempty"`
 }
 
@@ -85,6 +86,7 @@ func (m *releaseModel) inputs(ctx context.Context, diags *diag.Diagnostics) rele
 		CreateNamespace: m.CreateNamespace.ValueBool(),
 		Values:          stringList(ctx, m.Values, diags),
 		Manifests:       stringList(ctx, m.Manifests, diags),
+		SecretsRevision: m.SetWORevision.ValueInt64(),
 	}
 	if source, ok := m.source(ctx, diags); ok {
 		in.Chart = &chartInputs{Repository: source.Repository, Name: source.Name, Version: source.Version}
@@ -295,7 +297,8 @@ func manifestAt(i int, text string) release.Manifest {
 	return release.Manifest{Source: fmt.Sprintf("manifests[%d]", i), Text: text}
 }
 
-// desired is what the release is to be.
+// desired is what the release is to be. What is on record already is not rendered
+// anew: charts with something random in them would make other objects of it.
 func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *releaseModel, content releaseContent, secrets map[string]string, diags *diag.Diagnostics) (release.Desired, error) {
 	d := release.Desired{
 		Objects:         content.manifests,
@@ -308,22 +311,37 @@ func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *
 		HideValues:      len(secrets) > 0,
 		Origin:          release.Origin{ManifestSHA256: m.ManifestSHA256.ValueString()},
 	}
-	var err error
+	in := m.inputs(ctx, diags)
+	former, err := recordedInputs(rel.Record())
+	if err != nil {
+		return d, err
+	}
+	if former.Secrets.holds(secrets) {
+		in.Secrets = former.Secrets
+	} else {
+		in.Secrets = seal(secrets)
+	}
+	if d.Inputs, err = json.Marshal(in); err != nil {
+		return d, err
+	}
+	if chart := content.chart; chart != nil {
+		d.Origin = release.Origin{Chart: chart.Name(), ChartVersion: chart.Version(), ChartDigest: chart.Digest(), AppVersion: chart.AppVersion()}
+	}
+	if record := rel.Record(); record != nil && record.Phase == release.PhaseDeployed && record.Origin == d.Origin && former.same(in) && former.Secrets.holds(secrets) {
+		d.Restore = true
+		return d, nil
+	}
 	if chart := content.chart; chart != nil {
 		if d.Objects, err = rel.Render(ctx, chart, content.values, false); err != nil {
 			return d, err
 		}
-		d.Origin = release.Origin{Chart: chart.Name(), ChartVersion: chart.Version(), ChartDigest: chart.Digest(), AppVersion: chart.AppVersion()}
 	}
 	if !m.Mesh.IsNull() {
 		if chosen := meshOf(ctx, m.Mesh, diags); chosen != nil {
 			d.Transform, d.TransformHook = injecting(chosen)
 		}
 	}
-	in := m.inputs(ctx, diags)
-	in.Secrets = seal(secrets)
-	d.Inputs, err = json.Marshal(in)
-	return d, err
+	return d, nil
 }
 
 // injecting returns what brings objects and hooks into a mesh. Namespaces are

@@ -357,12 +357,12 @@ func (m *releaseModel) inputsKnown(ctx context.Context) bool {
 	return fullyKnown(ctx, m.Name, m.Namespace, m.CreateNamespace, m.Chart, m.Values, m.Manifests, m.ManifestURLs, m.Mesh)
 }
 
-// sameInputs reports whether the configuration asks for the same objects and
-// pods, write-only values aside.
+// sameInputs reports whether the configuration asks for the same objects,
+// write-only values aside.
 func (m *releaseModel) sameInputs(other *releaseModel) bool {
 	return m.CreateNamespace.Equal(other.CreateNamespace) && m.Chart.Equal(other.Chart) && m.Values.Equal(other.Values) &&
 		m.SetWORevision.Equal(other.SetWORevision) && m.Manifests.Equal(other.Manifests) && m.ManifestURLs.Equal(other.ManifestURLs) &&
-		m.Mesh.Equal(other.Mesh) && m.Follows.Equal(other.Follows)
+		m.Mesh.Equal(other.Mesh)
 }
 
 // releasePlan is a plan in the making.
@@ -387,13 +387,15 @@ func (p *releasePlan) make(ctx context.Context, pending types.List) {
 	if !changed {
 		plan.AppVersion, plan.ChartDigest, plan.ManifestSHA256 = state.AppVersion, state.ChartDigest, state.ManifestSHA256
 		plan.Objects, plan.Changes = state.Objects, state.Changes
-		if state.Drift.Equal(plan.Drift) {
+		if state.Drift.Equal(plan.Drift) && plan.Follows.Equal(state.Follows) {
 			plan.MeshedPods, plan.TotalPods, plan.StalePods = state.MeshedPods, state.TotalPods, state.StalePods
 			plan.Skipped, plan.Restarts = state.Skipped, state.Restarts
 			return
 		}
 		p.podsUnknown()
-		plan.Restarts = pending
+		if plan.Follows.Equal(state.Follows) {
+			plan.Restarts = pending
+		}
 		return
 	}
 	plan.AppVersion, plan.ChartDigest, plan.ManifestSHA256 = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
@@ -526,15 +528,14 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 		return nil, err
 	}
 	desired.Force = desired.Force || p.state.drifted()
-	if content.chart != nil {
+	if content.chart != nil && !desired.Restore {
 		// What comes out otherwise each time must not be in the plan: the apply could not keep it.
 		if desired.Again, err = rel.Render(ctx, content.chart, content.values, true); err != nil {
 			desired.HideValues = true
 		}
 	}
 	changes, err := rel.Plan(ctx, desired)
-	var foreign *release.ForeignError
-	if errors.As(err, &foreign) {
+	if foreign, ok := errors.AsType[*release.ForeignError](err); ok {
 		if _, leaving := p.resource.session.leaving.Load(foreign.Owner); leaving {
 			err = errNotForeseen
 		}

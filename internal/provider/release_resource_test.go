@@ -43,10 +43,10 @@ func releaseConfig(cluster *testcluster.Cluster, namespace, body string) string 
 	return providerConfig(cluster.Kubeconfig(), releaseBody(namespace, body))
 }
 
-// testChart is the path of a chart of testdata.
-func testChart(t *testing.T, name string) string {
+// shopChart is the path of a chart with a bit of everything.
+func shopChart(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("testdata", "charts", name))
+	path, err := filepath.Abs(filepath.Join("testdata", "charts", "shop"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +81,10 @@ func meshedPods(count int64) []statecheck.StateCheck {
 }
 
 // importOf imports the release and compares all but what no record tells.
-func importOf(namespace string, ignored ...string) resource.TestStep {
+func importOf(namespace string) resource.TestStep {
 	return resource.TestStep{
 		ResourceName: releaseAddress, ImportState: true, ImportStateVerify: true, ImportStateId: namespace + "/app",
-		ImportStateVerifyIgnore: append([]string{"changes", "restarts"}, ignored...),
+		ImportStateVerifyIgnore: []string{"changes", "restarts"},
 	}
 }
 
@@ -138,7 +138,7 @@ func TestAccRelease_chart(t *testing.T) {
 			namespace := cluster.Namespace(t)
 			settings := map[string]string{"linkerd": `opaque_ports = [7000]`, "istio": `proxy_cpu_request = "20m"`}[mesh]
 			config := func(values string) string {
-				return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { %s = { %s } }", testChart(t, "shop"), values, mesh, settings))
+				return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { %s = { %s } }", shopChart(t), values, mesh, settings))
 			}
 			meshed := proxies(t, cluster, namespace, nil, proxy, true)
 			resource.Test(t, resource.TestCase{
@@ -420,7 +420,7 @@ func TestAccRelease_statefulSet(t *testing.T) {
 	cluster := linkerdCluster(t)
 	namespace := cluster.Namespace(t)
 	config := func(values string) string {
-		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = {} }", testChart(t, "shop"), values))
+		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = {} }", shopChart(t), values))
 	}
 	var before map[string]types.UID
 	identities := func() (map[string]types.UID, error) {
@@ -478,7 +478,7 @@ func TestAccRelease_hooks(t *testing.T) {
 	// A namespace that is enrolled would have their pods injected.
 	patch(t, cluster, "/api/v1/namespaces/"+namespace, `{"metadata":{"annotations":{"linkerd.io/inject":"enabled"}}}`)
 	config := func(values string) string {
-		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = { proxy_enable_native_sidecar = false } }", testChart(t, "shop"), values))
+		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = { proxy_enable_native_sidecar = false } }", shopChart(t), values))
 	}
 	ran := func(want ...string) resource.TestCheckFunc {
 		return func(*terraform.State) error {
@@ -516,18 +516,45 @@ func TestAccRelease_random(t *testing.T) {
 	cluster := plainCluster.Cluster(t)
 	namespace := cluster.Namespace(t)
 	config := func(values string) string {
-		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]", testChart(t, "shop"), values))
+		return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]", shopChart(t), values))
+	}
+	before := ""
+	nonce := func(same bool) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			stamp, err := cluster.Client().CoreV1().ConfigMaps(namespace).Get(t.Context(), "stamp", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			now := stamp.Data["nonce"]
+			if (now == before) != same {
+				return fmt.Errorf("the nonce is %q after %q", now, before)
+			}
+			before = now
+			return nil
+		}
 	}
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{
-			{Config: config("stamp: true")},
+			{Config: config("stamp: true"), Check: nonce(false)},
 			{Config: config("stamp: true"), ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectEmptyPlan()}}},
 			{
 				Config: config("{stamp: true, replicas: 2}"),
 				ConfigPlanChecks: planned(plancheck.ResourceActionUpdate,
 					"~ ConfigMap "+namespace+`/stamp: data.at: another with each rendering; data.fixed: "1" -> "2"; data.nonce: another with each rendering`,
 					"~ Deployment "+namespace+"/web: spec.replicas: 1 -> 2"),
+				Check: nonce(false),
+			},
+			{
+				// A repair applies what was applied, and nothing that is made anew.
+				PreConfig: func() {
+					patch(t, cluster, "/apis/apps/v1/namespaces/"+namespace+"/deployments/web", `{"spec":{"replicas":1}}`)
+				},
+				Config: config("{stamp: true, replicas: 2}"),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(releaseAddress, plancheck.ResourceActionUpdate),
+				}},
+				Check: nonce(true),
 			},
 		},
 	})
@@ -545,7 +572,7 @@ func TestAccRelease_writeOnly(t *testing.T) {
 		chart  = { name = %q }
 		values = [%q]
 		set_wo = { password = var.password }
-		%s`, testChart(t, "shop"), values, more))
+		%s`, shopChart(t), values, more))
 	}
 	secret := "hunter2 \"quoted\"\nand more"
 	w := newWorkspace(t, config("", ""), "TF_LOG=TRACE", "TF_LOG_PATH="+log, "TF_VAR_password="+secret)
@@ -619,6 +646,13 @@ func TestAccRelease_writeOnly(t *testing.T) {
 		t.Errorf("with another revision the plan is %q", got)
 	}
 	applied()
+
+	// Without any, the plan does not tell what was there before.
+	w.write(strings.ReplaceAll(config("replicas: 2", ""), "set_wo =", "#"))
+	if got := planned(); !slices.Equal(got, append([]string{"update"}, hiddenChanges...)) {
+		t.Errorf("without values the plan is %q", got)
+	}
+	w.write(config("replicas: 2", "set_wo_revision = 2"))
 
 	// Drift names the field and nothing else.
 	patch(t, cluster, "/apis/apps/v1/namespaces/"+namespace+"/deployments/web", `{"spec":{"replicas":5}}`)
@@ -784,7 +818,7 @@ func TestAccRelease_repairs(t *testing.T) {
 		namespace := cluster.Namespace(t)
 		config := func(image string) string {
 			return releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = {} }\n timeouts = { create = \"20s\", update = \"20s\" }",
-				testChart(t, "shop"), "image: registry.invalid/web:"+image))
+				shopChart(t), "image: registry.invalid/web:"+image))
 		}
 		reason := regexp.MustCompile(`(?s)Deployment\s+` + namespace + `/web.*container\s+main:\s+(ImagePullBackOff|ErrImagePull)`)
 		resource.Test(t, resource.TestCase{
@@ -870,7 +904,7 @@ func TestAccRelease_interrupted(t *testing.T) {
 	namespace := cluster.Namespace(t)
 	proxy := testcluster.NewFaultProxy(t, cluster.Kubeconfig())
 	config := func(values string) string {
-		return providerConfig(proxy.Kubeconfig(), releaseBody(namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = {} }", testChart(t, "shop"), values)))
+		return providerConfig(proxy.Kubeconfig(), releaseBody(namespace, fmt.Sprintf("chart = { name = %q }\n values = [%q]\n mesh = { linkerd = {} }", shopChart(t), values)))
 	}
 	w := newWorkspace(t, config(""))
 	apply := []string{"apply", "-auto-approve", "-no-color"}
@@ -912,7 +946,7 @@ func TestAccRelease_withoutCluster(t *testing.T) {
 	cluster := plainCluster.Cluster(t)
 	namespace := cluster.Namespace(t)
 	later := fmt.Sprintf("resource \"terraform_data\" \"path\" { input = %q }\nprovider \"aksmesh\" {\n  kubernetes = { config_path = terraform_data.path.output }\n}\n", cluster.Kubeconfig())
-	chart := fmt.Sprintf("chart = { name = %q }", testChart(t, "shop"))
+	chart := fmt.Sprintf("chart = { name = %q }", shopChart(t))
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{

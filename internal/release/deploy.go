@@ -29,7 +29,7 @@ const lastWords = 5 * time.Second
 // are [ForeignError], [ImmutableError], [RecordSizeError], [HookError],
 // [kube.ConflictError] and [kube.WaitError].
 func (r *Release) Deploy(ctx context.Context, desired Desired) error {
-	want, err := r.resolve(ctx, desired, false)
+	want, err := r.wanted(ctx, desired, false)
 	if err != nil {
 		return r.wrap(err)
 	}
@@ -57,10 +57,13 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 	err = r.perform(ctx, desired, want, upgrade)
 	ended := *r.record
 	ended.Phase, ended.Failure = PhaseDeployed, ""
-	if err != nil {
-		ended.Phase, ended.Failure = PhaseFailed, err.Error()
-	} else {
+	switch {
+	case err == nil:
 		ended.Installed = true
+	case desired.HideValues: // The API server quotes what it refuses.
+		ended.Phase = PhaseFailed
+	default:
+		ended.Phase, ended.Failure = PhaseFailed, err.Error()
 	}
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
@@ -70,6 +73,23 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 	return r.wrap(err)
 }
 
+// wanted is what a deployment applies: what is desired, or once more what is on
+// record.
+func (r *Release) wanted(ctx context.Context, desired Desired, lenient bool) (*content, error) {
+	if !desired.Restore || r.record == nil || r.record.Phase != PhaseDeployed {
+		return r.resolve(ctx, desired, lenient)
+	}
+	restored := &content{entries: slices.Clone(r.record.Objects)}
+	for _, e := range r.record.Hooks {
+		h := hookOf(e)
+		h.events = slices.DeleteFunc(h.events, func(event string) bool { return !atDeletion(event) })
+		restored.hooks = append(restored.hooks, h)
+	}
+	return restored, nil
+}
+
+func atDeletion(event string) bool { return event == preDelete || event == postDelete }
+
 // begun is the record of a deployment that is about to change the first object.
 func (r *Release) begun(desired Desired, want *content) *record {
 	next := &record{
@@ -77,7 +97,7 @@ func (r *Release) begun(desired Desired, want *content) *record {
 		Objects: want.entries, HideValues: desired.HideValues, Installed: r.installed(),
 	}
 	for _, h := range want.hooks {
-		if slices.ContainsFunc(h.events, func(event string) bool { return event == preDelete || event == postDelete }) {
+		if slices.ContainsFunc(h.events, atDeletion) {
 			next.Hooks = append(next.Hooks, h.entry)
 		}
 	}

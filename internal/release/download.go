@@ -109,13 +109,12 @@ func (d *Downloader) fetch(ctx context.Context, address string) (string, error) 
 	response, err := d.client.Do(request)
 	if err != nil {
 		// The client's own words quote the address, and its query may be a secret.
-		var told *url.Error
-		if errors.As(err, &told) {
+		if told, ok := errors.AsType[*url.Error](err); ok {
 			err = told.Err
 		}
 		return "", fmt.Errorf("it cannot be fetched: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // It was only read.
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("it cannot be fetched: the server answers %s", response.Status)
 	}

@@ -20,7 +20,11 @@ func (r *Release) Drift(ctx context.Context) ([]string, error) {
 	switch r.record.Phase {
 	case PhaseDeployed:
 	case PhaseFailed:
-		drift = append(drift, fmt.Sprintf("release %s: its last deployment failed: %s", r.id(), r.record.Failure))
+		failed := fmt.Sprintf("release %s: its last deployment failed", r.id())
+		if r.record.Failure != "" {
+			failed += ": " + r.record.Failure
+		}
+		drift = append(drift, failed)
 	default:
 		drift = append(drift, fmt.Sprintf("release %s: it was interrupted while %s", r.id(), r.record.Phase))
 	}

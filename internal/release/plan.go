@@ -65,7 +65,7 @@ func (c Change) String() string {
 // all objects that Deploy would not get past are returned together, beside the
 // changes of the others.
 func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
-	want, err := r.resolve(ctx, desired, true)
+	want, err := r.wanted(ctx, desired, true)
 	if err != nil {
 		return nil, r.wrap(err)
 	}
@@ -94,7 +94,7 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 	each = slices.DeleteFunc(each, func(c Change) bool { return c.Action == "" }) // Those that failed.
 	removed, removeErr := p.removals(ctx, r.former(want.entries), desired.PruneCRDs)
 	changes := slices.Concat(each, removed)
-	if desired.HideValues {
+	if desired.HideValues || r.record != nil && r.record.HideValues {
 		for i := range changes {
 			hideValues(changes[i].Lines)
 		}

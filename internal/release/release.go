@@ -73,6 +73,9 @@ type Desired struct {
 	// always the same. Plan does not show what is otherwise in it, since it will be
 	// otherwise again when it is applied.
 	Again []Object
+	// Restore has Deploy apply once more what is on record instead of Objects, if
+	// the release was deployed completely, and run no hooks.
+	Restore bool
 	// CreateNamespace adds the namespace of the release to the objects.
 	CreateNamespace bool
 	// Transform changes each object before it is applied, TransformHook each
@@ -128,7 +131,7 @@ const (
 // Record is what is known of a release.
 type Record struct {
 	Phase   Phase
-	Failure string // why the last deployment failed
+	Failure string // why the last deployment failed; "" with Desired.HideValues
 	Origin  Origin
 	Inputs  json.RawMessage
 	Objects []kube.Ref // as last deployed, in order of application
