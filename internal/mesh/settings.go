@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // ValueType is the type of a setting's value.
@@ -64,6 +66,30 @@ type SettingError struct {
 func (e *SettingError) Error() string { return fmt.Sprintf("setting %s: %v", e.Name, e.Err) }
 
 func (e *SettingError) Unwrap() error { return e.Err }
+
+// RequestsAboveLimits finds values of settings named like proxy_cpu_request that
+// are more than those of their limits, which Kubernetes refuses pods for.
+func RequestsAboveLimits(values map[string]any) []*SettingError {
+	var found []*SettingError
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		of, isRequest := strings.CutSuffix(name, "_request")
+		if !isRequest {
+			continue
+		}
+		request, known := quantityOf(values[name])
+		limit, limited := quantityOf(values[of+"_limit"])
+		if known && limited && request.Cmp(limit) > 0 {
+			found = append(found, &SettingError{Name: name, Err: fmt.Errorf("%s is more than %s_limit, which is %s; pods with such a proxy would be refused", &request, of, &limit)})
+		}
+	}
+	return found
+}
+
+func quantityOf(value any) (quantity resource.Quantity, ok bool) {
+	text, _ := value.(string)
+	quantity, err := resource.ParseQuantity(text)
+	return quantity, err == nil
+}
 
 // Annotations spells values, by the names of their settings, as annotations.
 // The values are of the Go types that ValueType names. The error is a *SettingError.

@@ -179,3 +179,14 @@ func withoutComputed(_ context.Context, raw tftypes.Value, computed []path.Path)
 	}
 	return tftypes.NewValue(raw.Type(), attributes), nil
 }
+
+// fullyKnown reports whether no part of the values is unknown.
+func fullyKnown(ctx context.Context, values ...attr.Value) bool {
+	for _, value := range values {
+		raw, err := value.ToTerraformValue(ctx)
+		if err != nil || !raw.IsFullyKnown() {
+			return false
+		}
+	}
+	return true
+}

@@ -24,7 +24,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -387,16 +386,6 @@ func (r *injectionResource) report(ctx context.Context, e mesh.Enrolment, create
 	return nil
 }
 
-func fullyKnown(ctx context.Context, values ...attr.Value) bool {
-	for _, value := range values {
-		raw, err := value.ToTerraformValue(ctx)
-		if err != nil || !raw.IsFullyKnown() {
-			return false
-		}
-	}
-	return true
-}
-
 func (r *injectionResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var model injectionModel
 	ctx, end, cluster, ok := r.begin(ctx, creating, req.Plan, &model, &resp.Diagnostics)
@@ -463,10 +452,6 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
 		forget(ctx, resp, model.ID)
-		return
-	case apierrors.IsForbidden(err) && !imported:
-		resp.Diagnostics.AddWarning(fmt.Sprintf("Unable to Look at %s", e.Target), explain(err)+"\n\nThe state stays as it is.")
-		identify(ctx, resp.Identity, model.ID, &resp.Diagnostics)
 		return
 	case err != nil:
 		problem(&resp.Diagnostics, "Unable to Read Enrolment", err)

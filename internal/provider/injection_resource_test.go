@@ -470,7 +470,7 @@ func TestInjection_badInput(t *testing.T) {
 		"namespace = \"X\"\n mesh = { linkerd = {} }":                                                                      {"namespace", "DNS label"},
 		namespace("{ linkerd = { skip_inbound_ports = [0] } }"):                                                            {"mesh.linkerd.skip_inbound_ports", "a port between 1 and 65535"},
 		namespace("{ linkerd = { opaque_ports = [\"9-1\"] } }"):                                                            {"mesh.linkerd.opaque_ports", "a port between 1 and 65535"},
-		namespace("{ linkerd = { opaque_ports = [3306], skip_inbound_ports = [\"3000-4000\"] } }"):                         {"mesh.linkerd.opaque_ports", "in skip_inbound_ports too"},
+		namespace("{ linkerd = { opaque_ports = [3306], skip_inbound_ports = [\"3000-4000\"] } }"):                         {"mesh.linkerd.opaque_ports", "3000-4000 is in skip_inbound_ports too"},
 		namespace("{ linkerd = { proxy_cpu_request = \"1\", proxy_cpu_limit = \"500m\" } }"):                               {"mesh.linkerd.proxy_cpu_request", "more than proxy_cpu_limit"},
 		namespace("{ linkerd = { proxy_memory_request = \"much\" } }"):                                                     {"mesh.linkerd.proxy_memory_request", "not a quantity"},
 		namespace("{ linkerd = { default_inbound_policy = \"some\" } }"):                                                   {"mesh.linkerd.default_inbound_policy", "not one of"},

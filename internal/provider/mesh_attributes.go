@@ -23,7 +23,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -75,9 +74,7 @@ func linkerdDialect() meshDialect {
 		},
 		settings: settings,
 		defaults: map[string]string{controlPlaneSetting: linkerd.DefaultNamespace},
-		conflicts: func(values map[string]any) []*mesh.SettingError {
-			return slices.Concat(requestsAboveLimits(values), portsInBoth(values, "skip_inbound_ports", "opaque_ports"))
-		},
+		conflicts: linkerd.Conflicts,
 		enrol: func(values map[string]any, annotations map[string]string) mesh.Mesh {
 			return linkerd.Injection{Namespace: textOf(values, controlPlaneSetting), Ingress: values[ingressSetting] == true, Settings: annotations}
 		},
@@ -112,7 +109,7 @@ func istioDialect() meshDialect {
 		settings: settings,
 		defaults: map[string]string{controlPlaneSetting: istio.DefaultNamespace, modeSetting: string(mesh.Sidecar)},
 		conflicts: func(values map[string]any) []*mesh.SettingError {
-			found := requestsAboveLimits(values)
+			found := mesh.RequestsAboveLimits(values)
 			if values[modeSetting] != string(mesh.Ambient) {
 				return found
 			}
@@ -170,59 +167,6 @@ func checkLabel(value string) error {
 func textOf(values map[string]any, name string) string {
 	text, _ := values[name].(string)
 	return text
-}
-
-// requestsAboveLimits finds resources of proxies that Kubernetes would refuse.
-func requestsAboveLimits(values map[string]any) []*mesh.SettingError {
-	var found []*mesh.SettingError
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		resourceName, isRequest := strings.CutSuffix(name, "_request")
-		limitName := resourceName + "_limit"
-		if !isRequest || textOf(values, limitName) == "" {
-			continue
-		}
-		request, err := resource.ParseQuantity(textOf(values, name))
-		if err != nil {
-			continue // Its own check says so.
-		}
-		limit, err := resource.ParseQuantity(textOf(values, limitName))
-		if err == nil && request.Cmp(limit) > 0 {
-			found = append(found, &mesh.SettingError{Name: name, Err: fmt.Errorf("%s is more than %s, %s; pods with such a proxy would be refused", &request, limitName, &limit)})
-		}
-	}
-	return found
-}
-
-// portsInBoth finds ports that pass by the proxy by one setting, so that the
-// other does nothing for them.
-func portsInBoth(values map[string]any, skipped, proxied string) []*mesh.SettingError {
-	some, _ := values[skipped].([]string)
-	others, _ := values[proxied].([]string)
-	var both []string
-	for _, one := range some {
-		for _, other := range others {
-			low, high, err := portRange(one)
-			otherLow, otherHigh, err2 := portRange(other)
-			if err == nil && err2 == nil && low <= otherHigh && otherLow <= high {
-				both = append(both, one)
-			}
-		}
-	}
-	if len(both) == 0 {
-		return nil
-	}
-	return []*mesh.SettingError{{Name: proxied, Err: fmt.Errorf("%s is in %s too, so it never reaches the proxy; leave it out of one of them", strings.Join(slices.Compact(both), ", "), skipped)}}
-}
-
-// portRange parses a port such as `5080` or an inclusive range such as `4000-4100`.
-func portRange(text string) (low, high uint64, err error) {
-	first, last, isRange := strings.Cut(text, "-")
-	low, err = strconv.ParseUint(first, 10, 16)
-	high = low
-	if err == nil && isRange {
-		high, err = strconv.ParseUint(last, 10, 16)
-	}
-	return low, high, err
 }
 
 // meshAttribute is the attribute `mesh`.
@@ -528,8 +472,7 @@ func readSetting(all []mesh.Setting, name string, value tftypes.Value) (any, err
 		return nil, err
 	}
 	_, err = mesh.Annotations(all[i:i+1], map[string]any{name: decoded})
-	var refused *mesh.SettingError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*mesh.SettingError](err); ok {
 		return nil, refused.Err
 	}
 	return decoded, err

@@ -138,13 +138,7 @@ var (
 
 // known reports whether everything that shapes the policy is known.
 func (m *networkPolicyModel) known(ctx context.Context) bool {
-	for _, value := range []attr.Value{m.Namespace, m.Name, m.PodSelector, m.Ports, m.Mesh} {
-		raw, err := value.ToTerraformValue(ctx)
-		if err != nil || !raw.IsFullyKnown() {
-			return false
-		}
-	}
-	return true
+	return fullyKnown(ctx, m.Namespace, m.Name, m.PodSelector, m.Ports, m.Mesh)
 }
 
 // intent turns the model into the domain's terms.

@@ -287,6 +287,26 @@ func telemetrySettings() []setting {
 	}
 }
 
+// Conflicts finds values of settings, all of which are right, that do not go
+// together.
+func Conflicts(values map[string]any) []*mesh.SettingError {
+	found := mesh.RequestsAboveLimits(values)
+	skipped, _ := values["skip_inbound_ports"].([]string)
+	opaque, _ := values["opaque_ports"].([]string)
+	for _, port := range opaque {
+		first, last, err := portRange(port)
+		if err != nil {
+			continue // A port by its name.
+		}
+		for _, other := range skipped {
+			if low, high, err := portRange(other); err == nil && first <= high && low <= last {
+				found = append(found, &mesh.SettingError{Name: "opaque_ports", Err: fmt.Errorf("of %s, %s is in skip_inbound_ports too and never reaches the proxy; leave it out of one of them", port, other)})
+			}
+		}
+	}
+	return found
+}
+
 func checkPorts(text string) error {
 	_, _, err := portRange(text)
 	return err

@@ -247,3 +247,25 @@ func TestSettingsDoNotReadEverything(t *testing.T) {
 		t.Errorf("rest %v, error %v", rest, err)
 	}
 }
+
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		values map[string]any
+		want   []string // settings
+	}{
+		"none":                      {map[string]any{"proxy_cpu_request": "100m", "proxy_cpu_limit": "0.1", "proxy_memory_limit": "1Gi"}, nil},
+		"request above limit":       {map[string]any{"proxy_memory_request": "1Gi", "proxy_memory_limit": "1G"}, []string{"proxy_memory_request"}},
+		"opaque in a skipped range": {map[string]any{"skip_inbound_ports": []string{"80", "3000-4000"}, "opaque_ports": []string{"3306", "5432", "postgres"}}, []string{"opaque_ports"}},
+		"ranges that meet":          {map[string]any{"skip_inbound_ports": []string{"1-10"}, "opaque_ports": []string{"10-20"}}, []string{"opaque_ports"}},
+		"outbound only":             {map[string]any{"skip_outbound_ports": []string{"3306"}, "opaque_ports": []string{"3306"}}, nil},
+	} {
+		var got []string
+		for _, conflict := range linkerd.Conflicts(c.values) {
+			got = append(got, conflict.Name)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: conflicts of %v, want %v", name, got, c.want)
+		}
+	}
+}
