@@ -1,18 +1,15 @@
 package helm
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/manifest"
 )
 
 // Status of a release, in Helm's words.
@@ -54,41 +51,15 @@ type Rendered struct {
 // Objects returns the objects of the manifest in order of installation. They are as the chart wrote them: a namespaced
 // object without a namespace belongs to the namespace of the release.
 func (r *Rendered) Objects() ([]*unstructured.Unstructured, error) {
-	return parseManifest(r.Manifest)
-}
-
-func parseManifest(manifest string) ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		if errors.Is(err, io.EOF) {
-			return objects, nil
-		}
-		if err != nil {
-			// The parser's message can quote the line, which can be part of a Secret.
-			return nil, fmt.Errorf("manifest document %d is not valid YAML", len(objects)+1)
-		}
-		if len(object.Object) == 0 {
-			continue
-		}
-		if !object.IsList() {
-			objects = append(objects, object)
-			continue
-		}
-		err = object.EachListItem(func(item runtime.Object) error {
-			member, ok := item.(*unstructured.Unstructured)
-			if !ok {
-				return fmt.Errorf("member of %s is a %T", object.GetKind(), item)
-			}
-			objects = append(objects, member)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	read, err := manifest.Objects(r.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("manifest, %w", err)
 	}
+	objects := make([]*unstructured.Unstructured, len(read))
+	for i, object := range read {
+		objects[i] = object.Unstructured
+	}
+	return objects, nil
 }
 
 func newRelease(record *release.Release) *Release {

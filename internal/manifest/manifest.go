@@ -1,7 +1,8 @@
-// Package manifest sets labels and annotations in Kubernetes manifests and
-// leaves every other byte of them as it is: comments, order of keys, quoting,
-// indentation, line ends, the marks between documents. It knows where objects
-// keep their metadata and their pod templates, not what is to be written there.
+// Package manifest reads the objects of Kubernetes manifests, and sets labels and
+// annotations in them. It leaves every other byte as it is: comments, order of
+// keys, quoting, indentation, line ends, the marks between documents. It knows
+// where objects keep their metadata and their pod templates, not what is to be
+// written there.
 package manifest
 
 import (

@@ -56,6 +56,14 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestParseManifestsNamesItsSources(t *testing.T) {
+	t.Parallel()
+	_, err := ParseManifests(Manifest{Source: "good.yaml", Text: "kind: A\n"}, Manifest{Source: "bad.yaml", Text: "kind: A\n---\n- b\n"})
+	if want := "bad.yaml, document 2 (line 3): it is not an object but a list or a single value"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestAccWhatManifestsHoldBesides(t *testing.T) {
 	t.Parallel()
 	releases := releasesBy(t, "")
