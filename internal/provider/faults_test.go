@@ -71,6 +71,11 @@ func (e everything) config() string {
 	  mesh      = { %[1]s = { control_plane_namespace = %[4]s } }
 	  follows   = [%[6]s]
 	}
+	resource "aksmesh_release" "this" {
+	  name      = "app"
+	  namespace = %[3]q
+	  manifests = ["apiVersion: v1\nkind: ConfigMap\nmetadata: { name: settings }\n"]
+	}
 	resource "aksmesh_network_policy" "this" {
 	  namespace    = %[3]q
 	  pod_selector = { app = "web" }
@@ -135,6 +140,7 @@ func objectWords(e everything) map[string]*regexp.Regexp {
 	words := map[string]string{
 		"aksmesh_trust_anchor.this":   `Secret aksmesh-system/aksmesh-trust-anchor-` + e.mesh,
 		"aksmesh_injection.this":      `namespaces|Namespace ` + e.namespace,
+		"aksmesh_release.this":        `release ` + e.namespace + `/app`,
 		"aksmesh_network_policy.this": `networkpolicies|NetworkPolicy ` + e.namespace + `/mesh-only`,
 	}
 	if e.mesh == "linkerd" {

@@ -29,6 +29,7 @@ resource "terraform_data" "this" {
     identity = { trust_bundle_pem = "x", issuer_id = "linkerd/linkerd" }
     linkerd  = { version = "edge-26.8.3" }
     mesh     = { istio = {} }
+    chart    = { name = "x" }
     workload = { kind = "Deployment", name = "x" }
     values   = { base = ["a: b"] }
   }
@@ -104,6 +105,31 @@ resource "aksmesh_injection" "mode" {
   namespace = "x"
   mesh      = { istio = { mode = local.later.text, revision = local.later.text } }
   follows   = local.later.texts
+}
+
+resource "aksmesh_release" "whole" {
+  name      = local.later.text
+  namespace = local.later.text
+  chart     = local.later.chart
+  values    = local.later.texts
+  mesh      = local.later.mesh
+}
+
+resource "aksmesh_release" "parts" {
+  name      = "x"
+  namespace = "x"
+  chart     = { repository = "https://charts.invalid", name = local.later.text, version = "1.0.0" }
+  values    = ["a: b", local.later.text]
+  set_wo    = { a = local.later.text }
+  mesh      = { linkerd = { opaque_ports = local.later.ports } }
+}
+
+resource "aksmesh_release" "manifests" {
+  name          = "x"
+  namespace     = local.later.text
+  manifests     = [local.later.text]
+  manifest_urls = [{ url = local.later.text, sha256 = local.later.text }]
+  follows       = [local.later.text]
 }
 
 resource "aksmesh_network_policy" "whole" {
