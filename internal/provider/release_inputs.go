@@ -124,6 +124,9 @@ func (in releaseInputs) into(ctx context.Context, m *releaseModel, diags *diag.D
 	m.CreateNamespace = types.BoolValue(in.CreateNamespace)
 	m.Values = listOrNull(ctx, in.Values, diags)
 	m.Manifests = listOrNull(ctx, in.Manifests, diags)
+	if in.SecretsRevision != 0 {
+		m.SetWORevision = types.Int64Value(in.SecretsRevision)
+	}
 	m.Chart = types.ObjectNull(chartTypes)
 	if in.Chart != nil {
 		m.Chart = objectFrom(ctx, chartTypes, chartModel{textOrNull(in.Chart.Repository), types.StringValue(in.Chart.Name), textOrNull(in.Chart.Version)}, diags)
@@ -186,40 +189,20 @@ type releaseContent struct {
 }
 
 // load fetches the chart or the manifests of a model whose inputs are known, and
-// fills in what identifies them. If the plan has told that already, anything
-// else is an error.
+// fills in what identifies them.
 func (r *releaseResource) load(ctx context.Context, m *releaseModel, secrets map[string]string, diags *diag.Diagnostics) (content releaseContent, ok bool) {
-	appVersion, chartDigest, manifestSum := types.StringNull(), types.StringNull(), types.StringNull()
+	m.AppVersion, m.ChartDigest, m.ManifestSHA256 = types.StringNull(), types.StringNull(), types.StringNull()
 	if source, isChart := m.source(ctx, diags); isChart {
 		content.chart, content.values = r.loadChart(ctx, m, source, secrets, diags)
-		if content.chart == nil || diags.HasError() {
-			return content, false
+		if content.chart != nil {
+			m.AppVersion, m.ChartDigest = textOrNull(content.chart.AppVersion()), types.StringValue(content.chart.Digest())
 		}
-		appVersion, chartDigest = textOrNull(content.chart.AppVersion()), types.StringValue(content.chart.Digest())
 	} else {
 		var sum string
 		content.manifests, sum = r.loadManifests(ctx, m, diags)
-		if diags.HasError() {
-			return content, false
-		}
-		manifestSum = types.StringValue(sum)
+		m.ManifestSHA256 = types.StringValue(sum)
 	}
-	for _, found := range []struct {
-		planned *types.String
-		is      types.String
-		what    string
-	}{
-		{&m.ChartDigest, chartDigest, "The chart is"},
-		{&m.ManifestSHA256, manifestSum, "The manifests are"},
-	} {
-		if !found.planned.IsUnknown() && !found.planned.Equal(found.is) {
-			diags.AddError("Changed Since the Plan", found.what+" not what was planned any more. Plan anew to see what has changed.")
-			return content, false
-		}
-		*found.planned = found.is
-	}
-	m.AppVersion = appVersion
-	return content, true
+	return content, !diags.HasError()
 }
 
 // loadChart is nil, with diagnostics, if there is none.

@@ -62,7 +62,8 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			"proxy, are in `drift` and are put right by the next apply. An immutable field of a StatefulSet changes without its pods or volume claims being deleted; " +
 			"claims stay when the release is destroyed. An apply that failed or was cut off is finished by the next.\n\n" +
 			"There is no Helm release: what is deployed is on record in the Secret `aksmesh-release-<name>` of the namespace, and `helm list` does not show it. " +
-			"Values and manifests are in Terraform's state and in that Secret, except for `set_wo`; in plans, values of Secrets are never shown in `changes` and `drift`.",
+			"Values and manifests are in Terraform's state and in that Secret, except for `set_wo`. Values of Secrets are never shown in `changes` and `drift`; " +
+			"to keep manifests that hold some out of the rest of the plan's output, pass them through `sensitive()`.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("`<namespace>/<name>`."),
 			"name": schema.StringAttribute{
@@ -142,7 +143,7 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			"objects":         schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The objects of the release, as `<kind> <namespace>/<name>`, in the order in which they are applied."},
 			"changes": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "What the last apply has changed, in a plan what it is going to change, one line an object: `+ Service dgraph/alpha`, " +
+				MarkdownDescription: "What the last change of the settings, the chart or the manifests has changed in the cluster, in a plan what it is going to change, one line an object: `+ Service dgraph/alpha`, " +
 					"`~ Deployment dgraph/web: spec.replicas: 1 -> 3`, `-/+` for one that is made anew, `-` for one that is deleted, `.` for one that is dropped and stays. " +
 					"Values of Secrets are never shown, nor what a chart makes otherwise each time.",
 			},
@@ -423,7 +424,6 @@ func (p *releasePlan) changed(ctx context.Context) bool {
 	}
 	// What is neither pinned nor of a version may have changed where it is.
 	now := *p.plan
-	now.AppVersion, now.ChartDigest, now.ManifestSHA256 = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	if p.plan.floating(ctx, p.diags) {
 		if _, ok := p.resource.load(ctx, &now, p.secrets, p.diags); !ok {
 			return false

@@ -968,6 +968,41 @@ func TestAccRelease_withoutCluster(t *testing.T) {
 	})
 }
 
+// TestAccRelease_changedSincePlan applies a plan that is not true any more.
+func TestAccRelease_changedSincePlan(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	namespace := cluster.Namespace(t)
+	chart := t.TempDir()
+	if err := os.CopyFS(chart, os.DirFS(shopChart(t))); err != nil {
+		t.Fatal(err)
+	}
+	values := filepath.Join(chart, "values.yaml")
+	change := func(from, to string) {
+		content, err := os.ReadFile(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(values, []byte(strings.ReplaceAll(string(content), from, to)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nothing is waited for, so that an image that never comes is no error.
+	w := newWorkspace(t, releaseConfig(cluster, namespace, fmt.Sprintf("chart = { name = %q }\n wait = false", chart)))
+	change("web:1", "web:does-not-exist")
+	w.apply()
+	w.expectNoChanges()
+	change("web:does-not-exist", "web:2")
+	w.succeed("plan", "-out=planned", "-no-color")
+	change("web:2", "web:3")
+	if got := w.run("apply", "-auto-approve", "-no-color", "planned"); got.code == 0 {
+		t.Errorf("something else than what was planned was applied\n%s", got.output)
+	}
+	w.apply()
+	w.expectNoChanges()
+	w.succeed("destroy", "-auto-approve", "-no-color")
+}
+
 // TestAccRelease_upgrade follows the control plane: its upgrade and the restart
 // of what then has old proxies are one apply.
 func TestAccRelease_upgrade(t *testing.T) {
