@@ -27,6 +27,10 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 		ref.Namespace = cmp.Or(written.GetNamespace(), namespace)
 	}
 	live, err := c.Find(ctx, ref)
+	if err == nil && kind != Secret && len(Differences(written, live)) > 0 {
+		// Shared reads may not know all fields of a kind.
+		live, err = c.Get(ctx, ref)
+	}
 	if errors.Is(err, ErrNotFound) {
 		return []string{ref.String() + " is missing"}, nil
 	}

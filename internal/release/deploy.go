@@ -33,10 +33,8 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 	if err != nil {
 		return r.wrap(err)
 	}
-	if !desired.TakeOwnership {
-		if err := r.checkOwners(ctx, want.entries); err != nil {
-			return r.wrap(err)
-		}
+	if err := r.checkOwners(ctx, want.entries, desired.TakeOwnership); err != nil {
+		return r.wrap(err)
 	}
 	next := r.begun(desired, want)
 	if _, err := encode(next); err != nil {
@@ -119,6 +117,7 @@ func (r *Release) former(wanted []*entry) []*entry {
 	for _, e := range slices.Concat(r.record.Objects, r.record.Former) {
 		if still, ok := byKey[e.key()]; ok {
 			still.UID = cmp.Or(still.UID, e.UID)
+			still.settled = r.record.Phase == PhaseDeployed && same(e, still)
 			continue
 		}
 		former = append(former, e.identity())
@@ -186,8 +185,17 @@ func inParallel(n int, f func(i int) error) error {
 			return nil
 		})
 	}
-	return errors.Join(calls.Wait(), errors.Join(errs...))
+	err := calls.Wait()
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if more := len(errs) - mostErrors; more > 0 {
+		errs = append(slices.Clip(errs[:mostErrors]), fmt.Errorf("and %d more errors", more))
+	}
+	return errors.Join(err, errors.Join(errs...))
 }
+
+// mostErrors keeps messages readable: what goes wrong with two hundred objects
+// at once is mostly one thing.
+const mostErrors = 10
 
 // applying says how objects are applied.
 type applying struct {
@@ -207,6 +215,11 @@ func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 			e.UID = held.GetUID()
 		}
 		return err
+	}
+	if e.settled && e.expires() {
+		if _, err := r.releases.Cluster.Get(ctx, e.ref()); errors.Is(err, kube.ErrNotFound) {
+			return nil // It has run, and its time is over.
+		}
 	}
 	for {
 		applied, err := r.applyOnce(ctx, e, how)
@@ -232,8 +245,12 @@ func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 // applyOnce applies an object, again and again while a webhook that the release
 // itself brings does not answer.
 func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applied *unstructured.Unstructured, err error) {
+	object, err := r.withReplicas(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	once := func(ctx context.Context) (waiting string, err error) {
-		applied, err = r.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: how.force})
+		applied, err = r.releases.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: Manager, Force: how.force})
 		if name := brokenWebhook(err); slices.Contains(how.webhooks, name) {
 			return fmt.Sprintf("admission webhook %q to answer", name), nil
 		}
@@ -252,7 +269,7 @@ func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applie
 }
 
 // checkOwners refuses objects that belong to another release.
-func (r *Release) checkOwners(ctx context.Context, wanted []*entry) error {
+func (r *Release) checkOwners(ctx context.Context, wanted []*entry, take bool) error {
 	return inParallel(len(wanted), func(i int) error {
 		e := wanted[i]
 		if e.pending || e.kind() == kube.Namespace {
@@ -265,12 +282,19 @@ func (r *Release) checkOwners(ctx context.Context, wanted []*entry) error {
 		case err != nil:
 			return err
 		}
-		owner, err := r.otherOwner(ctx, e, live.GetAnnotations())
-		if err != nil || owner == "" {
-			return err
-		}
-		return &ForeignError{Ref: e.ref(), Owner: owner}
+		return r.checkOwner(ctx, e, live, take)
 	})
+}
+
+func (r *Release) checkOwner(ctx context.Context, e *entry, live *unstructured.Unstructured, take bool) error {
+	if take || e.kind() == kube.Namespace {
+		return nil
+	}
+	owner, err := r.otherOwner(ctx, e, live.GetAnnotations())
+	if err != nil || owner == "" {
+		return err
+	}
+	return &ForeignError{Ref: e.ref(), Owner: owner}
 }
 
 // otherOwner says which other release the annotations of an object name as its

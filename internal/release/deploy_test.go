@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,6 +171,58 @@ func TestAccConflictsAndScaling(t *testing.T) {
 	deploy(t, releases, namespace, "scaled", desired)
 	if workload, err := releases.Cluster.Workload(t.Context(), kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: "web"}); err != nil || workload.Desired != 3 || workload.Available != 3 {
 		t.Errorf("workload %+v, %v", workload, err)
+	}
+}
+
+func TestAccReplicasAreLeftToTheAutoscaler(t *testing.T) {
+	t.Parallel()
+	releases := releasesBy(t, "")
+	namespace := shared.Cluster(t).Namespace(t)
+	replicas := func() int32 {
+		t.Helper()
+		workload, err := releasesBy(t, "").Cluster.Workload(t.Context(), kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: "web"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return workload.Desired
+	}
+	deploy(t, releases, namespace, "app", Desired{Objects: parse(t, deployment("web", "1", "replicas: 3"))})
+	// Nobody else has set it yet, so it stays as it is.
+	without := Desired{Objects: parse(t, deployment("web", "1", ""))}
+	for range 2 {
+		deploy(t, releases, namespace, "app", without)
+		if got := replicas(); got != 3 {
+			t.Errorf("%d replicas", got)
+		}
+		if got := planned(t, releases, namespace, "app", without); len(got) > 0 {
+			t.Errorf("plan %q", got)
+		}
+	}
+	// A chart that sets both.
+	both := Desired{Objects: parse(t, deployment("web", "1", "replicas: 1")+`---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec: {minReplicas: 4, maxReplicas: 5, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}}
+`)}
+	deploy(t, releases, namespace, "app", both)
+	ref := kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: "web"}
+	err := releases.Cluster.Await(patient(t), namespace, []kube.Kind{kube.Deployment}, func(ctx context.Context) (string, error) {
+		workload, err := releases.Cluster.Workload(ctx, ref)
+		if err != nil || workload.Desired == 4 {
+			return "", err
+		}
+		return fmt.Sprintf("%d replicas to become 4", workload.Desired), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deploy(t, releases, namespace, "app", both)
+	if got := replicas(); got != 4 {
+		t.Errorf("%d replicas", got)
+	}
+	if got := planned(t, releases, namespace, "app", both); len(got) > 0 {
+		t.Errorf("plan %q", got)
 	}
 }
 

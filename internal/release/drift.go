@@ -43,7 +43,7 @@ func (r *Release) Drift(ctx context.Context) ([]string, error) {
 }
 
 func (r *Release) driftOf(ctx context.Context, e *entry) ([]string, error) {
-	if e.expired(r.record.Phase) {
+	if r.record.Phase == PhaseDeployed && e.expires() {
 		if _, err := r.releases.Cluster.Find(ctx, e.ref()); errors.Is(err, kube.ErrNotFound) {
 			return nil, nil
 		}

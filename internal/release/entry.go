@@ -17,6 +17,7 @@ type entry struct {
 
 	source  string // where it was read; empty if from the record
 	pending bool   // its kind is not served yet
+	settled bool   // it was completely applied before as it is now
 }
 
 func (e *entry) kind() kube.Kind {

@@ -280,6 +280,12 @@ func TestAccImmutableFields(t *testing.T) {
 		t.Errorf("plan %q", got)
 	}
 
+	// Nor does it run again for it.
+	deploy(t, releases, namespace, "app", desired)
+	if live(t, releases, kube.Job, namespace, "once") != nil {
+		t.Error("the Job runs again")
+	}
+
 	desired.Objects = parse(t, strings.ReplaceAll(deployment("web", "1", ""), "app: web", "app: other"))
 	for _, act := range []func(*Release) error{
 		func(r *Release) error { return r.Deploy(patient(t), desired) },

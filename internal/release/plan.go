@@ -69,15 +69,7 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 	if err != nil {
 		return nil, r.wrap(err)
 	}
-	if !desired.TakeOwnership {
-		if err := r.checkOwners(ctx, want.entries); err != nil {
-			return nil, r.wrap(err)
-		}
-	}
-	if _, err := encode(r.begun(desired, want)); err != nil {
-		return nil, r.wrap(err)
-	}
-	p := &planner{Release: r, force: desired.Force, recorded: map[key]*entry{}}
+	p := &planner{Release: r, force: desired.Force, take: desired.TakeOwnership, recorded: map[key]*entry{}}
 	if p.again, err = r.again(ctx, desired); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -94,6 +86,10 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 	each = slices.DeleteFunc(each, func(c Change) bool { return c.Action == "" }) // Those that failed.
 	removed, removeErr := p.removals(ctx, r.former(want.entries), desired.PruneCRDs)
 	changes := slices.Concat(each, removed)
+	if slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
+		_, sizeErr := encode(r.begun(desired, want))
+		err = errors.Join(err, sizeErr)
+	}
 	if desired.HideValues || r.record != nil && r.record.HideValues {
 		for i := range changes {
 			hideValues(changes[i].Lines)
@@ -112,6 +108,7 @@ func hideValues(lines []string) {
 type planner struct {
 	*Release
 	force    bool
+	take     bool
 	recorded map[key]*entry
 	again    map[key]*entry // as another rendering has them; nil if there is none
 }
@@ -173,11 +170,21 @@ func (p *planner) foreseen(ctx context.Context, e *entry) (Change, error) {
 	case err != nil:
 		return Change{}, err
 	}
-	before := p.recorded[e.key()]
+	if err := p.checkOwner(ctx, e, live, p.take); err != nil {
+		return Change{}, err
+	}
 	if p.applied(e) && len(kube.Differences(e.Object, live)) == 0 {
 		return Change{Action: Unchanged, Ref: e.ref()}, nil
 	}
-	return p.update(ctx, e, before, live)
+	// Shared reads may not know all fields of a kind, and are older than a dry run.
+	live, err = p.releases.Cluster.Get(ctx, e.ref())
+	if errors.Is(err, kube.ErrNotFound) {
+		return p.creation(ctx, e)
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	return p.update(ctx, e, p.recorded[e.key()], live)
 }
 
 // applied reports an object that was applied before as it is to be now.
@@ -196,7 +203,7 @@ func same(a, b *entry) bool {
 func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
 	change := Change{Action: Create, Ref: e.ref()}
 	switch {
-	case p.applied(e) && e.expired(p.record.Phase):
+	case p.applied(e) && e.expires():
 		change.Action = Unchanged
 		return change, nil
 	case p.applied(e):
@@ -205,7 +212,7 @@ func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
 	if e.kind() == kube.Namespace {
 		return change, nil
 	}
-	_, err := p.trial(ctx, e)
+	_, err := p.trial(ctx, e, nil)
 	if warning, told := unsaid(err); told {
 		change.Warning = warning
 		return change, nil
@@ -213,14 +220,14 @@ func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
 	return change, err
 }
 
-// expired reports a Job that may have been deleted because its time was over.
-func (e *entry) expired(phase Phase) bool {
+// expires reports a Job that is deleted by itself when its time is over.
+func (e *entry) expires() bool {
 	_, limited, err := unstructured.NestedFieldNoCopy(e.Object.Object, "spec", "ttlSecondsAfterFinished")
-	return phase == PhaseDeployed && e.kind() == kube.Job && limited && err == nil
+	return e.kind() == kube.Job && limited && err == nil
 }
 
-func (p *planner) trial(ctx context.Context, e *entry) (*unstructured.Unstructured, error) {
-	return p.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: Manager, Force: p.force, DryRun: true})
+func (p *planner) trial(ctx context.Context, e *entry, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	return p.releases.Cluster.Apply(ctx, keepingReplicas(e, live), kube.ApplyOptions{Manager: Manager, Force: p.force, DryRun: true})
 }
 
 // unsaid reports errors of a dry run that do not mean that the deployment would
@@ -253,7 +260,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	var next *unstructured.Unstructured
 	err := error(nil)
 	if e.kind() != kube.Namespace { // Those are held, which is more than one request.
-		next, err = p.trial(ctx, e)
+		next, err = p.trial(ctx, e, live)
 	}
 	fields := immutableFields(err)
 	warning, unsaid := unsaid(err)

@@ -97,10 +97,7 @@ func encode(r *record) ([]byte, error) {
 		return nil, err
 	}
 	var packed bytes.Buffer
-	pack, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
+	pack := gzip.NewWriter(&packed)
 	if _, err := pack.Write(text); err != nil {
 		return nil, err
 	}

@@ -87,6 +87,11 @@ func (r *Release) uninstall(ctx context.Context, options UninstallOptions) (kept
 		return nil, err
 	}
 	for _, e := range left {
+		if _, _, err := r.locate(ctx, e); errors.Is(err, kube.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
 		stays = append(stays, e.ref().String()+": deleting it would delete all objects of its kind")
 	}
 	kept = append(kept, stays...)

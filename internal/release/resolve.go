@@ -66,6 +66,7 @@ func (r *Release) resolve(ctx context.Context, desired Desired, lenient bool) (*
 			resolved.hooks = append(resolved.hooks, h)
 		}
 	}
+	leaveReplicas(resolved.entries)
 	slices.SortStableFunc(resolved.entries, func(a, b *entry) int { return byKind(a.kind(), b.kind()) })
 	slices.SortStableFunc(resolved.hooks, compareHooks)
 	return resolved, nil

@@ -66,7 +66,8 @@ func served(crd *unstructured.Unstructured) []schema.GroupVersionKind {
 // await waits as Helm does: until workloads are rolled out, pods ready, claims
 // bound, load balancers reachable and, if told, Jobs complete.
 func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error {
-	var rollouts, others []kube.Ref
+	var rollouts []kube.Ref
+	var others []*entry
 	var kinds []kube.Kind
 	for _, e := range entries {
 		switch kind := e.kind(); {
@@ -75,7 +76,7 @@ func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error 
 				rollouts = append(rollouts, e.ref())
 			}
 		case kind == kube.Pod, kind == kube.Service, kind == persistentVolumeClaim, kind == kube.Job && jobs:
-			others = append(others, e.ref())
+			others = append(others, e)
 			if !slices.Contains(kinds, kind) {
 				kinds = append(kinds, kind)
 			}
@@ -85,10 +86,14 @@ func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error 
 	if err := r.releases.Cluster.AwaitRollouts(ctx, 0, rollouts...); err != nil || len(others) == 0 {
 		return err
 	}
-	return r.releases.Cluster.Await(ctx, "", kinds, func(ctx context.Context) (string, error) {
+	return r.releases.Cluster.Await(ctx, commonNamespace(others), kinds, func(ctx context.Context) (string, error) {
 		var waiting []string
-		for _, ref := range others {
+		for _, e := range others {
+			ref := e.ref()
 			live, err := r.releases.Cluster.Find(ctx, ref)
+			if errors.Is(err, kube.ErrNotFound) && e.expires() {
+				continue // It only goes when it has ended.
+			}
 			if err != nil {
 				return "", err
 			}
@@ -102,6 +107,15 @@ func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error 
 		}
 		return strings.Join(waiting, ", "), nil
 	})
+}
+
+// commonNamespace is the one namespace of objects, or "" if they are in several.
+func commonNamespace(entries []*entry) string {
+	first := entries[0].Object.GetNamespace()
+	if slices.ContainsFunc(entries, func(e *entry) bool { return e.Object.GetNamespace() != first }) {
+		return ""
+	}
+	return first
 }
 
 // lacks says what an object lacks to be ready, or "".
