@@ -470,10 +470,17 @@ func TestStale(t *testing.T) {
 		"variant":              {usual, injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.31.0-distroless"), nil},
 		"variant by values":    {with(strings.Replace(usualValues, `"1.31.0"`, `"1.31.0-debug"`, 1), usualConfig), injected(marked(), "istio-proxy"), all(), nil},
 		"number for a version": {with(strings.Replace(usualValues, `"1.31.0"`, `1.31`, 1), usualConfig), injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.31"), nil},
-		"older version":        {usual, injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.30.2"), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
-		"candidate":            {usual, injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.31.0-rc.1"), []string{"stale proxy version (1.31.0-rc.1 instead of 1.31.0)"}},
-		"old and elsewhere":    {usual, injected(marked(), "istio-proxy"), image("docker.io/istio/proxyv2:1.30.2-distroless"), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
+		"older version":        {usual, injected(marked(), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2:1.30.2")), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
+		"candidate":            {usual, injected(marked(), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2:1.31.0-rc.1")), []string{"stale proxy version (1.31.0-rc.1 instead of 1.31.0)"}},
+		"old and elsewhere":    {usual, injected(marked(), "istio-proxy"), all(older, image("docker.io/istio/proxyv2:1.30.2-distroless")), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
 		"moved registry":       {usual, injected(marked(), "istio-proxy"), all(older, image("docker.io/istio/proxyv2:1.31.0")), []string{"stale proxy version (image docker.io/istio/proxyv2:1.31.0 instead of registry.istio.io/release/proxyv2:1.31.0)"}},
+		"same second":          {usual, injected(marked(), "istio-proxy"), all(func(s *mesh.Subject) { s.Pod.CreationTimestamp = metav1.NewTime(changed) }, image("registry.istio.io/release/proxyv2:1.30.2")), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
+		"digest added":         {usual, injected(marked(), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2:1.31.0@sha256:00ff")), nil},
+		"digest added before":  {usual, injected(marked(), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2:1.30.2@sha256:00ff")), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
+		"digest only":          {usual, injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2@sha256:00ff"), nil},
+		"digest only, before":  {usual, injected(marked(), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2@sha256:00ff")), []string{"stale proxy version (image registry.istio.io/release/proxyv2@sha256:00ff instead of registry.istio.io/release/proxyv2:1.31.0)"}},
+		"digest of the values": {with(strings.Replace(usualValues, `"proxyv2"`, `"mine/proxy:7@sha256:00ff"`, 1), usualConfig), injected(marked(), "istio-proxy"), all(older, image("mine/proxy:7@sha256:11ff")), []string{"stale proxy version (image mine/proxy:7@sha256:11ff instead of mine/proxy:7@sha256:00ff)"}},
+		"tag of a mirror":      {usual, injected(marked(), "istio-proxy"), image("mirror.example/istio-proxy:approved"), nil},
 		"changed on the way":   {usual, injected(marked(), "istio-proxy"), image("mirror.example/proxyv2:1.31.0"), nil},
 		"image of its own":     {usual, injected(noted("sidecar.istio.io/proxyImage=mine/proxy:1"), "istio-proxy"), image("mine/proxy:1"), nil},
 		"container of its own": {usual, injected(marked(), "istio-proxy"), func(s *mesh.Subject) {
@@ -481,12 +488,12 @@ func TestStale(t *testing.T) {
 			s.Template.Spec.Containers = []corev1.Container{{Name: "istio-proxy", Image: "mine/proxy:1"}}
 		}, nil},
 		"gateway": {usual, injected(noted("inject.istio.io/templates=gateway"), "istio-proxy"), func(s *mesh.Subject) {
-			image("registry.istio.io/release/proxyv2:1.30.2")(s)
+			all(older, image("registry.istio.io/release/proxyv2:1.30.2"))(s)
 			s.Template.Spec.Containers = []corev1.Container{{Name: "istio-proxy", Image: "auto"}}
 		}, []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
 		"template with an image": {usual, injected(noted("inject.istio.io/templates=sidecar, lookalike"), "istio-proxy"), image("mine:1"), nil},
-		"template without one":   {usual, injected(noted("inject.istio.io/templates=sidecar,addition"), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.30.2"), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
-		"image in full":          {with(strings.Replace(usualValues, `"proxyv2"`, `"mine/proxy:7"`, 1), usualConfig), injected(marked(), "istio-proxy"), all(), []string{"stale proxy version (1.31.0 instead of 7)"}},
+		"template without one":   {usual, injected(noted("inject.istio.io/templates=sidecar,addition"), "istio-proxy"), all(older, image("registry.istio.io/release/proxyv2:1.30.2")), []string{"stale proxy version (1.30.2 instead of 1.31.0)"}},
+		"image in full":          {with(strings.Replace(usualValues, `"proxyv2"`, `"mine/proxy:7"`, 1), usualConfig), injected(marked(), "istio-proxy"), older, []string{"stale proxy version (1.31.0 instead of 7)"}},
 		"no configuration":       {usual[:1], injected(marked(), "istio-proxy"), image("registry.istio.io/release/proxyv2:1.30.2"), nil},
 		"no template":            {usual, injected(marked(), "istio-proxy"), func(s *mesh.Subject) { s.Template = nil }, nil},
 
@@ -516,7 +523,7 @@ func TestStale(t *testing.T) {
 
 		"ambient":            {usual, injected(marked()), annotate(true, "ambient.istio.io/redirection=enabled"), []string{"other mode (ambient instead of a sidecar)"}},
 		"ambient, unclaimed": {usual, injected(marked()), all(in("istio.io/dataplane-mode=ambient"), annotate(true, "ambient.istio.io/redirection=enabled")), nil},
-		"all at once": {usual, injected(noted(cpu), "istio-proxy"), all(in("istio.io/rev=default"), image("x/proxyv2:1"), annotate(false, "sidecar.istio.io/proxyCPU=1"), annotate(true, `sidecar.istio.io/status={"revision":"old"}`)), []string{
+		"all at once": {usual, injected(noted(cpu), "istio-proxy"), all(older, in("istio.io/rev=default"), image("x/proxyv2:1"), annotate(false, "sidecar.istio.io/proxyCPU=1"), annotate(true, `sidecar.istio.io/status={"revision":"old"}`)), []string{
 			"revision moved (old instead of default)", "stale proxy version (1 instead of 1.31.0)", `changed settings (annotation sidecar.istio.io/proxyCPU is "100m" instead of "1")`,
 		}},
 	} {

@@ -256,13 +256,10 @@ func (c *injectorConfig) versionChange(subject mesh.Subject, shown mesh.Proxy, s
 			return ""
 		}
 	}
-	if sameImage(nameOf(shown.Image), nameOf(c.image)) {
-		// The same from another registry. Pods that were made since had theirs
-		// changed by somebody else on the way.
-		if !subject.Pod.CreationTimestamp.Time.Before(c.changed) {
-			return ""
-		}
-		return fmt.Sprintf("image %s instead of %s", shown.Image, c.image)
+	if subject.Pod.CreationTimestamp.After(c.changed) {
+		// It was given that image, so somebody else has changed it on the way: a
+		// policy that names images by their digests, or a mirror of a registry.
+		return ""
 	}
 	if from, to := shown.Version, versionOf(c.image); from != "" && to != "" && from != to {
 		return fmt.Sprintf("%s instead of %s", from, to)
@@ -270,14 +267,15 @@ func (c *injectorConfig) versionChange(subject mesh.Subject, shown mesh.Proxy, s
 	return fmt.Sprintf("image %s instead of %s", shown.Image, c.image)
 }
 
-// nameOf is an image without its registry and path.
-func nameOf(image string) string { return image[strings.LastIndex(image, "/")+1:] }
-
 var prerelease = regexp.MustCompile(`^(alpha|beta|rc)\b`)
 
 // sameImage reports whether an image is another one in any variant: pods, the
-// mesh and resources of their own may choose the variant.
+// mesh and resources of their own may choose the variant. A digest that the other
+// one does not name is somebody else's addition to the same tag.
 func sameImage(image, of string) bool {
+	if !strings.Contains(of, "@") {
+		image, _, _ = strings.Cut(image, "@")
+	}
 	if image == of {
 		return true
 	}

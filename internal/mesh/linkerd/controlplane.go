@@ -185,6 +185,11 @@ func (c controlPlane) Sees(namespace *corev1.Namespace, pod *corev1.Pod) error {
 		return fmt.Errorf("the annotation %s of Namespace %s has the invalid value %q, which keeps all its pods out, whatever they say themselves; use %s, %s or %s, or remove it",
 			injectAnnotation, namespace.Name, value, enabled, ingress, disabled)
 	}
+	if projects, said, err := unstructured.NestedBool(c.values, "identity", "serviceAccountTokenProjection"); err == nil && said && !projects {
+		if mounts := pod.Spec.AutomountServiceAccountToken; mounts != nil && !*mounts {
+			return errors.New("its pods say automountServiceAccountToken: false, and Linkerd injects those only with its chart's value identity.serviceAccountTokenProjection: true; set one of the two otherwise")
+		}
+	}
 	return nil
 }
 

@@ -143,6 +143,33 @@ func TestControlPlaneSees(t *testing.T) {
 	}
 }
 
+// TestControlPlaneSees_tokens has pods without the token of their service account,
+// which a proxy needs if none of its own is projected.
+func TestControlPlaneSees_tokens(t *testing.T) {
+	t.Parallel()
+	projects := func(value bool) map[string]any {
+		return map[string]any{"identity": map[string]any{"serviceAccountTokenProjection": value}}
+	}
+	for name, test := range map[string]struct {
+		values map[string]any
+		mounts *bool
+		want   string // part of the error; empty if there is none
+	}{
+		"projected":               {projects(true), new(false), ""},
+		"not recorded":            {nil, new(false), ""},
+		"of the service account":  {projects(false), nil, ""},
+		"mounted":                 {projects(false), new(true), ""},
+		"neither one nor another": {projects(false), new(false), "automountServiceAccountToken: false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			plane := controlPlane{webhook: chartWebhook(nil), values: test.values}
+			pod := &corev1.Pod{Spec: corev1.PodSpec{AutomountServiceAccountToken: test.mounts}}
+			check(t, plane.Sees(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, pod), test.want)
+		})
+	}
+}
+
 func TestControlPlaneIsPrivileged(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
