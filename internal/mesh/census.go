@@ -81,7 +81,7 @@ func (c Census) entry(ctx context.Context, planes []ControlPlane, pod *corev1.Po
 		d.Mesh = m
 		entry.Mesh, entry.Proxy = m.Name(), shown
 		entry.Reasons, entry.Exempt = nil, ""
-		if entry.Exempt = d.exempt(subject); entry.Exempt == "" {
+		if entry.Exempt = d.exempt(subject, false); entry.Exempt == "" {
 			entry.Reasons = d.judge(planes[i], subject, shown)
 		}
 		if shown.Mode != "" {

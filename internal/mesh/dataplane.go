@@ -159,7 +159,7 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 			return Survey{}, err
 		}
 		anew := will != nil && will(&subject)
-		if reason := d.exempt(subject); reason != "" {
+		if reason := d.exempt(subject, anew); reason != "" {
 			s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: reason})
 			continue
 		}
@@ -206,9 +206,9 @@ func compareRefs(a, b kube.Ref) int {
 }
 
 // exempt is why the mesh never takes in a pod: by what it is itself, or by what
-// its template says now.
-func (d DataPlane) exempt(subject Subject) string {
-	if d.Mesh.Proxy(subject.Pod).Mode == "" {
+// its template says now, if it is outside of the mesh or made anew in any case.
+func (d DataPlane) exempt(subject Subject, anew bool) string {
+	if anew || d.Mesh.Proxy(subject.Pod).Mode == "" {
 		return d.Mesh.Exempt(subject.next())
 	}
 	return d.Mesh.Exempt(subject.Pod)

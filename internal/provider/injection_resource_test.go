@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,13 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -154,6 +157,14 @@ func slipPast(t *testing.T, cluster *testcluster.Cluster, namespace, deployment 
 		}
 	}
 	label(`"disabled"`)
+	remakeOutside(t, cluster, namespace, deployment)
+	label("null")
+}
+
+// remakeOutside makes the pods of a Deployment anew and waits until all are there
+// without a proxy.
+func remakeOutside(t *testing.T, cluster *testcluster.Cluster, namespace, deployment string) {
+	t.Helper()
 	pods := cluster.Client().CoreV1().Pods(namespace)
 	selector := metav1.ListOptions{LabelSelector: "app=" + deployment}
 	if err := pods.DeleteCollection(t.Context(), metav1.DeleteOptions{}, selector); err != nil {
@@ -161,17 +172,11 @@ func slipPast(t *testing.T, cluster *testcluster.Cluster, namespace, deployment 
 	}
 	await(t, "pods of "+deployment+" without a proxy", func(ctx context.Context) bool {
 		found, err := pods.List(ctx, selector)
-		if err != nil || len(found.Items) == 0 {
-			return false
-		}
-		for _, pod := range found.Items {
-			if pod.DeletionTimestamp != nil || strings.Contains(fmt.Sprint(pod.Spec.InitContainers, pod.Spec.Containers), "linkerd-proxy") {
-				return false
-			}
-		}
-		return true
+		return err == nil && len(found.Items) > 0 && !slices.ContainsFunc(found.Items, func(pod corev1.Pod) bool {
+			return pod.DeletionTimestamp != nil || placeOf(pod, "linkerd-proxy") != ""
+		})
 	})
-	label("null")
+	awaitReady(t, cluster, kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: deployment})
 }
 
 func TestAccInjection_linkerdWorkloads(t *testing.T) {
@@ -246,16 +251,25 @@ func createWorkload(t *testing.T, cluster *testcluster.Cluster, kind, namespace,
 
 func removeInjectAnnotation(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name string) {
 	t.Helper()
-	patch := []byte(`{"spec":{"template":{"metadata":{"annotations":{"linkerd.io/inject":null}}}}}`)
-	apps, options := cluster.Client().AppsV1(), metav1.PatchOptions{FieldManager: "somebody"}
+	patchObject(t, cluster, kind, namespace, name, `{"spec":{"template":{"metadata":{"annotations":{"linkerd.io/inject":null}}}}}`)
+}
+
+// patchObject changes a namespace or a workload as somebody else does.
+func patchObject(t *testing.T, cluster *testcluster.Cluster, kind, namespace, name, patch string) {
+	t.Helper()
+	ctx, core, apps, options := t.Context(), cluster.Client().CoreV1(), cluster.Client().AppsV1(), metav1.PatchOptions{FieldManager: "somebody"}
 	var err error
 	switch kind {
+	case "Namespace":
+		_, err = core.Namespaces().Patch(ctx, namespace, types.MergePatchType, []byte(patch), options)
 	case "Deployment":
-		_, err = apps.Deployments(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+		_, err = apps.Deployments(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), options)
 	case "StatefulSet":
-		_, err = apps.StatefulSets(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+		_, err = apps.StatefulSets(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), options)
 	case "DaemonSet":
-		_, err = apps.DaemonSets(namespace).Patch(t.Context(), name, types.MergePatchType, patch, options)
+		_, err = apps.DaemonSets(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), options)
+	default:
+		t.Fatalf("unknown kind %s", kind)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -393,15 +407,66 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 		})
 	})
 
+	t.Run("what no restart reaches", func(t *testing.T) {
+		t.Parallel()
+		namespace := cluster.Namespace(t)
+		cluster.CreateDeployment(t, namespace, "web", 1)
+		cluster.CreateDeployment(t, namespace, "paused", 1)
+		patchObject(t, cluster, "Deployment", namespace, "paused", `{"spec":{"paused":true}}`)
+		manual := testcluster.NewDeployment(namespace, "manual", 1)
+		_, err := cluster.Client().AppsV1().StatefulSets(namespace).Create(t.Context(), &appsv1.StatefulSet{
+			ObjectMeta: manual.ObjectMeta,
+			Spec: appsv1.StatefulSetSpec{
+				Selector: manual.Spec.Selector, Template: manual.Spec.Template,
+				UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
+			},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its pod waits for a node that there never is.
+		job := testcluster.NewDeployment(namespace, "job", 1)
+		job.Spec.Template.Spec.NodeSelector = map[string]string{"no": "such-node"}
+		job.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+		_, err = cluster.Client().BatchV1().Jobs(namespace).Create(t.Context(), &batchv1.Job{
+			ObjectMeta: job.ObjectMeta, Spec: batchv1.JobSpec{Template: job.Spec.Template},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		awaitPod(t, cluster, namespace, "manual")
+		awaitPod(t, cluster, namespace, "job")
+		left := func(owner, reason string) knownvalue.Check {
+			return knownvalue.ObjectExact(map[string]knownvalue.Check{
+				"pod":    knownvalue.StringRegexp(regexp.MustCompile("^" + owner[strings.Index(owner, "/")+1:] + "-")),
+				"owner":  knownvalue.StringExact(owner),
+				"reason": knownvalue.StringRegexp(regexp.MustCompile("^not injected; .*" + reason)),
+			})
+		}
+		resource.Test(t, resource.TestCase{
+			ProtoV6ProviderFactories: testProviders,
+			Steps: []resource.TestStep{{
+				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
+				Check:  proxies(t, cluster, namespace, map[string]string{"app": "web"}, "linkerd-proxy", true),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(1)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped"), knownvalue.ListExact([]knownvalue.Check{
+						left("Job "+namespace+"/job", "its next pods are given a proxy"),
+						left("StatefulSet "+namespace+"/manual", "OnDelete"),
+						left("Deployment "+namespace+"/paused", "paused"),
+					})),
+				},
+			}},
+		})
+	})
+
 	t.Run("paused", func(t *testing.T) {
 		t.Parallel()
 		namespace := cluster.Namespace(t)
 		cluster.CreateDeployment(t, namespace, "web", 1)
 		pause := func(value string) {
 			patch := fmt.Appendf(nil, `{"spec":{"paused":%s}}`, value)
-			if _, err := cluster.Client().AppsV1().Deployments(namespace).Patch(t.Context(), "web", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-				t.Fatal(err)
-			}
+			patchObject(t, cluster, "Deployment", namespace, "web", string(patch))
 		}
 		pause("true")
 		config := injectionConfig(cluster, namespace, "workload = { kind = \"Deployment\", name = \"web\" }\n mesh = { linkerd = {} }")

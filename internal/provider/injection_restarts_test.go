@@ -303,13 +303,7 @@ func TestAccInjectionRestarts_injectorDown(t *testing.T) {
 				// failurePolicy Ignore: pods come up without a proxy, silently.
 				PreConfig: func() {
 					scale(t, cluster, "linkerd", injector, 0)
-					if err := pods.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
-						t.Fatal(err)
-					}
-					await(t, "pods without a proxy", func(context.Context) bool {
-						return proxies(t, cluster, namespace, nil, "linkerd-proxy", false)(nil) == nil
-					})
-					awaitReady(t, cluster, kube.Ref{Kind: kube.Deployment, Namespace: namespace, Name: "web"})
+					remakeOutside(t, cluster, namespace, "web")
 				},
 				Config: config(""),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{

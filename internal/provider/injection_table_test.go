@@ -296,20 +296,7 @@ func (table *tableTest) patchMetadata(row tableRow, labels, annotations map[stri
 	if err != nil {
 		table.t.Fatal(err)
 	}
-	ctx, client, options := table.t.Context(), table.cluster.Client(), metav1.PatchOptions{FieldManager: "somebody"}
-	switch row.kind {
-	case "Namespace":
-		_, err = client.CoreV1().Namespaces().Patch(ctx, row.namespace, types.MergePatchType, patch, options)
-	case "Deployment":
-		_, err = client.AppsV1().Deployments(row.namespace).Patch(ctx, "web", types.MergePatchType, patch, options)
-	case "StatefulSet":
-		_, err = client.AppsV1().StatefulSets(row.namespace).Patch(ctx, "web", types.MergePatchType, patch, options)
-	case "DaemonSet":
-		_, err = client.AppsV1().DaemonSets(row.namespace).Patch(ctx, "web", types.MergePatchType, patch, options)
-	}
-	if err != nil {
-		table.t.Fatal(err)
-	}
+	patchObject(table.t, table.cluster, row.kind, row.namespace, "web", string(patch))
 }
 
 // awaitPods waits until all pods of a row are ready and pass a check.
@@ -466,12 +453,8 @@ func TestAccInjectionTable_linkerd(t *testing.T) {
 // the injector away.
 func (table *tableTest) slipPast(row tableRow, label string, outside func(corev1.Pod) bool) {
 	table.t.Helper()
-	namespaces := table.cluster.Client().CoreV1().Namespaces()
 	set := func(value string) {
-		patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, label, value)
-		if _, err := namespaces.Patch(table.t.Context(), row.namespace, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-			table.t.Fatal(err)
-		}
+		patchObject(table.t, table.cluster, "Namespace", row.namespace, "", fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, label, value))
 	}
 	set(`"disabled"`)
 	// The API server learns of labels with a delay.
@@ -526,6 +509,7 @@ func TestAccInjectionTable_istio(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	const otherModes = "other modes"
 	config := func(version, setting string) string {
 		text := providerConfig(table.cluster.Kubeconfig(), fmt.Sprintf(`
 		resource "aksmesh_istio" "this" {
@@ -542,7 +526,8 @@ func TestAccInjectionTable_istio(t *testing.T) {
 			switch {
 			case setting == "":
 				return text
-			case row.mode == mesh.Ambient:
+			case setting == otherModes && row.mode == mesh.Ambient:
+			case setting == otherModes, row.mode == mesh.Ambient:
 				body += ", mode = \"ambient\""
 			case row.kind != "Namespace":
 				body += fmt.Sprintf(", native_sidecar = %t, log_level = %q", row.mode == mesh.NativeSidecar, setting)
@@ -672,9 +657,20 @@ func TestAccInjectionTable_istio(t *testing.T) {
 				lost := row.restartOf(mesh.NotInjected)
 				return expected{action: plancheck.ResourceActionUpdate, planned: lost, restarts: lost, rolls: 1, pod: injected(row, istioNew, loud)}
 			}),
+			// From sidecars to the ambient mode and the other way round.
+			table.step(config(istioNew, otherModes), nil, func(row tableRow) expected {
+				other := mesh.Ambient
+				if row.mode == mesh.Ambient {
+					other = mesh.NativeSidecar
+				}
+				return expected{
+					action: plancheck.ResourceActionUpdate, restarts: row.restartOf(mesh.OtherMode), rolls: 1,
+					pod: injected(tableRow{kind: "Namespace", mode: other}, istioNew, ""),
+				}
+			}),
 			table.step(config(istioNew, ""), nil, func(row tableRow) expected {
 				e := expected{action: plancheck.ResourceActionDestroy, rolls: 1, pod: outside}
-				if row.mode == mesh.Ambient && row.kind == "Namespace" {
+				if row.mode != mesh.Ambient && row.kind == "Namespace" {
 					e.rolls = 0
 				}
 				return e

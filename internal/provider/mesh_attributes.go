@@ -72,8 +72,8 @@ func linkerdDialect() meshDialect {
 				Description: "Whether the proxies route by the header `l5d-dst-override` instead of by where a request was sent, as ingress controllers need it. Default `false`.",
 			},
 		},
-		settings: settings,
-		defaults: map[string]string{controlPlaneSetting: linkerd.DefaultNamespace},
+		settings:  settings,
+		defaults:  map[string]string{controlPlaneSetting: linkerd.DefaultNamespace},
 		conflicts: linkerd.Conflicts,
 		enrol: func(values map[string]any, annotations map[string]string) mesh.Mesh {
 			return linkerd.Injection{Namespace: textOf(values, controlPlaneSetting), Ingress: values[ingressSetting] == true, Settings: annotations}
