@@ -23,6 +23,7 @@ var (
 	brokenWebhook    = regexp.MustCompile(`failed calling webhook "([^"]+)"`)
 	brokenQuota      = regexp.MustCompile(`exceeded quota: ([^,\s]+)`)
 	forbiddenAction  = regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+	missingNamespace = regexp.MustCompile(`namespaces "([^"]+)" not found`)
 	podSecurity      = regexp.MustCompile(`violates PodSecurity "([^"]+)"`)
 	refusedByPolicy  = regexp.MustCompile(`ValidatingAdmissionPolicy '([^']+)'`)
 	imageProblem     = regexp.MustCompile(`container (\S+): (?:ImagePullBackOff|ErrImagePull|ErrImageNeverPull|InvalidImageName)`)
@@ -54,6 +55,9 @@ func adviceOnAdmission(message string) string {
 	}
 	if found := brokenWebhook.FindStringSubmatch(message); found != nil {
 		return fmt.Sprintf("The API server could not reach the admission webhook %q and may not go on without it. Check that the pods behind it run and that its certificate is valid; a webhook configuration that was left behind by something uninstalled must be deleted. If it is the injector of a mesh, the injector is down, and its failurePolicy Fail lets no pod be made until it is back.", found[1])
+	}
+	if found := missingNamespace.FindStringSubmatch(message); found != nil {
+		return fmt.Sprintf("The namespace %q does not exist. Create it first, or have it created together with the object.", found[1])
 	}
 	if found := brokenQuota.FindStringSubmatch(message); found != nil {
 		return fmt.Sprintf("The ResourceQuota %q of the namespace is used up. Raise it, or ask for less.", found[1])

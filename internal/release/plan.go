@@ -226,7 +226,14 @@ func (e *entry) expires() bool {
 	return e.kind() == kube.Job && limited && err == nil
 }
 
+// trial has the API server work out what applying an object comes to. A
+// namespace is held, which is more than one request: of that it only finds
+// conflicts.
 func (p *planner) trial(ctx context.Context, e *entry, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if e.kind() == kube.Namespace {
+		_, err := p.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: p.hold(e, p.force).Manager(), Force: p.force, DryRun: true})
+		return nil, err
+	}
 	return p.releases.Cluster.Apply(ctx, keepingReplicas(e, live), kube.ApplyOptions{Manager: Manager, Force: p.force, DryRun: true})
 }
 
@@ -257,11 +264,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	if e.kind() != kube.Namespace && before == nil && live.GetAnnotations()[Annotation] != p.id() {
 		change.Note = "exists already and is taken over"
 	}
-	var next *unstructured.Unstructured
-	err := error(nil)
-	if e.kind() != kube.Namespace { // Those are held, which is more than one request.
-		next, err = p.trial(ctx, e, live)
-	}
+	next, err := p.trial(ctx, e, live)
 	fields := immutableFields(err)
 	warning, unsaid := unsaid(err)
 	switch {
