@@ -136,7 +136,7 @@ func (c *Cluster) Release(ctx context.Context, ref Ref, manager string) (*unstru
 		return nil, err
 	}
 	if known := c.mirror(ref.Kind, ref.Namespace).find(ref.Namespace, ref.Name); known != nil {
-		released, err := c.release(ctx, ref, known.GetUID(), manager)
+		released, err := c.release(ctx, ref, known.GetUID(), "", manager)
 		if !errors.Is(err, ErrChanged) {
 			return released, err
 		}
@@ -145,7 +145,7 @@ func (c *Cluster) Release(ctx context.Context, ref Ref, manager string) (*unstru
 	if err != nil {
 		return nil, err
 	}
-	released, err := c.release(ctx, ref, live.GetUID(), manager)
+	released, err := c.release(ctx, ref, live.GetUID(), "", manager)
 	if errors.Is(err, ErrChanged) {
 		// Replaced or gone since: then this manager owns nothing there any more,
 		// unless it applied to the replacement itself.
@@ -154,13 +154,28 @@ func (c *Cluster) Release(ctx context.Context, ref Ref, manager string) (*unstru
 	return released, err
 }
 
+// ReleaseAt is Release of an object in the very state that it was read in. The
+// error wraps [ErrChanged] if it is in another one by now.
+func (c *Cluster) ReleaseAt(ctx context.Context, live *unstructured.Unstructured, manager string) (*unstructured.Unstructured, error) {
+	ref, err := c.RefOf(ctx, live)
+	if err != nil {
+		return nil, err
+	}
+	return c.release(ctx, ref, live.GetUID(), live.GetResourceVersion(), manager)
+}
+
 // release is Release for the object with that UID, which keeps the API server
-// from creating one that is gone. The error wraps [ErrChanged] if it is.
-func (c *Cluster) release(ctx context.Context, ref Ref, uid types.UID, manager string) (*unstructured.Unstructured, error) {
+// from creating one that is gone, and in that state if one is given. The error
+// wraps [ErrChanged] if it is not there any more.
+func (c *Cluster) release(ctx context.Context, ref Ref, uid types.UID, version, manager string) (*unstructured.Unstructured, error) {
+	metadata := map[string]any{"name": ref.Name, "uid": string(uid)}
+	if version != "" {
+		metadata["resourceVersion"] = version
+	}
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": ref.Kind.GVK().GroupVersion().String(),
 		"kind":       ref.Kind.Name,
-		"metadata":   map[string]any{"name": ref.Name, "uid": string(uid)},
+		"metadata":   metadata,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", ref, err)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
@@ -15,6 +18,10 @@ import (
 // EnrolmentManager is the field manager of enrolment marks. Nothing else of
 // ours writes under it, so that giving up its fields undoes just the mark.
 const EnrolmentManager = "aksmesh-injection"
+
+// TokenAnnotation tells enrolments of the same object apart, one of which comes
+// after the other: it is on the object itself, where no pod is made from.
+const TokenAnnotation = "aksmesh.io/enrolment"
 
 // A Target is what is enrolled: a namespace, or one workload in it.
 type Target struct {
@@ -45,11 +52,14 @@ type Enrolment struct {
 	Target  Target
 	// Others are the meshes that must not claim the same pods.
 	Others []Mesh
-	// Former is the mark that the target bears of this enrolment as it was before,
-	// which its own mark replaces; empty if there was none.
+	// Token is what the target is given to tell this enrolment from the one that
+	// comes after it; empty if it is not known.
+	Token string
+	// Former is the mark of this enrolment as it was before; empty if there was
+	// none. What others have made of it since is taken back.
 	Former Mark
-	// Force takes the mark over from whoever else manages it; without it that
-	// is a *kube.ConflictError.
+	// Force takes everything else of the mark over from whoever manages it;
+	// without it that is a *kube.ConflictError.
 	Force  bool
 	Policy RestartPolicy
 	// Now is the instant that restarts are marked with.
@@ -60,7 +70,7 @@ type Enrolment struct {
 
 // dataPlane is the pods of the target.
 func (e Enrolment) dataPlane() DataPlane {
-	d := DataPlane{Cluster: e.Cluster, Mesh: e.Mesh, Namespace: e.Target.Namespace, Policy: e.Policy, Now: e.Now, Log: e.Log}
+	d := DataPlane{Cluster: e.Cluster, Mesh: e.Mesh, Namespace: e.Target.Namespace, Former: e.Former, Policy: e.Policy, Now: e.Now, Log: e.Log}
 	if !e.Target.WholeNamespace() {
 		d.Workloads = []kube.Ref{e.Target.Workload}
 	}
@@ -74,11 +84,10 @@ func (e Enrolment) Mark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	plane, err := e.Mesh.ControlPlane(ctx, e.Cluster)
-	if err != nil {
-		return fmt.Errorf("%s: %s cannot take its pods in now: %w", e.Target, e.Mesh.Name(), err)
+	if namespace.DeletionTimestamp != nil {
+		return fmt.Errorf("%s: Namespace %s is being deleted, and no pod can be made in it any more", e.Target, namespace.Name)
 	}
-	if err := plane.Available(); err != nil {
+	if err := e.dataPlane().available(ctx); err != nil {
 		return fmt.Errorf("%s: %s cannot take its pods in now: %w", e.Target, e.Mesh.Name(), err)
 	}
 	findings, err := e.Examine(ctx)
@@ -92,27 +101,41 @@ func (e Enrolment) Mark(ctx context.Context) error {
 	}
 	want, object := e.wanted(), e.Target.Ref().Object()
 	uid := namespace.UID
-	if e.Target.WholeNamespace() {
-		if err := want.onto(object.Object, "metadata"); err != nil {
-			return fmt.Errorf("%s: %w", e.Target, err)
-		}
-	} else {
+	if workload != nil {
 		uid = workload.UID
 		if want.lacks(MarkOf(workload.Template)) {
 			// The apply below makes the workload roll.
-			if err := e.dataPlane().allowed(ctx, e.Target.Workload); err != nil {
+			if err := e.allowed(ctx, workload); err != nil {
 				return err
 			}
-		}
-		if err := want.onto(object.Object, "spec", "template", "metadata"); err != nil {
-			return fmt.Errorf("%s: %w", e.Target, err)
 		}
 	}
 	// An apply to an object that is gone would make a new one.
 	object.SetUID(uid)
+	if e.Token != "" {
+		object.SetAnnotations(map[string]string{TokenAnnotation: e.Token})
+	}
+	if err := want.onto(object.Object, e.Target.metadata()...); err != nil {
+		return fmt.Errorf("%s: %w", e.Target, err)
+	}
 	e.log("enrolling", map[string]any{"keys": want.keys()})
 	_, err = e.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: EnrolmentManager, Force: e.Force})
+	if conflict, is := errors.AsType[*kube.ConflictError](err); is {
+		known := e.Target.fieldsOf(e.Former)
+		if !slices.ContainsFunc(conflict.Fields, func(field string) bool { return !slices.Contains(known, field) }) {
+			_, err = e.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: EnrolmentManager, Force: true})
+		}
+	}
 	return err
+}
+
+// allowed waits until a change of the target's template keeps within its
+// disruption budgets, unless they are to be ignored or nothing comes of it.
+func (e Enrolment) allowed(ctx context.Context, workload *kube.Workload) error {
+	if e.Policy.IgnoreBudgets || workload.CheckRestart() != nil {
+		return nil
+	}
+	return e.Cluster.AwaitBudget(ctx, workload.Ref)
 }
 
 // found reads the target's namespace, and the workload if it is one.
@@ -142,18 +165,23 @@ func (e Enrolment) Survey(ctx context.Context) (Survey, error) {
 // Foresee looks at the pods of the target as if it were marked already: what is
 // wrong in it is what an apply restarts.
 func (e Enrolment) Foresee(ctx context.Context) (Survey, error) {
+	live, err := e.Cluster.Find(ctx, e.Target.Ref())
+	if err != nil {
+		return Survey{}, err
+	}
+	replaced := e.Target.replaced(live)
 	return e.dataPlane().survey(ctx, func(s *Subject) bool {
 		if e.Target.WholeNamespace() {
-			s.Namespace = s.Namespace.DeepCopy()
-			replaceMark(s.Namespace, e.Former, e.wanted())
+			s.Namespace, s.Former = s.Namespace.DeepCopy(), replaced
+			replaceMark(s.Namespace, replaced, e.wanted())
 			return false
 		}
 		if s.Template == nil {
 			return false
 		}
 		before := MarkOf(s.Template)
-		s.Template = s.Template.DeepCopy()
-		replaceMark(s.Template, e.Former, e.wanted())
+		s.Template, s.Former = s.Template.DeepCopy(), replaced
+		replaceMark(s.Template, replaced, e.wanted())
 		after := MarkOf(s.Template)
 		return after.lacks(before) || before.lacks(after)
 	})
@@ -182,6 +210,16 @@ func (e Enrolment) Found(ctx context.Context) (Mark, error) {
 	}
 }
 
+// LiveToken returns the token that the target bears, whosever it is; empty if it
+// bears none.
+func (e Enrolment) LiveToken(ctx context.Context) (string, error) {
+	live, err := e.Cluster.Find(ctx, e.Target.Ref())
+	if err != nil {
+		return "", err
+	}
+	return tokenOf(live), nil
+}
+
 func (e Enrolment) wanted() Mark {
 	if e.Target.WholeNamespace() {
 		return e.Mesh.NamespaceMark()
@@ -189,45 +227,117 @@ func (e Enrolment) wanted() Mark {
 	return e.Mesh.WorkloadMark()
 }
 
-// Withdraw gives the mark up and restarts what still runs a proxy. A target
-// that no longer exists has nothing to withdraw. It returns, in one line each,
-// what stays in the mesh all the same, and why.
+// Withdraw gives the mark up and restarts what still runs a proxy. A target that
+// no longer exists, or whose namespace is on its way out, has nothing to withdraw,
+// and neither has one that bears another enrolment's token by now. It returns, in
+// one line each, what stays in the mesh all the same, and why.
 func (e Enrolment) Withdraw(ctx context.Context) (staying []string, err error) {
 	e.log("giving up the enrolment", nil)
-	d := e.dataPlane()
-	if !e.Target.WholeNamespace() {
-		if err := d.allowed(ctx, e.Target.Workload); err != nil && !errors.Is(err, kube.ErrNotFound) {
+	if staying, err = e.withdraw(ctx); err == nil {
+		return staying, nil
+	}
+	// It may have gone while its pods were waited for.
+	if namespace, _, lookErr := e.found(ctx); errors.Is(lookErr, kube.ErrNotFound) || lookErr == nil && namespace.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	return staying, err
+}
+
+func (e Enrolment) withdraw(ctx context.Context) (staying []string, err error) {
+	namespace, workload, err := e.found(ctx)
+	if err != nil || namespace.DeletionTimestamp != nil {
+		return nil, err
+	}
+	if workload != nil {
+		if err := e.allowed(ctx, workload); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := e.Cluster.Release(ctx, e.Target.Ref(), EnrolmentManager); err != nil {
-		if errors.Is(err, kube.ErrNotFound) {
-			return nil, nil
-		}
+	released, err := e.release(ctx)
+	if err != nil || released == nil {
 		return nil, err
 	}
-	lacking, err := e.Marked(ctx)
+	if staying, err = e.kept(ctx, released); err != nil {
+		return nil, err
+	}
+	d := e.dataPlane()
+	if e.Target.WholeNamespace() {
+		if len(staying) > 0 {
+			return staying, nil
+		}
+		return d.leave(ctx)
+	}
+	// The template changed, so the workload's controller restarts it, if it can.
+	reachable, stuck, err := d.reachable(ctx, d.Workloads)
 	if err != nil {
 		return nil, err
 	}
-	if len(lacking) == 0 {
-		return []string{e.Target.String() + " has the same labels and annotations by somebody else's hand"}, nil
+	if len(staying) == 0 {
+		staying = stuck
 	}
-	if !e.Target.WholeNamespace() {
-		// The template changed, so the workload's controller restarts it, if it can.
-		reachable, stuck, err := d.reachable(ctx, d.Workloads)
-		if err != nil || len(stuck) > 0 {
-			return stuck, err
+	return staying, e.Cluster.AwaitRollouts(ctx, 0, e.Log, reachable...)
+}
+
+// release gives up what this enrolment manages of the target, which it returns as
+// it is then; nil if another enrolment has taken the target over.
+func (e Enrolment) release(ctx context.Context) (*unstructured.Unstructured, error) {
+	live, err := e.Cluster.Get(ctx, e.Target.Ref())
+	for err == nil {
+		if token := tokenOf(live); token != "" && e.Token != "" && token != e.Token {
+			return nil, nil //nolint:nilnil // Nothing is left to be given up.
 		}
-		return nil, e.Cluster.AwaitRollouts(ctx, 0, reachable...)
+		var released *unstructured.Unstructured
+		if released, err = e.Cluster.ReleaseAt(ctx, live, EnrolmentManager); err == nil {
+			return released, nil
+		}
+		if errors.Is(err, kube.ErrChanged) {
+			live, err = e.Cluster.Get(ctx, e.Target.Ref())
+		}
 	}
-	return d.leave(ctx)
+	return nil, err
+}
+
+// kept says what claims the pods of the target although its mark is given up.
+func (e Enrolment) kept(ctx context.Context, released *unstructured.Unstructured) ([]string, error) {
+	namespace, workload, err := e.found(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var own Mark
+	if workload != nil {
+		own = MarkOf(workload.Template)
+	}
+	if !e.Mesh.Claims(MarkOf(namespace), own) {
+		return nil, nil
+	}
+	if workload != nil && !e.Mesh.Claims(Mark{}, own) {
+		return []string{fmt.Sprintf("%s: Namespace %s is enrolled itself", e.Target, namespace.Name)}, nil
+	}
+	if keeps := e.Target.keeps(released, e.wanted().keys()); len(keeps) > 0 {
+		return []string{fmt.Sprintf("%s still has %s", e.Target, strings.Join(keeps, "; "))}, nil
+	}
+	return []string{e.Target.String() + " has other labels or annotations that enrol it"}, nil
 }
 
 // leave brings the pods of a namespace out of the mesh that are in it for no
 // other reason than the namespace's mark, which is gone.
 func (d DataPlane) leave(ctx context.Context) (staying []string, err error) {
 	restarts, staying, err := d.leaving(ctx)
+	if err != nil {
+		return staying, err
+	}
+	if d.Mesh.InPlace() {
+		_, err := d.Mesh.ControlPlane(ctx, d.Cluster)
+		if errors.Is(err, ErrNoControlPlane) {
+			for _, r := range restarts {
+				staying = append(staying, fmt.Sprintf("%s: nothing takes its pods out until they are made anew: %v", r.Workload, err))
+			}
+			return staying, nil
+		}
+		if err != nil {
+			return staying, err
+		}
+	}
 	for attempt := 0; err == nil && len(restarts) > 0 && attempt < 2; attempt++ {
 		// The first pods may still be made by what was said before; restarts are
 		// told apart by the second.
@@ -245,7 +355,7 @@ func (d DataPlane) leave(ctx context.Context) (staying []string, err error) {
 				if d.Mesh.InPlace() {
 					return fmt.Sprintf("%d pods of %s to leave %s", r.Pods, r.Workload, d.Mesh.Name()), nil
 				}
-				if waiting, err := d.former(ctx, r.pods); err != nil || waiting != "" {
+				if waiting, err := d.outgoing(ctx, r.pods); err != nil || waiting != "" {
 					return waiting, err
 				}
 			}
@@ -281,18 +391,9 @@ func (d DataPlane) leaving(ctx context.Context) (restarts []Restart, staying []s
 			staying = append(staying, fmt.Sprintf("Pod %s: %s", pod.Name, why))
 			continue
 		}
-		found.add(owner, pod, Reason{Cause: Withdrawn})
+		found.add(owner, subject, Reason{Cause: Withdrawn})
 	}
 	return found.inOrder(), staying, nil
-}
-
-// allowed waits until a change of a workload's template keeps within its
-// disruption budgets, unless they are to be ignored.
-func (d DataPlane) allowed(ctx context.Context, ref kube.Ref) error {
-	if d.Policy.IgnoreBudgets {
-		return nil
-	}
-	return d.Cluster.AwaitBudget(ctx, ref)
 }
 
 func (e Enrolment) log(message string, fields map[string]any) {

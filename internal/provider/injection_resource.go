@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,13 +25,15 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
-var _ meshResource = (*injectionResource)(nil)
+var (
+	_ meshResource                        = (*injectionResource)(nil)
+	_ resource.ResourceWithValidateConfig = (*injectionResource)(nil)
+)
 
 type injectionResource struct{ resourceBase }
 
@@ -41,10 +44,13 @@ func newInjectionResource() resource.Resource {
 func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Enrols a namespace, or one workload of it, in a mesh, restarts what already runs, and waits until every pod that can be " +
-			"meshed has a proxy. Pods are looked at, not annotations: a pod that slipped past the injector is in the next plan's `drift` and " +
-			"is restarted by the apply.\n\n" +
+			"meshed has a proxy. Pods are looked at, not annotations: a pod that slipped past the injector, or whose proxy is not the one that it would " +
+			"be given now, is in the next plan's `drift`, and its workload is restarted by the apply. Pods that are right are left alone, also by an " +
+			"apply that goes on where another has failed: Terraform calls that a replacement, but no pod leaves the mesh for it.\n\n" +
+			"A plan refuses an enrolment that could not succeed, and warns of workloads that it restarts and of pods that it leaves out.\n\n" +
 			"Only the labels and annotations named here are owned, by server-side apply; everything else of the object stays with whoever manages it. " +
-			"Destroying the resource gives them up and restarts the workloads without a proxy.",
+			"Destroying the resource gives them up and restarts the workloads without a proxy, unless another enrolment has taken the object over, " +
+			"as with `create_before_destroy`: the annotation `" + mesh.TokenAnnotation + "` of the object tells one from the other.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("`<mesh>/<namespace>`, or `<mesh>/<namespace>/<kind>/<name>` for one workload."),
 			"namespace": schema.StringAttribute{
@@ -77,8 +83,9 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			"restart": restartAttribute(),
 			"force_conflicts": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether the first apply takes the labels and annotations over when another field manager has set them to something else. " +
-					"Default `false`: that is an error which names the other manager.",
+				MarkdownDescription: "Whether an apply takes labels and annotations over that another field manager has set to something else. " +
+					"Default `false`: that is an error which names the other manager. What this enrolment has set before and somebody else has changed since " +
+					"is in `drift`, and is changed back in any case.",
 			},
 			"drift":       driftAttribute("marks that were changed, pods without a proxy, and pods whose proxy is not the one that they would be given now, each with the reasons"),
 			"meshed_pods": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods in the mesh."},
@@ -108,11 +115,13 @@ func controlPlaneAttribute(namespace string) schema.StringAttribute {
 	}
 }
 
-// enrolsAnew reports whether the plan leaves one mesh for the other.
+// enrolsAnew reports whether the plan leaves one mesh for the other. It has to
+// assume so while it is not known which one is chosen: Terraform takes a
+// replacement that turns out to be none, but not the other way round.
 func enrolsAnew(ctx context.Context, req planmodifier.ObjectRequest, resp *objectplanmodifier.RequiresReplaceIfFuncResponse) {
 	before := readMesh(ctx, req.StateValue, req.Path, &resp.Diagnostics).dialect.name
 	after := readMesh(ctx, req.PlanValue, req.Path, &resp.Diagnostics).dialect.name
-	resp.RequiresReplace = after != "" && after != before
+	resp.RequiresReplace = after != before
 }
 
 type injectionModel struct {
@@ -146,6 +155,7 @@ func (r *injectionResource) enrolment(ctx context.Context, cluster *kube.Cluster
 		Mesh:    meshOf(ctx, m.Mesh, diags),
 		Target:  mesh.Target{Namespace: m.Namespace.ValueString()},
 		Policy:  restartPolicy(ctx, m.Restart, m.Namespace.ValueString(), diags),
+		Force:   m.ForceConflicts.ValueBool(),
 		Now:     r.session.time(),
 		Log:     func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}
@@ -181,7 +191,7 @@ func workloadKind(name string) kube.Kind {
 	}
 }
 
-// injectionID is the ID of an enrolment, the inverse of parseInjectionID.
+// injectionID is the ID of an enrolment, which readImported takes apart.
 func injectionID(e mesh.Enrolment) string {
 	id := strings.ToLower(e.Mesh.Name()) + "/" + e.Target.Namespace
 	if !e.Target.WholeNamespace() {
@@ -244,6 +254,27 @@ const pendingRestarts = "restarts"
 // it up would bring all pods out of the mesh that the next apply brings in again.
 const successor = "successor"
 
+// token is the key of the private state under which an enrolment keeps what it
+// has marked its target with to know it again. A resource that is replaced only
+// once its successor is there is deleted without a plan that knows of that one.
+const token = "token"
+
+// privateState is what each operation is given of it.
+type privateState interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+}
+
+// tokenIn reads the token of an enrolment; empty if there is none.
+func tokenIn(ctx context.Context, private privateState, diags *diag.Diagnostics) string {
+	kept, d := private.GetKey(ctx, token)
+	diags.Append(d...)
+	var text string
+	if json.Unmarshal(kept, &text) != nil {
+		return ""
+	}
+	return text
+}
+
 // ModifyPlan promises an enrolment without drift, keeps what is known of the
 // pods when nothing is going to change, and otherwise tells what the apply will
 // meet.
@@ -278,7 +309,7 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if len(resp.RequiresReplace) > 0 || !fullyKnown(ctx, plan.Namespace, plan.Workload, plan.Mesh) {
-		return // Terraform plans what replaces it once more, by itself.
+		return // What replaces it is planned once more, by itself.
 	}
 	cluster, _ := r.knownCluster()
 	e := r.enrolment(ctx, cluster, &plan, &resp.Diagnostics)
@@ -289,7 +320,7 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 		resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, quote(injectionID(e)))...)
 	}
 	if cluster != nil {
-		r.lookAhead(ctx, e, &plan, state, &resp.Diagnostics)
+		lookAhead(ctx, e, &plan, state, &resp.Diagnostics)
 	}
 }
 
@@ -297,10 +328,7 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 func quote(text string) []byte { return strconv.AppendQuote(nil, text) }
 
 // pendingOf reads what Read has kept; unknown if there is nothing.
-func pendingOf(ctx context.Context, private interface {
-	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
-}, diags *diag.Diagnostics,
-) types.List {
+func pendingOf(ctx context.Context, private privateState, diags *diag.Diagnostics) types.List {
 	kept, d := private.GetKey(ctx, pendingRestarts)
 	diags.Append(d...)
 	var lines []string
@@ -314,7 +342,7 @@ func pendingOf(ctx context.Context, private interface {
 // restarts. It fails the plan only if the apply could not but fail: what is not
 // there yet may be made by the same apply, and what may not be read now does not
 // keep others from being planned.
-func (r *injectionResource) lookAhead(ctx context.Context, e mesh.Enrolment, plan, state *injectionModel, diags *diag.Diagnostics) {
+func lookAhead(ctx context.Context, e mesh.Enrolment, plan, state *injectionModel, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if state != nil {
@@ -324,66 +352,60 @@ func (r *injectionResource) lookAhead(ctx context.Context, e mesh.Enrolment, pla
 	if errors.Is(err, kube.ErrNotFound) {
 		return
 	}
-	if err == nil {
-		err = r.report(ctx, e, state == nil, findings, diags)
-	}
 	if err != nil {
 		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
 		return
 	}
+	// The control plane changes first, and with it what stands in the way.
+	follows := !fullyKnown(ctx, plan.Follows) || state != nil && !plan.Follows.Equal(state.Follows)
+	report(e.Target, follows, findings, diags)
 	switch {
 	case diags.HasError():
 		return
-	case !fullyKnown(ctx, plan.Follows):
-		return // Whatever it follows changes the control plane first.
-	case state != nil && (!plan.Follows.Equal(state.Follows) || plan.Mesh.Equal(state.Mesh)):
-		return // The control plane has changed by then; or it is a repair, and in the plan itself.
+	case state != nil && !follows && plan.Mesh.Equal(state.Mesh):
+		return // It is a repair, and in the plan itself.
 	}
-	foreseen, err := e.Foresee(ctx)
-	if err != nil {
+	var title string
+	var lines []string
+	if follows {
+		title = fmt.Sprintf("What %s Follows May Restart Workloads", e.Target)
+		var may []kube.Ref
+		may, err = e.MayRestart(ctx)
+		for _, ref := range may {
+			lines = append(lines, "may restart: "+ref.String())
+		}
+	} else {
+		title = fmt.Sprintf("Enrolling %s Restarts Workloads", e.Target)
+		var foreseen mesh.Survey
+		foreseen, err = e.Foresee(ctx)
+		lines = restartLines(foreseen.Restarts)
+	}
+	switch {
+	case err != nil:
 		diags.AddWarning(fmt.Sprintf("Unable to Look Ahead at %s", e.Target), explain(err))
-		return
-	}
-	if len(foreseen.Restarts) > 0 {
-		diags.AddWarning(fmt.Sprintf("Enrolling %s Restarts Workloads", e.Target), strings.Join(restartLines(foreseen.Restarts), "\n"))
+	case len(lines) > 0:
+		diags.AddWarning(title, strings.Join(lines, "\n"))
 	}
 }
 
-// report turns findings into errors at the attributes that they are about, and
-// into one warning.
-func (r *injectionResource) report(ctx context.Context, e mesh.Enrolment, create bool, findings []mesh.Finding, diags *diag.Diagnostics) error {
+// reportFindings turns findings into errors at the attributes that they are about, and
+// into one warning, in which those are too that may be over by the apply.
+func report(target mesh.Target, passing bool, findings []mesh.Finding, diags *diag.Diagnostics) {
 	var lines []string
-	var fatal []mesh.Finding
 	for _, finding := range findings {
-		if finding.Fatal {
-			fatal = append(fatal, finding)
-		} else {
+		if !finding.Fatal || passing {
 			lines = append(lines, finding.String())
+			continue
 		}
-	}
-	if create && len(fatal) > 0 {
-		// The enrolment that this one replaces is given up first.
-		live, err := e.Cluster.Get(ctx, e.Target.Ref())
-		if err != nil {
-			return err
-		}
-		ours := func(entry metav1.ManagedFieldsEntry) bool { return entry.Manager == mesh.EnrolmentManager }
-		if slices.ContainsFunc(live.GetManagedFields(), ours) {
-			for _, finding := range fatal {
-				lines = append(lines, finding.String())
-			}
-			fatal = nil
-		}
-	}
-	for _, finding := range fatal {
 		at := path.Root("workload")
-		if e.Target.WholeNamespace() || finding.About.Kind == kube.Namespace {
+		if target.WholeNamespace() || finding.About.Kind == kube.Namespace {
 			at = path.Root("namespace")
 		}
-		problemAt(diags, at, "Unable to Enrol "+e.Target.String(), errors.New(finding.String()))
+		problemAt(diags, at, "Unable to Enrol "+target.String(), errors.New(finding.String()))
 	}
-	warnLeftOut(e.Target.String(), lines, diags)
-	return nil
+	if len(lines) > 0 {
+		diags.AddWarning(fmt.Sprintf("What Stands in the Way of %s", target), strings.Join(lines, "\n"))
+	}
 }
 
 func (r *injectionResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -394,7 +416,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 		return
 	}
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
-	e.Force = model.ForceConflicts.ValueBool()
+	e.Token = rand.Text()
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -406,6 +428,7 @@ func (r *injectionResource) Create(ctx context.Context, req resource.CreateReque
 	model.ID = types.StringValue(injectionID(e))
 	model.observe(ctx, survey, nil, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, []byte("null"))...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(e.Token))...)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
@@ -474,18 +497,26 @@ func (r *injectionResource) Read(ctx context.Context, req resource.ReadRequest, 
 		return
 	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingRestarts, pending)...)
+	if tokenIn(ctx, req.Private, &resp.Diagnostics) == "" && seen.token != "" {
+		// It was imported, or is of a version that kept none.
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(seen.token))...)
+	}
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // A sight is what an enrolment looks like.
 type sight struct {
 	marks  []string // that are not as written
+	token  string   // that it bears
 	survey mesh.Survey
 	repair []mesh.Restart // that an apply makes
 }
 
 func look(ctx context.Context, e mesh.Enrolment) (seen sight, err error) {
 	if seen.marks, err = e.Marked(ctx); err != nil {
+		return seen, err
+	}
+	if seen.token, err = e.LiveToken(ctx); err != nil {
 		return seen, err
 	}
 	if seen.survey, err = e.Survey(ctx); err != nil {
@@ -541,12 +572,13 @@ func (r *injectionResource) Update(ctx context.Context, req resource.UpdateReque
 	}
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
 	e.Former = state.former(ctx, e.Target, &resp.Diagnostics)
+	if e.Token = tokenIn(ctx, req.Private, &resp.Diagnostics); e.Token == "" {
+		e.Token = rand.Text()
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(e.Token))...)
+	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	// The plan has shown what others changed, and its approval is the user's
-	// word to change it back.
-	e.Force = true
 	survey, _ := r.enrol(ctx, e, &model, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		// The state keeps the settings of before: pods that may still run by them
@@ -569,6 +601,7 @@ func (r *injectionResource) Delete(ctx context.Context, req resource.DeleteReque
 	next, d := req.Private.GetKey(ctx, successor)
 	resp.Diagnostics.Append(d...)
 	e := r.enrolment(ctx, cluster, &model, &resp.Diagnostics)
+	e.Token = tokenIn(ctx, req.Private, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() || slices.Equal(next, quote(injectionID(e))) {
 		return // What is enrolled right after stays so.
 	}
