@@ -372,6 +372,9 @@ func (a *api) patchObject(w http.ResponseWriter, r *http.Request) {
 	case live != nil && uid != "" && uid != string(live.GetUID()):
 		answer(w, http.StatusConflict, status(http.StatusConflict, metav1.StatusReasonConflict, "Precondition failed: UID", nil))
 		return
+	case live != nil && patch.GetResourceVersion() != "" && patch.GetResourceVersion() != live.GetResourceVersion():
+		answer(w, http.StatusConflict, status(http.StatusConflict, metav1.StatusReasonConflict, "the object has been modified", nil))
+		return
 	}
 	wanted := map[string]any{}
 	leaves("", patch.Object, wanted)

@@ -40,9 +40,9 @@ type condition func(context.Context) (waiting string, err error)
 // nothing ("") or fails. Shared reads of the kinds are current within the
 // condition and cost no requests; after a wait, those of kinds that nothing
 // watches are made anew, as what was waited for has changed them too. Without
-// kinds the condition is called every second. Once the condition could be
-// evaluated, a failure that may pass by itself does not end the wait unless it
-// lasts. If the context ends first, the error is a *[WaitError].
+// kinds the condition is called every second. Once the kinds are watched, a
+// failure that may pass by itself does not end the wait unless it lasts. If the
+// context ends first, the error is a *[WaitError].
 func (c *Cluster) Await(ctx context.Context, namespace string, kinds []Kind, condition func(context.Context) (waiting string, err error)) error {
 	interval := reviewInterval
 	if len(kinds) == 0 {
@@ -85,7 +85,9 @@ func (c *Cluster) await(ctx context.Context, namespaces []string, kinds []Kind, 
 	defer review.Stop()
 	waiting, waited := "a first look", false
 	var failure error
-	var healthy time.Time // when the condition could last be evaluated
+	// When the cluster was last well: the condition could be evaluated, or at
+	// first the watches began.
+	healthy := time.Now()
 	for {
 		now, err := met(ctx)
 		switch {

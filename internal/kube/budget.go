@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -29,12 +28,20 @@ func (e *BudgetError) Error() string {
 		e.Workload, e.Takes, e.Budget, e.Required, e.Expected)
 }
 
+// CheckBudget returns a *[BudgetError] if a PodDisruptionBudget can never allow a
+// rollout of the workload, as far as the shared reads tell. It does not wait. Of
+// a workload that does not exist there is nothing to be said.
+func (c *Cluster) CheckBudget(ctx context.Context, ref Ref) error {
+	return c.neverAllowed(ctx, ref, func(*Workload) bool { return false })
+}
+
 // AwaitBudget waits until a rollout of the workload keeps within every
 // PodDisruptionBudget that selects its pods, and until no other workload under
 // the same budget rolls by the hand of this process. It is then the workload's
 // turn, until [Cluster.AwaitRollouts] has returned for it or ctx has ended. A
 // rollout that takes no available pod away before another is there needs no
-// budget. A budget that can never allow the rollout is a *[BudgetError].
+// budget, and those of its own pods that are down already are nothing that it
+// takes away. A budget that can never allow the rollout is a *[BudgetError].
 func (c *Cluster) AwaitBudget(ctx context.Context, ref Ref) error {
 	if err := ref.validateWorkload(); err != nil {
 		return err
@@ -81,9 +88,13 @@ func (c *Cluster) takeTurn(ctx context.Context, w *Workload) (*turn, string, err
 		switch {
 		case status.ObservedGeneration < budget.Generation:
 			return nil, fmt.Sprintf("%s: %s is not evaluated yet", w.Ref, ref), nil
-		case status.DisruptionsAllowed < w.disruption:
-			return nil, fmt.Sprintf("%s: %s to allow that %d pods go down, it allows %d now: %d of %d pods are healthy, %d have to be",
-				w.Ref, ref, w.disruption, status.DisruptionsAllowed, status.CurrentHealthy, status.ExpectedPods, status.DesiredHealthy), nil
+		case allowed(status, w) < w.disruption:
+			delay := fmt.Sprintf("%s: %s to allow that %d pods go down, it allows %d now: %d of %d pods are healthy, %d have to be",
+				w.Ref, ref, w.disruption, status.DisruptionsAllowed, status.CurrentHealthy, status.ExpectedPods, status.DesiredHealthy)
+			if down := w.Desired - w.Ready; down > 0 {
+				delay += fmt.Sprintf("; %d of its own are not", down)
+			}
+			return nil, delay, nil
 		}
 		wanted.budgets = append(wanted.budgets, ref)
 	}
@@ -99,6 +110,17 @@ func (c *Cluster) takeTurn(ctx context.Context, w *Workload) (*turn, string, err
 	// Whoever takes it may fail, and have nobody left to give it back.
 	context.AfterFunc(ctx, func() { c.endTurn(wanted) })
 	return wanted, "", nil
+}
+
+// allowed is how many healthy pods a budget allows a rollout of the workload to
+// take down now. Controllers replace pods that are not ready before they take
+// down others, so by then these count for the budget again.
+func allowed(status policyv1.PodDisruptionBudgetStatus, w *Workload) int32 {
+	down := w.Desired - w.Ready
+	if down <= 0 || w.anyOrder && w.Ready > 0 {
+		return status.DisruptionsAllowed
+	}
+	return max(status.DisruptionsAllowed, min(status.CurrentHealthy+down, status.ExpectedPods)-status.DesiredHealthy)
 }
 
 // endTurn gives a turn back, and lets those who wait for it look again.
@@ -131,15 +153,14 @@ func (c *Cluster) endTurns(refs []Ref) {
 	}
 }
 
-// neverAllowed returns a *[BudgetError] if a budget can never allow a restart of
-// the workload that is still to come.
-func (c *Cluster) neverAllowed(ctx context.Context, ref Ref, at time.Time) error {
+// neverAllowed is [Cluster.CheckBudget] for workloads that are not spared.
+func (c *Cluster) neverAllowed(ctx context.Context, ref Ref, spared func(*Workload) bool) error {
 	found, err := c.listed(ctx, ref)
 	if err != nil || found == nil {
 		return err
 	}
 	w, err := workloadOf(found)
-	if err != nil || w.disruption == 0 || w.restartedAt(at) || w.CheckRestart() != nil {
+	if err != nil || w.disruption == 0 || spared(w) {
 		return err
 	}
 	budgets, err := c.budgetsOf(ctx, w)
@@ -242,7 +263,8 @@ func deploymentDisruption(d *appsv1.Deployment) int32 {
 func statefulSetDisruption(s *appsv1.StatefulSet) int32 {
 	replicas := ptr.Deref(s.Spec.Replicas, 1)
 	update := ptr.Deref(s.Spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
-	return min(max(scaled(update.MaxUnavailable, intstr.FromInt32(1), replicas, false), 1), replicas)
+	kept := min(ptr.Deref(update.Partition, 0), replicas)
+	return min(max(scaled(update.MaxUnavailable, intstr.FromInt32(1), replicas, false), 1), replicas-kept)
 }
 
 func daemonSetDisruption(d *appsv1.DaemonSet) int32 {

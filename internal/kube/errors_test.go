@@ -148,7 +148,7 @@ func operations(c *Cluster) map[string]func(context.Context) error {
 		},
 		"workload": func(ctx context.Context) error { _, err := c.Workload(ctx, alpha); return err },
 		"ready":    func(ctx context.Context) error { return c.AwaitReady(ctx, alpha) },
-		"rollout":  func(ctx context.Context) error { return c.AwaitRollouts(ctx, 0, alpha) },
+		"rollout":  func(ctx context.Context) error { return c.AwaitRollouts(ctx, 0, nil, alpha) },
 		"budget":   func(ctx context.Context) error { return c.AwaitBudget(ctx, alpha) },
 		"each pod": func(ctx context.Context) error { return c.EachPod(ctx, "", "", func(*corev1.Pod) error { return nil }) },
 		"roll": func(ctx context.Context) error {
@@ -331,6 +331,7 @@ func TestAdviceOnAnswers(t *testing.T) {
 	}{
 		"webhook refusal":  {refusal(400, metav1.StatusReasonBadRequest, `admission webhook "validation.gatekeeper.sh" denied the request: no`, nil), `"validation.gatekeeper.sh"`},
 		"webhook is down":  {refusal(500, metav1.StatusReasonInternalError, `Internal error occurred: failed calling webhook "linkerd-proxy-injector.linkerd.io": connection refused`, nil), `"linkerd-proxy-injector.linkerd.io"`},
+		"no namespace":     {refusal(404, metav1.StatusReasonNotFound, `namespaces "dgraph" not found`, nil), `namespace "dgraph" does not exist`},
 		"quota":            {refusal(403, metav1.StatusReasonForbidden, `pods "x" is forbidden: exceeded quota: compute, requested: cpu=1`, nil), `"compute"`},
 		"pod security":     {refusal(403, metav1.StatusReasonForbidden, `violates PodSecurity "restricted:latest": NET_ADMIN`, nil), `"restricted:latest"`},
 		"invalid":          {refusal(422, metav1.StatusReasonInvalid, `spec.replicas: Invalid value`, nil), "does not accept the object"},

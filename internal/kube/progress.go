@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -34,11 +37,17 @@ var stuckIn = []string{
 // progress is how a workload rolls out: what was last seen to move, and since
 // when signs of failure are there.
 type progress struct {
-	ref    Ref
-	turn   *turn // given back once it has rolled out; may be nil
-	seen   counts
-	looked time.Time // when signs were looked for, or not needed
-	since  time.Time // when there was the first of the signs that are still there
+	ref      Ref
+	patience time.Duration
+	log      Log
+	turn     *turn // given back once it has rolled out; may be nil
+
+	seen    counts
+	moved   time.Time // when that was first seen
+	looked  time.Time // when signs were looked for, or not needed
+	since   time.Time // when there was the first of the signs that are still there
+	attempt string    // the last one to make a pod that was refused
+	tried   time.Time // when that one was first seen
 }
 
 // counts are what moves in a rollout.
@@ -51,8 +60,9 @@ func countsOf(w *Workload) counts {
 	return counts{w.ObservedGeneration, w.Current, w.Updated, w.Ready, w.Available}
 }
 
-func newProgress(w *Workload) *progress {
-	return &progress{ref: w.Ref, seen: countsOf(w), looked: time.Now()}
+func newProgress(w *Workload, patience time.Duration, log Log) *progress {
+	now := time.Now()
+	return &progress{ref: w.Ref, patience: patience, log: log, seen: countsOf(w), moved: now, looked: now}
 }
 
 // lookEvery is how often signs are looked for, so that they are seen to last.
@@ -61,62 +71,125 @@ func lookEvery(patience time.Duration) time.Duration {
 }
 
 // check returns a *[RolloutError] when the workload has shown signs of failure
-// without any progress for as long as patience.
-func (p *progress) check(ctx context.Context, c *Cluster, w *Workload, patience time.Duration) error {
+// without any progress for as long as patience. It clears the way of a
+// StatefulSet.
+func (p *progress) check(ctx context.Context, c *Cluster, w *Workload) error {
 	now := time.Now()
 	if seen := countsOf(w); seen != p.seen {
-		p.seen, p.looked, p.since = seen, now, time.Time{}
+		p.seen, p.moved, p.looked, p.since = seen, now, now, time.Time{}
 		return nil
 	}
-	if now.Sub(p.looked) < lookEvery(patience) {
+	if now.Sub(p.looked) < lookEvery(p.patience) {
 		return nil
 	}
-	signs, err := c.signs(ctx, w)
+	found, err := c.signs(ctx, w)
 	if err != nil {
 		return err
 	}
 	p.looked = now
-	switch {
-	case len(signs) == 0:
-		p.since = time.Time{}
-	case p.since.IsZero():
-		p.since = now
-	case now.Sub(p.since) >= patience:
-		if len(signs) == 1 && strings.HasPrefix(w.failure, deadlineExceeded) {
+	if p.fails(found, now) {
+		reasons := found.reasons
+		if len(reasons) == 1 && found.refusal == "" && strings.HasPrefix(w.failure, deadlineExceeded) {
 			// That too much time has passed is no reason.
-			signs = append(signs, strings.Split(c.reasons(ctx, []Ref{p.ref}), "\n")...)
-			signs = slices.DeleteFunc(signs, func(line string) bool { return line == "" || line == fmt.Sprintf("%s: %s", p.ref, w.failure) })
+			reasons = append(reasons, strings.Split(c.reasons(ctx, []Ref{p.ref}), "\n")...)
+			reasons = slices.DeleteFunc(reasons, func(line string) bool { return line == "" || line == fmt.Sprintf("%s: %s", p.ref, w.failure) })
 		}
-		if len(signs) > maxReasons {
-			signs = signs[:maxReasons]
+		if found.refusal != "" {
+			reasons = append(reasons, found.refusal)
 		}
-		return &RolloutError{Workload: p.ref, Reason: strings.Join(signs, "\n")}
+		if len(reasons) > maxReasons {
+			reasons = reasons[:maxReasons]
+		}
+		return &RolloutError{Workload: p.ref, Reason: strings.Join(reasons, "\n")}
+	}
+	return p.unblock(ctx, c, w, now)
+}
+
+// fails reports whether the signs have lasted long enough.
+func (p *progress) fails(found signs, now time.Time) bool {
+	if len(found.reasons) == 0 && found.refusal == "" {
+		p.since = time.Time{}
+		return false
+	}
+	if p.since.IsZero() {
+		p.since, p.tried, p.attempt = now, now, found.attempt
+	}
+	if found.attempt != p.attempt {
+		p.tried, p.attempt = now, found.attempt
+	}
+	lasted := now.Sub(p.since)
+	switch {
+	case lasted < p.patience:
+		return false
+	case len(found.reasons) > 0:
+		return true
+	}
+	// Controllers try again about as late as it has been going on: what they say
+	// may be over, but for an attempt made after all that time.
+	const long = 4
+	return p.tried.Sub(p.since) >= p.patience || lasted >= long*p.patience
+}
+
+// unblock deletes the pod of an earlier template that a StatefulSet's rollout
+// waits for in vain: its controller goes on only once that one is ready, though
+// it would replace it then. A pod that is not ready counts for no budget. One
+// that may yet become ready is given time.
+func (p *progress) unblock(ctx context.Context, c *Cluster, w *Workload, now time.Time) error {
+	if w.Kind != StatefulSet || w.ObservedGeneration < w.Generation || w.unreachable() != "" {
+		return nil
+	}
+	pods, err := c.Pods(ctx, w.Namespace)
+	if err != nil {
+		return err
+	}
+	for i := range w.Desired {
+		name := fmt.Sprintf("%s-%d", w.Name, w.firstOrdinal+i)
+		at := slices.IndexFunc(pods, func(pod *corev1.Pod) bool { return pod.Name == name })
+		if at < 0 || pods[at].DeletionTimestamp != nil {
+			return nil // Its successor is to be made first.
+		}
+		pod := pods[at]
+		if podReady(pod) {
+			continue
+		}
+		owner := metav1.GetControllerOf(pod)
+		newest := pod.Labels[appsv1.ControllerRevisionHashLabelKey] == w.revision
+		if owner == nil || owner.UID != w.UID || newest || !stuck(pod) && now.Sub(p.moved) < p.patience {
+			return nil
+		}
+		about := Ref{Pod, pod.Namespace, pod.Name}
+		p.log.about(p.ref, "deleting a pod of an earlier template that keeps the rollout from going on", "pod", about.String(), "why", cmp.Or(PodProblem(pod), "not ready"))
+		err := c.Delete(ctx, about, DeleteOptions{UID: pod.UID, ResourceVersion: pod.ResourceVersion})
+		if err != nil && !errors.Is(err, ErrChanged) { // What there is now is looked at the next time.
+			return failed(p.ref, fmt.Errorf("the rollout of %s waits for a pod of its earlier template, which is not ready: %w", p.ref, err))
+		}
+		return nil
 	}
 	return nil
 }
 
-// signs returns what shows that a workload does not roll out by itself, one
-// reason a line. That pods cannot be scheduled is none: a node may come.
-func (c *Cluster) signs(ctx context.Context, w *Workload) ([]string, error) {
+// signs are what shows that a workload does not roll out by itself.
+type signs struct {
+	reasons []string // that stay until something else changes
+	refusal string   // why a pod could not be made when that was last tried, "" if it could
+	attempt string   // tells that attempt from others; may be "" if that is not known
+}
+
+// signs looks for signs of failure. That pods cannot be scheduled is none: a node
+// may come.
+func (c *Cluster) signs(ctx context.Context, w *Workload) (found signs, err error) {
 	if w.ObservedGeneration < w.Generation {
-		return nil, nil // All there is to see is from before the change.
+		return found, nil // All there is to see is from before the change.
 	}
-	var signs []string
 	if w.failure != "" {
-		signs = append(signs, w.failure)
+		found.reasons = append(found.reasons, w.failure)
 	}
-	if w.Kind != Deployment && w.Current < w.Desired {
-		refusal, err := c.refusal(ctx, w.Ref)
-		if err != nil {
-			return nil, err
-		}
-		if refusal != "" {
-			signs = append(signs, refusal)
-		}
+	if found.refusal, found.attempt, err = c.refusal(ctx, w); err != nil {
+		return found, err
 	}
 	pods, err := c.Pods(ctx, w.Namespace)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	for _, pod := range pods {
 		if pod.DeletionTimestamp != nil || !w.Selector.Matches(labels.Set(pod.Labels)) || !stuck(pod) {
@@ -124,13 +197,38 @@ func (c *Cluster) signs(ctx context.Context, w *Workload) ([]string, error) {
 		}
 		newest, err := c.newest(ctx, w, pod)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
 		if newest {
-			signs = append(signs, fmt.Sprintf("%s: %s", Ref{Pod, pod.Namespace, pod.Name}, PodProblem(pod)))
+			found.reasons = append(found.reasons, fmt.Sprintf("%s: %s", Ref{Pod, pod.Namespace, pod.Name}, PodProblem(pod)))
 		}
 	}
-	return signs, nil
+	return found, nil
+}
+
+// Replaces reports whether a workload's rollout can be expected to replace pods
+// of its by itself: it is under way, none of them is of the newest template, and
+// nothing shows that it has failed. It does not if the workload is gone, or if a
+// changed template does not reach its pods.
+func (c *Cluster) Replaces(ctx context.Context, ref Ref, pods []*corev1.Pod) (bool, error) {
+	w, err := c.Workload(ctx, ref)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case w.Unfinished() == "" || w.unreachable() != "":
+		return false, nil
+	case w.ObservedGeneration < w.Generation:
+		return true, nil
+	}
+	for _, pod := range pods {
+		if newest, err := c.newest(ctx, w, pod); err != nil || newest {
+			return false, err
+		}
+	}
+	found, err := c.signs(ctx, w)
+	return len(found.reasons) == 0 && found.refusal == "", err
 }
 
 // stuck reports whether a container of the pod does not start by itself.
@@ -155,20 +253,33 @@ func (c *Cluster) newest(ctx context.Context, w *Workload, pod *corev1.Pod) (boo
 		return false, nil
 	}
 	set, err := c.listed(ctx, owner)
-	if err != nil || set == nil {
-		return false, err
-	}
-	above, managed := controllerOf(set, pod.Namespace)
-	return managed && above == w.Ref && set.GetAnnotations()[deploymentRevision] == w.revision, nil
+	return err == nil && set != nil && ofNewest(w, set), err
 }
 
-// refusal returns why the controller of a StatefulSet or DaemonSet could not
-// make a pod when it last tried: they have no condition that tells it. Events
-// are compared with each other, as clocks may differ.
-func (c *Cluster) refusal(ctx context.Context, ref Ref) (string, error) {
-	events, err := c.Events(ctx, ref)
-	if err != nil {
-		return "", err
+// ofNewest reports whether a ReplicaSet is that of a Deployment's newest template.
+func ofNewest(w *Workload, set object) bool {
+	above, managed := controllerOf(set, w.Namespace)
+	return managed && above == w.Ref && set.GetAnnotations()[deploymentRevision] == w.revision
+}
+
+// refusal returns why the controller of a workload could not make a pod when it
+// last tried, and what tells that attempt from others. A Deployment has a
+// condition for it, which does not tell of attempts; the others have only events.
+func (c *Cluster) refusal(ctx context.Context, w *Workload) (why, attempt string, err error) {
+	maker := w.Ref
+	if w.Kind == Deployment {
+		if w.refusal == "" {
+			return "", "", nil
+		}
+		if maker, err = c.newestSet(ctx, w); err != nil || maker.Name == "" {
+			return w.refusal, "", err
+		}
+	} else if w.Current >= w.Desired {
+		return "", "", nil
+	}
+	events, err := c.Events(ctx, maker)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return "", "", err
 	}
 	var last *corev1.Event
 	for i := range events {
@@ -176,25 +287,36 @@ func (c *Cluster) refusal(ctx context.Context, ref Ref) (string, error) {
 		if event.Reason != "FailedCreate" && event.Reason != "SuccessfulCreate" {
 			continue
 		}
-		if last == nil || reported(event).After(reported(last)) || event.Type == corev1.EventTypeWarning && reported(event).Equal(reported(last)) {
+		if last == nil || newer(event.ResourceVersion, last.ResourceVersion) {
 			last = event
 		}
 	}
-	if last == nil || last.Type != corev1.EventTypeWarning {
-		return "", nil
+	switch {
+	case w.Kind == Deployment && last == nil:
+		return w.refusal, "", nil
+	case w.Kind == Deployment:
+		return w.refusal, last.ResourceVersion, nil
+	case last == nil || last.Type != corev1.EventTypeWarning:
+		return "", "", nil
 	}
-	return last.Reason + ": " + last.Message, nil
+	return last.Reason + ": " + last.Message, last.ResourceVersion, nil
 }
 
-// reported is when an event was last reported.
-func reported(event *corev1.Event) time.Time {
-	switch {
-	case event.Series != nil:
-		return event.Series.LastObservedTime.Time
-	case !event.LastTimestamp.IsZero():
-		return event.LastTimestamp.Time
-	}
-	return event.EventTime.Time
+// newestSet finds the ReplicaSet of a Deployment's newest template; it has no
+// name if there is none yet.
+func (c *Cluster) newestSet(ctx context.Context, w *Workload) (newest Ref, err error) {
+	err = c.withMirror(ReplicaSet, w.Namespace, func(m *mirror) error {
+		if err := m.current(ctx); err != nil {
+			return err
+		}
+		for _, set := range m.all(w.Namespace) {
+			if ofNewest(w, set) {
+				newest = Ref{ReplicaSet, w.Namespace, set.GetName()}
+			}
+		}
+		return nil
+	})
+	return newest, err
 }
 
 // explain adds to an await that ran out of time what the cluster says about

@@ -62,6 +62,7 @@ func TestSigns(t *testing.T) {
 			pod("dgraph", "f", labelled(map[string]any{}, "x", "y"), state(t, "InvalidImageName")),
 		}, []string{"Pod dgraph/a: container main: CreateContainerConfigError: m", "Pod dgraph/e: container main: InvalidImageName: m"}},
 		"a condition":              {Deployment, `{status: {conditions: [{type: Progressing, status: "False", reason: ProgressDeadlineExceeded, message: m}]}}`, nil, []string{"ProgressDeadlineExceeded: m"}},
+		"a refusal by condition":   {Deployment, `{status: {conditions: [{type: ReplicaFailure, status: "True", reason: FailedCreate, message: quota}, {type: Progressing, status: "False", reason: ProgressDeadlineExceeded, message: m}]}}`, nil, []string{"ProgressDeadlineExceeded: m", "FailedCreate: quota"}},
 		"a condition from before":  {Deployment, `{metadata: {generation: 2}, status: {observedGeneration: 1, conditions: [{type: ReplicaFailure, status: "True", reason: FailedCreate, message: m}]}}`, nil, nil},
 		"stateful set":             {StatefulSet, fmt.Sprintf(stateful, 2), []map[string]any{pod("dgraph", "a", of(StatefulSet, "alpha", "controller-revision-hash", "new"), state(t, "CrashLoopBackOff")), pod("dgraph", "b", of(StatefulSet, "alpha", "controller-revision-hash", "old"), state(t, "CrashLoopBackOff"))}, []string{"Pod dgraph/a: container main: CrashLoopBackOff: m"}},
 		"daemon set":               {DaemonSet, `{metadata: {annotations: {deprecated.daemonset.template.generation: "2"}}}`, []map[string]any{pod("dgraph", "a", of(DaemonSet, "alpha", "pod-template-generation", "2"), state(t, "ErrImagePull")), pod("dgraph", "b", of(DaemonSet, "alpha", "pod-template-generation", "1"), state(t, "ErrImagePull"))}, []string{"Pod dgraph/a: container main: ErrImagePull: m"}},
@@ -80,11 +81,250 @@ func TestSigns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := c.signs(t.Context(), w); err != nil || !slices.Equal(got, test.want) {
+			found, err := c.signs(t.Context(), w)
+			got := found.reasons
+			if found.refusal != "" {
+				got = append(got, found.refusal)
+			}
+			if err != nil || !slices.Equal(got, test.want) {
 				t.Errorf("got %q, %v", got, err)
 			}
 			if n := a.count("GET " + refPath(Ref{ReplicaSet, "dgraph", "unknown"})); n > 0 {
 				t.Error("asked for a ReplicaSet")
+			}
+		})
+	}
+}
+
+// age lets time pass.
+func (p *progress) age(by time.Duration) {
+	for _, at := range []*time.Time{&p.moved, &p.looked, &p.since, &p.tried} {
+		if !at.IsZero() {
+			*at = at.Add(-by)
+		}
+	}
+}
+
+// Controllers retry later and later: what they said of an earlier attempt may be
+// over.
+func TestARefusalCountsWhenItIsRepeated(t *testing.T) {
+	t.Parallel()
+	const patience = 40 * time.Second
+	db := Ref{StatefulSet, "dgraph", "alpha"}
+	for name, test := range map[string]struct {
+		object map[string]any
+		maker  Ref
+	}{
+		"by a condition": {workload(t, Deployment, `{metadata: {annotations: {deployment.kubernetes.io/revision: "1"}}, spec: {replicas: 1}, status: {conditions: [{type: ReplicaFailure, status: "True", reason: FailedCreate, message: refused}]}}`), Ref{ReplicaSet, "dgraph", "rs"}},
+		"by an event":    {workload(t, StatefulSet, `{spec: {replicas: 1}}`), db},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			set := controlledBy(Deployment, "alpha")
+			set["metadata"].(map[string]any)["annotations"] = map[string]any{deploymentRevision: "1"} //nolint:forcetypeassert // Made above.
+			refuse := func() { a.set(event("e1", test.maker, "FailedCreate", "refused")) }
+			a.set(test.object, manifest(ReplicaSet, "dgraph", "rs", set))
+			refuse()
+			c := a.connect(t)
+			kind := Deployment
+			if test.maker == db {
+				kind = StatefulSet
+			}
+			w, err := c.Workload(t.Context(), Ref{kind, "dgraph", "alpha"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, repeated := range []bool{true, false} {
+				p := newProgress(w, patience, nil)
+				check := func(after time.Duration) error {
+					p.age(after)
+					return p.check(t.Context(), c, w)
+				}
+				// An attempt within the time says nothing about what is then.
+				for i, after := range []time.Duration{patience, patience / 2, patience, patience / 2} {
+					if i == 1 {
+						refuse()
+					}
+					if err := check(after); err != nil {
+						t.Fatalf("%d: %v", i, err)
+					}
+				}
+				last := 2 * patience
+				if repeated {
+					refuse()
+					last = patience / 4
+				}
+				var failure *RolloutError
+				if err := check(last); !errors.As(err, &failure) || failure.Reason != "FailedCreate: refused" {
+					t.Errorf("repeated %t: %v", repeated, err)
+				}
+			}
+		})
+	}
+}
+
+// Events only tell more: who may not read them waits without.
+func TestARolloutNeedsNoEvents(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.set(workload(t, StatefulSet, `{spec: {replicas: 1}, status: {}}`))
+	a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/events") {
+			return false
+		}
+		a.set(workload(t, StatefulSet, `{spec: {replicas: 1}, status: {replicas: 1, updatedReplicas: 1, readyReplicas: 1, availableReplicas: 1}}`))
+		refusal(403, "Forbidden", `User "ci" cannot list resource "events" in API group "" in the namespace "dgraph"`, nil)(w, r)
+		return true
+	}
+	if err := a.connect(t).AwaitRollouts(t.Context(), 50*time.Millisecond, nil, Ref{StatefulSet, "dgraph", "alpha"}); err != nil {
+		t.Error(err)
+	}
+	if a.count("LIST /api/v1/namespaces/dgraph/events") == 0 {
+		t.Error("no events were asked for")
+	}
+}
+
+// The pod that a StatefulSet waits for in vain is deleted, and only that one.
+func TestUnblock(t *testing.T) {
+	t.Parallel()
+	const patience = 40 * time.Second
+	ref := Ref{StatefulSet, "dgraph", "alpha"}
+	const set = `{metadata: {uid: u, generation: 1}, spec: {replicas: 3, ordinals: {start: 1}%s}, status: {observedGeneration: %d, replicas: 3, updatedReplicas: 1, updateRevision: new}}`
+	ready := fromYAML(t, `{status: {conditions: [{type: Ready, status: "True"}]}}`).Object
+	unready := fromYAML(t, `{status: {phase: Running}}`).Object
+	going := fromYAML(t, `{metadata: {deletionTimestamp: "2026-09-01T12:00:00Z"}}`).Object
+	stuck := state(t, "CrashLoopBackOff")
+	member := func(ordinal int, revision string, more ...map[string]any) map[string]any {
+		fields := append([]map[string]any{labelled(controlledBy(StatefulSet, "alpha"), "controller-revision-hash", revision)}, more...)
+		return pod("dgraph", fmt.Sprintf("alpha-%d", ordinal), fields...)
+	}
+	stranger := member(1, "old", stuck)
+	stranger["metadata"].(map[string]any)["ownerReferences"] = nil //nolint:forcetypeassert // Made above.
+	for name, test := range map[string]struct {
+		spec     string
+		observed int
+		after    time.Duration
+		pods     []map[string]any
+		deleted  string
+	}{
+		"stuck":                  {"", 1, patience / 2, []map[string]any{member(1, "old", stuck), member(2, "old", stuck), member(3, "new", stuck)}, "alpha-1"},
+		"behind one that is not": {"", 1, patience / 2, []map[string]any{member(1, "old", ready), member(2, "old", stuck), member(3, "new", ready)}, "alpha-2"},
+		"unready":                {"", 1, patience, []map[string]any{member(1, "old", unready), member(2, "old", ready), member(3, "new", ready)}, "alpha-1"},
+		"unready for a while":    {"", 1, patience / 2, []map[string]any{member(1, "old", unready), member(2, "old", stuck), member(3, "new", ready)}, ""},
+		"behind a new one":       {"", 1, patience, []map[string]any{member(1, "new", unready), member(2, "old", stuck), member(3, "new", ready)}, ""},
+		"behind one that goes":   {"", 1, patience, []map[string]any{member(1, "old", going, stuck), member(2, "old", stuck), member(3, "new", ready)}, ""},
+		"behind one to be made":  {"", 1, patience, []map[string]any{member(2, "old", stuck), member(3, "new", ready)}, ""},
+		"of another":             {"", 1, patience, []map[string]any{stranger, member(2, "old", stuck), member(3, "new", ready)}, ""},
+		"all are ready":          {"", 1, patience, []map[string]any{member(1, "old", ready), member(2, "old", ready), member(3, "new", ready)}, ""},
+		"by hand":                {", updateStrategy: {type: OnDelete}", 1, patience, []map[string]any{member(1, "old", stuck)}, ""},
+		"partition":              {", updateStrategy: {rollingUpdate: {partition: 1}}", 1, patience, []map[string]any{member(1, "old", stuck)}, ""},
+		"not seen":               {"", 0, patience, []map[string]any{member(1, "old", stuck)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			a.set(workload(t, StatefulSet, fmt.Sprintf(set, test.spec, test.observed)))
+			a.set(test.pods...)
+			c := a.connect(t)
+			w, err := c.Workload(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var told []string
+			p := newProgress(w, patience, func(_ string, fields map[string]any) { told = append(told, fmt.Sprint(fields["pod"])) })
+			p.age(test.after)
+			if err := p.check(t.Context(), c, w); err != nil {
+				t.Error(err)
+			}
+			var deleted, want []string
+			for ordinal := range 4 {
+				pod := Ref{Pod, "dgraph", fmt.Sprintf("alpha-%d", ordinal)}
+				if a.count("DELETE "+refPath(pod)) > 0 {
+					deleted = append(deleted, pod.String())
+				}
+			}
+			if test.deleted != "" {
+				want = []string{"Pod dgraph/" + test.deleted}
+			}
+			if !slices.Equal(deleted, want) || !slices.Equal(told, want) {
+				t.Errorf("deleted %q, told of %q", deleted, told)
+			}
+		})
+	}
+}
+
+// What a workload's own pods lack already is nothing that its rollout takes.
+func TestABudgetAllowsTheRepairOfItsOwnPods(t *testing.T) {
+	t.Parallel()
+	const budget = `{metadata: {generation: 1}, spec: {selector: {matchLabels: {app: alpha}}}, status: {observedGeneration: 1, disruptionsAllowed: 0, currentHealthy: %d, desiredHealthy: %d, expectedPods: 3}}`
+	const set = `{spec: {replicas: 3, template: {metadata: {labels: {app: alpha}}}%s}, status: {replicas: 3, readyReplicas: %d}}`
+	for name, test := range map[string]struct {
+		spec                   string
+		ready, healthy, needed int
+		delay                  string
+	}{
+		"one is down":                  {"", 2, 2, 2, ""},
+		"all are down":                 {"", 0, 0, 2, ""},
+		"others are down":              {"", 3, 2, 2, "it allows 0 now: 2 of 3 pods are healthy, 2 have to be"},
+		"in any order":                 {", podManagementPolicy: Parallel", 2, 2, 2, "2 have to be; 1 of its own are not"},
+		"in any order, all are down":   {", podManagementPolicy: Parallel", 0, 0, 2, ""},
+		"others and one of it is down": {"", 2, 1, 2, "2 have to be; 1 of its own are not"},
+		"by hand":                      {", updateStrategy: {type: OnDelete}", 3, 2, 3, ""},
+		"partition":                    {", updateStrategy: {rollingUpdate: {partition: 3}}", 3, 2, 3, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			a.set(workload(t, StatefulSet, fmt.Sprintf(set, test.spec, test.ready)), manifest(PodDisruptionBudget, "dgraph", "b", fromYAML(t, fmt.Sprintf(budget, test.healthy, test.needed)).Object))
+			c := a.connect(t)
+			w, err := c.Workload(t.Context(), Ref{StatefulSet, "dgraph", "alpha"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, delay, err := c.takeTurn(t.Context(), w); err != nil || (delay == "") != (test.delay == "") || !strings.HasSuffix(delay, test.delay) {
+				t.Errorf("delay %q, %v", delay, err)
+			}
+		})
+	}
+}
+
+// What another has restarted since it was looked at is not restarted again.
+func TestRollOfWhatAnotherRestarts(t *testing.T) {
+	t.Parallel()
+	restarted := func(at string) map[string]any {
+		return workload(t, Deployment, fmt.Sprintf(`{spec: {replicas: 0, template: {metadata: {annotations: {%s: "%s"}}}}}`, RestartAnnotation, at))
+	}
+	at := time.Date(2026, 9, 1, 11, 0, 0, 0, time.UTC)
+	const before, other = "2026-09-01T10:00:00Z", "2026-09-01T10:59:00Z"
+	for name, test := range map[string]struct {
+		seen      map[Ref]string
+		meanwhile bool // another restarts it just before
+		want      string
+		patches   int
+	}{
+		"not seen":    {nil, false, restartValue(at), 1},
+		"as seen":     {map[Ref]string{alpha: before}, false, restartValue(at), 1},
+		"since":       {map[Ref]string{alpha: ""}, false, before, 0},
+		"at the time": {map[Ref]string{alpha: before}, true, other, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			a.set(restarted(before))
+			a.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+				if test.meanwhile && r.Method == http.MethodPatch {
+					a.set(restarted(other))
+				}
+				return false
+			}
+			c := a.connect(t)
+			report, err := c.Roll(t.Context(), Rollout{Stages: [][]Ref{{alpha}}, At: at, Seen: test.seen})
+			if err != nil || !slices.Equal(report.Done, []Ref{alpha}) {
+				t.Errorf("report %v, %v", report, err)
+			}
+			if w, err := c.Workload(t.Context(), alpha); err != nil || w.Template.Annotations[RestartAnnotation] != test.want || a.count("PATCH "+refPath(alpha)) != test.patches {
+				t.Errorf("%v, %v, %d patches", w.Template.Annotations, err, a.count("PATCH "+refPath(alpha)))
 			}
 		})
 	}
@@ -105,13 +345,10 @@ func TestASignCountsWhenItLasts(t *testing.T) {
 		t.Fatal(err)
 	}
 	const patience = 40 * time.Second
-	p := newProgress(w)
+	p := newProgress(w, patience, nil)
 	check := func(after time.Duration) error {
-		p.looked = p.looked.Add(-after)
-		if !p.since.IsZero() {
-			p.since = p.since.Add(-after)
-		}
-		return p.check(t.Context(), c, w, patience)
+		p.age(after)
+		return p.check(t.Context(), c, w)
 	}
 	for i, after := range []time.Duration{time.Second, patience, patience / 2} {
 		if err := check(after); err != nil {
@@ -140,12 +377,12 @@ func TestADeadlineOfTheDeploymentIsExplained(t *testing.T) {
 		manifest(ReplicaSet, "dgraph", "rs", controlledBy(Deployment, "alpha")),
 		pod("dgraph", "a", labelled(controlledBy(ReplicaSet, "rs"), "x", "y")), unhealthy,
 	)
-	err := a.connect(t).AwaitRollouts(t.Context(), 50*time.Millisecond, alpha)
+	err := a.connect(t).AwaitRollouts(t.Context(), 50*time.Millisecond, nil, alpha)
 	want := "Deployment dgraph/alpha does not roll out: ProgressDeadlineExceeded: ReplicaSet has timed out progressing.\nPod dgraph/a: Unhealthy: Readiness probe failed: 503"
 	if err == nil || err.Error() != want {
 		t.Errorf("error: %v", err)
 	}
-	if err := a.connect(t).AwaitRollouts(t.Context(), 0, Ref{Deployment, "dgraph", "none"}); !errors.Is(err, ErrNotFound) {
+	if err := a.connect(t).AwaitRollouts(t.Context(), 0, nil, Ref{Deployment, "dgraph", "none"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("of nothing: %v", err)
 	}
 }
@@ -166,6 +403,10 @@ func TestDisruption(t *testing.T) {
 		`{spec: {replicas: 0, strategy: {rollingUpdate: {maxUnavailable: 1, maxSurge: 0}}}}`:     {Deployment, 0},
 		`{spec: {replicas: 3 }}`: {StatefulSet, 1},
 		`{spec: {replicas: 0 }}`: {StatefulSet, 0},
+		`{spec: {replicas: 3, updateStrategy: {rollingUpdate: {partition: 2, maxUnavailable: 2}}}}`:                        {StatefulSet, 1},
+		`{spec: {replicas: 3, updateStrategy: {rollingUpdate: {partition: 4}}}}`:                                           {StatefulSet, 0},
+		`{spec: {replicas: 3, updateStrategy: {type: OnDelete}}}`:                                                          {StatefulSet, 0},
+		`{spec: {replicas: 3, paused: true, strategy: {type: Recreate}}}`:                                                  {Deployment, 0},
 		`{spec: {replicas: 10, updateStrategy: {rollingUpdate: {maxUnavailable: "25%"}}}}`:                                 {StatefulSet, 2},
 		`{spec: {replicas: 3, updateStrategy: {rollingUpdate: {maxUnavailable: "25%"}}}}`:                                  {StatefulSet, 1},
 		`{status: {desiredNumberScheduled: 3}}`:                                                                            {DaemonSet, 1},
@@ -201,7 +442,7 @@ func TestABudgetIsJudgedByWhatItsControllerHasSeen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAPI(t)
-			db := workload(t, StatefulSet, `{spec: {replicas: 2, template: {metadata: {labels: {app: alpha}}}}}`)
+			db := workload(t, StatefulSet, `{spec: {replicas: 2, template: {metadata: {labels: {app: alpha}}}}, status: {readyReplicas: 2}}`)
 			a.set(db, manifest(PodDisruptionBudget, "dgraph", "b", fromYAML(t, test.budget).Object))
 			c := a.connect(t)
 			w, err := c.Workload(t.Context(), Ref{StatefulSet, "dgraph", "alpha"})
@@ -210,6 +451,9 @@ func TestABudgetIsJudgedByWhatItsControllerHasSeen(t *testing.T) {
 			}
 			_, delay, err := c.takeTurn(t.Context(), w)
 			var never *BudgetError
+			if errors.As(c.CheckBudget(t.Context(), w.Ref), &never) != test.never {
+				t.Errorf("checked: %v", never)
+			}
 			if errors.As(err, &never) != test.never || (err != nil) != test.never || (delay == "") != (test.delay == "") || !strings.Contains(delay, test.delay) {
 				t.Errorf("delay %q, error %v", delay, err)
 			}
@@ -319,7 +563,7 @@ func TestATurnEnds(t *testing.T) {
 	c := a.connect(t)
 	for name, end := range map[string]func(cancel func()){
 		"with the rollout": func(func()) {
-			if err := c.AwaitRollouts(t.Context(), 0, alpha); err != nil {
+			if err := c.AwaitRollouts(t.Context(), 0, nil, alpha); err != nil {
 				t.Error(err)
 			}
 		},
@@ -346,7 +590,7 @@ func TestATurnEnds(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		if err := c.AwaitRollouts(t.Context(), 0, beta); err != nil {
+		if err := c.AwaitRollouts(t.Context(), 0, nil, beta); err != nil {
 			t.Error(err)
 		}
 	}

@@ -173,6 +173,7 @@ func (c *Cluster) reasons(ended context.Context, unready []Ref) string {
 		}
 		if w, err := c.Workload(ctx, ref); err == nil {
 			add(ref, w.failure)
+			add(ref, w.refusal)
 		}
 		for _, reason := range c.warnings(ctx, ref) {
 			add(ref, reason)

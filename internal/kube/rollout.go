@@ -23,13 +23,33 @@ type Rollout struct {
 	// At is the value of RestartAnnotation. What has it already is not restarted
 	// again, only waited for.
 	At time.Time
+	// Seen is the RestartAnnotation of a workload's template, "" for none, when it
+	// was found that the workload has to be restarted. One that another has
+	// restarted since is only waited for; one that is not in the map is restarted.
+	Seen map[Ref]string
 	// IgnoreBudgets restarts also what a PodDisruptionBudget does not allow now.
 	IgnoreBudgets bool
 	// Patience is how long a sign of failure may last without progress before
 	// the workload counts as failed; 30 s if zero.
 	Patience time.Duration
 	// Log is told of each step; it may be nil.
-	Log func(message string, fields map[string]any)
+	Log Log
+}
+
+// Log is told of each step of what takes a while.
+type Log func(message string, fields map[string]any)
+
+// about tells of a step with one workload; the fields are names and values. A
+// nil Log is told nothing.
+func (l Log) about(workload Ref, message string, fields ...string) {
+	if l == nil {
+		return
+	}
+	all := map[string]any{"workload": workload.String()}
+	for i := 0; i+1 < len(fields); i += 2 {
+		all[fields[i]] = fields[i+1]
+	}
+	l(message, all)
 }
 
 // A RolloutReport is how far a Rollout came.
@@ -152,17 +172,6 @@ type roll struct {
 	report  RolloutReport
 }
 
-func (r *roll) log(message string, about Ref, fields ...string) {
-	if r.Log == nil {
-		return
-	}
-	all := map[string]any{"workload": about.String()}
-	for i := 0; i+1 < len(fields); i += 2 {
-		all[fields[i]] = fields[i+1]
-	}
-	r.Log(message, all)
-}
-
 func (r *roll) refs() []Ref {
 	refs := make([]Ref, len(r.rolling))
 	for i, p := range r.rolling {
@@ -184,7 +193,8 @@ func (r *roll) unbegun() []Ref {
 func (r *roll) advance(ctx context.Context) (string, error) {
 	if r.stage < 0 && !r.IgnoreBudgets {
 		for _, ref := range r.unbegun() {
-			if err := r.cluster.neverAllowed(ctx, ref, r.At); err != nil {
+			err := r.cluster.neverAllowed(ctx, ref, func(w *Workload) bool { return w.unreachable() != "" || r.restarted(w) })
+			if err != nil {
 				return "", failed(ref, err)
 			}
 		}
@@ -224,7 +234,7 @@ func (r *roll) look(ctx context.Context) (lacks []string, err error) {
 		w, err := r.cluster.Workload(ctx, p.ref)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			r.log("gone while it was rolled out", p.ref)
+			r.Log.about(p.ref, "gone while it was rolled out")
 			r.finish(p)
 			continue
 		case err != nil:
@@ -238,12 +248,12 @@ func (r *roll) look(ctx context.Context) (lacks []string, err error) {
 		}
 		lack := w.Unfinished()
 		if lack == "" {
-			r.log("rolled out", p.ref)
+			r.Log.about(p.ref, "rolled out")
 			r.report.Done = append(r.report.Done, p.ref)
 			r.finish(p)
 			continue
 		}
-		if err := p.check(ctx, r.cluster, w, r.Patience); err != nil {
+		if err := p.check(ctx, r.cluster, w); err != nil {
 			r.rolling = append(still, r.rolling[i:]...)
 			return nil, err
 		}
@@ -289,45 +299,53 @@ func (r *roll) begin(ctx context.Context) (delays []string, err error) {
 func (r *roll) restart(ctx context.Context, ref Ref) (begun *progress, delay string, err error) {
 	w, err := r.cluster.Workload(ctx, ref)
 	if errors.Is(err, ErrNotFound) {
-		r.log("gone before it was restarted", ref)
+		r.Log.about(ref, "gone before it was restarted")
 		return nil, "", nil
 	}
 	if err != nil {
 		return nil, "", err
 	}
 	if refused, ok := errors.AsType[*RestartError](w.CheckRestart()); ok {
-		r.log("not restarted", ref, "why", refused.Reason)
+		r.Log.about(ref, "not restarted", "why", refused.Reason)
 		r.report.Unreachable = append(r.report.Unreachable, refused)
 		return nil, "", nil
 	}
-	begun = newProgress(w)
-	if w.restartedAt(r.At) {
+	begun = newProgress(w, r.Patience, r.Log)
+	if r.restarted(w) {
 		return begun, "", nil
 	}
 	if !r.IgnoreBudgets {
 		if begun.turn, delay, err = r.cluster.takeTurn(ctx, w); err != nil || delay != "" {
 			if delay != "" && !slices.Contains(r.delayed, ref) {
-				r.log("waiting to restart", ref, "for", delay)
+				r.Log.about(ref, "waiting to restart", "for", delay)
 			}
 			return nil, delay, err
 		}
 	}
-	r.log("restarting", ref)
-	switch err := r.cluster.restart(ctx, w, r.At); {
+	r.Log.about(ref, "restarting")
+	_, watched := r.Seen[ref]
+	switch err := r.cluster.restart(ctx, w, r.At, watched); {
 	case err == nil:
 		return begun, "", nil
 	case errors.Is(err, ErrNotFound):
 		r.finish(begun)
-		r.log("gone before it was restarted", ref)
+		r.Log.about(ref, "gone before it was restarted")
 		return nil, "", nil
 	case errors.Is(err, ErrChanged):
-		// Another took its name since: that one's turn is the next time.
+		// What there is now is looked at the next time.
 		r.finish(begun)
-		return nil, ref.String() + ": was replaced just now", nil
+		return nil, ref.String() + ": was changed just now", nil
 	default:
 		r.finish(begun)
 		return nil, "", err
 	}
+}
+
+// restarted reports whether the workload has been restarted already, by this
+// rollout or by another since it was seen.
+func (r *roll) restarted(w *Workload) bool {
+	seen, known := r.Seen[w.Ref]
+	return w.restartedAt(r.At) || known && seen != w.Template.Annotations[RestartAnnotation]
 }
 
 // failed is the failure of a workload with an error that is not the cluster's
@@ -341,10 +359,11 @@ func failed(ref Ref, err error) error {
 // as patience (30 s if zero) without any progress ends the wait with a
 // *[RolloutError] that contains the reason. A paused one can never get there: a
 // *[RestartError]. At the end of the context the error is a *[WaitError] that
-// contains what pods and controllers give as reasons.
+// contains what pods and controllers give as reasons. Log is told of each step;
+// it may be nil.
 //
 // What a workload was given by [Cluster.AwaitBudget] is given back.
-func (c *Cluster) AwaitRollouts(ctx context.Context, patience time.Duration, refs ...Ref) error {
+func (c *Cluster) AwaitRollouts(ctx context.Context, patience time.Duration, log Log, refs ...Ref) error {
 	defer c.endTurns(refs)
 	for _, ref := range refs {
 		if err := ref.validateWorkload(); err != nil {
@@ -376,9 +395,9 @@ func (c *Cluster) AwaitRollouts(ctx context.Context, patience time.Duration, ref
 				return "", w.CheckRestart()
 			}
 			if progresses[i] == nil {
-				progresses[i] = newProgress(w)
+				progresses[i] = newProgress(w, patience, log)
 			}
-			if err := progresses[i].check(ctx, c, w, patience); err != nil {
+			if err := progresses[i].check(ctx, c, w); err != nil {
 				return "", err
 			}
 			waiting, still = append(waiting, lack), append(still, ref)

@@ -415,7 +415,7 @@ func TestAccWorkloadsUnderOneBudgetTakeTurns(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if err := s.cluster.AwaitRollouts(ctx, 0, ref); err != nil {
+				if err := s.cluster.AwaitRollouts(ctx, 0, nil, ref); err != nil {
 					t.Error(err)
 				}
 			})
@@ -463,7 +463,7 @@ func TestAccRollNamesWhatARestartDoesNotReach(t *testing.T) {
 	s.patch(s.Context(), refs[0], `{"spec":{"template":{"metadata":{"annotations":{"changed":"by hand"}}}}}`)
 	_, fresh := connect(t) // What another client writes is seen a moment later.
 	var refused *kube.RestartError
-	if err := fresh.AwaitRollouts(within(t, time.Minute), 0, refs[0]); !errors.As(err, &refused) {
+	if err := fresh.AwaitRollouts(within(t, time.Minute), 0, nil, refs[0]); !errors.As(err, &refused) {
 		t.Errorf("awaiting a paused rollout: %v", err)
 	}
 }
@@ -560,7 +560,7 @@ func TestAccRollStopsAtTheFirstFailure(t *testing.T) {
 				t.Errorf("report %v", report)
 			}
 			// Who changes the template otherwise sees the same.
-			if err := s.cluster.AwaitRollouts(ctx, time.Second, ref); !errors.As(err, &failure) || !strings.Contains(err.Error(), test.reason) {
+			if err := s.cluster.AwaitRollouts(ctx, time.Second, nil, ref); !errors.As(err, &failure) || !strings.Contains(err.Error(), test.reason) {
 				t.Errorf("error: %v", err)
 			}
 		})
@@ -690,6 +690,105 @@ func TestAccRollGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
+// A StatefulSet waits for pods of its former template to become ready, and would
+// do so for ever.
+func TestAccAStatefulSetGetsOverABrokenTemplate(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		policy  appsv1.PodManagementPolicyType
+		image   string // of the broken template
+		restart bool
+	}{
+		"image, awaited":   {appsv1.OrderedReadyPodManagement, "does-not-exist", false},
+		"image, restarted": {appsv1.OrderedReadyPodManagement, "does-not-exist", true},
+		"crash":            {appsv1.OrderedReadyPodManagement, "fails", true},
+		"any order":        {appsv1.ParallelPodManagement, "does-not-exist", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			db := s.statefulSet("db", 3, func(o *appsv1.StatefulSet) { o.Spec.PodManagementPolicy = test.policy })
+			s.budget("one", "app", "db", maxUnavailable(1))
+			ctx := within(t, 2*time.Minute)
+			image := func(tag string) {
+				before, err := s.cluster.Get(ctx, db)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.patch(ctx, db, `{"spec":{"template":{"spec":{"containers":[{"name":"main","image":"registry.invalid/app:`+tag+`"}]}}}}`)
+				// What other clients write is seen a moment later.
+				err = s.cluster.Await(ctx, db.Namespace, []kube.Kind{db.Kind}, func(ctx context.Context) (string, error) {
+					if w, err := s.cluster.Workload(ctx, db); err != nil || w.Generation > before.GetGeneration() {
+						return "", err
+					}
+					return "the change", nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			image(test.image)
+			var failure *kube.RolloutError
+			if err := s.cluster.AwaitRollouts(ctx, time.Second, nil, db); !errors.As(err, &failure) {
+				t.Fatalf("error: %v", err)
+			}
+			image("2")
+			var told []any
+			log := func(_ string, fields map[string]any) {
+				if pod, about := fields["pod"]; about {
+					told = append(told, pod)
+				}
+			}
+			if test.restart {
+				if _, err := s.cluster.Roll(ctx, kube.Rollout{Stages: [][]kube.Ref{{db}}, At: restartTime, Log: log}); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := s.cluster.AwaitRollouts(ctx, 0, log, db); err != nil {
+				t.Fatal(err)
+			}
+			// In any order the controller may come by itself first.
+			if broken := s.ref(kube.Pod, "db-2").String(); len(told) > 1 || len(told) == 1 && told[0] != broken || len(told) == 0 && test.policy == appsv1.OrderedReadyPodManagement {
+				t.Errorf("deleted %v", told)
+			}
+			pods, err := s.cluster.PodsOf(ctx, db)
+			if err != nil || len(pods) != 3 {
+				t.Errorf("%d pods, %v", len(pods), err)
+			}
+		})
+	}
+}
+
+// A budget that its own broken pods use up does not keep a workload from being
+// repaired.
+func TestAccABudgetDoesNotKeepBrokenPodsBroken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	web := s.deployment("web", 3, takingOne)
+	s.budget("one", "app", "web", maxUnavailable(1))
+	ctx := within(t, 2*time.Minute)
+	s.patch(ctx, web, `{"spec":{"template":{"spec":{"containers":[{"name":"main","image":"registry.invalid/app:does-not-exist"}]}}}}`)
+	down := func(ctx context.Context) (string, error) {
+		budgets, err := s.embedded.Client().PolicyV1().PodDisruptionBudgets(s.namespace).Get(ctx, "one", metav1.GetOptions{})
+		if err != nil || budgets.Status.CurrentHealthy == 2 {
+			return "", err
+		}
+		return "the budget to be used up", nil
+	}
+	if err := s.cluster.Await(ctx, "", nil, down); err != nil {
+		t.Fatal(err)
+	}
+	_, fresh := connect(t) // What another client writes is seen a moment later.
+	_, err := fresh.Roll(ctx, kube.Rollout{Stages: [][]kube.Ref{{web}}, At: restartTime, Patience: time.Second, Log: func(message string, fields map[string]any) {
+		if message == "waiting to restart" {
+			t.Errorf("waits for %v", fields["for"])
+		}
+	}})
+	var failure *kube.RolloutError
+	if !errors.As(err, &failure) || !strings.Contains(failure.Reason, "ImagePullBackOff") || !s.restarted(web) {
+		t.Errorf("error: %v", err)
+	}
+}
+
 // Rollouts of many workloads cost few reads: nothing is asked for one by one.
 func TestAccRollReadsLittle(t *testing.T) {
 	t.Parallel()
@@ -722,7 +821,7 @@ func TestAccRollReadsLittle(t *testing.T) {
 		if err := c.AwaitBudget(ctx, ref); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.AwaitRollouts(ctx, 0, ref); err != nil {
+		if err := c.AwaitRollouts(ctx, 0, nil, ref); err != nil {
 			t.Fatal(err)
 		}
 		if pods, err := c.PodsOf(ctx, ref); err != nil || len(pods) == 0 {
@@ -769,19 +868,23 @@ func TestAccRollOutlastsFaults(t *testing.T) {
 			first, second := s.deployment("first", 1), s.deployment("second", 1)
 			ctx := within(t, time.Minute)
 			var group sync.WaitGroup
+			fail := func() {
+				proxy.Set(fault, testcluster.Methods(http.MethodPatch))
+				group.Go(func() {
+					if err := proxy.WaitFaulted(ctx); err != nil {
+						t.Error(err)
+					}
+					proxy.Clear()
+				})
+			}
+			fail() // Already the first restart meets it.
 			report, err := c.Roll(ctx, kube.Rollout{
 				Stages: [][]kube.Ref{{first}, {second}}, At: restartTime, Patience: 2 * time.Second,
 				Log: func(message string, fields map[string]any) {
-					if message != "rolled out" || fields["workload"] != first.String() {
-						return
+					if message == "rolled out" && fields["workload"] == first.String() {
+						group.Wait()
+						fail()
 					}
-					proxy.Set(fault, testcluster.Methods(http.MethodPatch))
-					group.Go(func() {
-						if err := proxy.WaitFaulted(ctx); err != nil {
-							t.Error(err)
-						}
-						proxy.Clear()
-					})
 				},
 			})
 			if err != nil || !slices.Equal(report.Done, []kube.Ref{first, second}) {

@@ -122,7 +122,7 @@ func TestAwaitRollouts(t *testing.T) {
 		}
 		return false
 	}
-	if err := a.connect(t).AwaitRollouts(t.Context(), 0, alpha); err != nil {
+	if err := a.connect(t).AwaitRollouts(t.Context(), 0, nil, alpha); err != nil {
 		t.Error(err)
 	}
 }

@@ -45,9 +45,12 @@ type Workload struct {
 	OnDelete  bool  // pods are replaced only when somebody deletes them
 	Partition int32 // pods of a StatefulSet below this ordinal keep the old template
 
-	failure    string // why the controller has given up, or cannot make pods
-	revision   string // of the newest template, as its controller marks what it makes of it
-	disruption int32  // available pods that a rollout takes away at once before others are there
+	failure      string // why the controller has given up
+	refusal      string // why the controller could not make a pod when it last tried
+	revision     string // of the newest template, as its controller marks what it makes of it
+	disruption   int32  // available pods that a rollout takes away at once before others are there
+	firstOrdinal int32  // of the pods of a StatefulSet
+	anyOrder     bool   // a rollout takes available pods down even while others are not
 }
 
 // WorkloadKinds are the kinds that have a [Workload].
@@ -104,8 +107,10 @@ func workloadOf(o object) (*Workload, error) {
 		w.Current, w.Updated, w.Ready, w.Available = o.Status.Replicas, o.Status.UpdatedReplicas, o.Status.ReadyReplicas, o.Status.AvailableReplicas
 		w.Paused, w.revision, w.disruption = o.Spec.Paused, o.Annotations[deploymentRevision], deploymentDisruption(o)
 		for _, condition := range o.Status.Conditions {
-			if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue ||
-				condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse {
+			switch {
+			case condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue:
+				w.refusal = condition.Reason + ": " + condition.Message
+			case condition.Type == appsv1.DeploymentProgressing && condition.Status == corev1.ConditionFalse:
 				w.failure = condition.Reason + ": " + condition.Message
 			}
 		}
@@ -118,6 +123,8 @@ func workloadOf(o object) (*Workload, error) {
 		if update := o.Spec.UpdateStrategy.RollingUpdate; update != nil {
 			w.Partition = ptr.Deref(update.Partition, 0)
 		}
+		w.firstOrdinal = ptr.Deref(o.Spec.Ordinals, appsv1.StatefulSetOrdinals{}).Start
+		w.anyOrder = o.Spec.PodManagementPolicy == appsv1.ParallelPodManagement
 	case *appsv1.DaemonSet:
 		w.Kind, w.Template, selector = DaemonSet, &o.Spec.Template, o.Spec.Selector
 		w.ObservedGeneration, w.Desired = o.Status.ObservedGeneration, o.Status.DesiredNumberScheduled
@@ -126,6 +133,9 @@ func workloadOf(o object) (*Workload, error) {
 		w.revision, w.disruption = o.Annotations[appsv1.DeprecatedTemplateGeneration], daemonSetDisruption(o)
 	default:
 		return nil, fmt.Errorf("%s/%s is a %T, not a workload", o.GetNamespace(), o.GetName(), o)
+	}
+	if w.Paused || w.OnDelete {
+		w.disruption = 0
 	}
 	var err error
 	if w.Selector, err = metav1.LabelSelectorAsSelector(selector); err != nil {
@@ -164,26 +174,36 @@ func (e *RestartError) Error() string {
 // CheckRestart returns a *[RestartError] if a restart does not reach the
 // workload's pods.
 func (w *Workload) CheckRestart() error {
-	switch {
-	case w.Paused:
-		return &RestartError{w.Ref, "its rollout is paused; resume it first"}
-	case w.OnDelete:
-		return &RestartError{w.Ref, "its update strategy is OnDelete; delete its pods one by one, or change the strategy to RollingUpdate"}
-	case w.Partition > 0:
-		return &RestartError{w.Ref, fmt.Sprintf("its update strategy has partition %d, so pods with a lower ordinal would keep running as they are; set the partition to 0", w.Partition)}
+	if why := w.unreachable(); why != "" {
+		return &RestartError{w.Ref, why}
 	}
 	return nil
 }
 
+// unreachable is why a restart does not reach the workload's pods; "" if it does.
+func (w *Workload) unreachable() string {
+	switch {
+	case w.Paused:
+		return "its rollout is paused; resume it first"
+	case w.OnDelete:
+		return "its update strategy is OnDelete; delete its pods one by one, or change the strategy to RollingUpdate"
+	case w.Partition > 0:
+		return fmt.Sprintf("its update strategy has partition %d, so pods with a lower ordinal would keep running as they are; set the partition to 0", w.Partition)
+	}
+	return ""
+}
+
 // restart makes the controller of a workload replace all its pods, in its own
-// order. The error wraps [ErrChanged] if another workload has taken its name.
-func (c *Cluster) restart(ctx context.Context, w *Workload, at time.Time) error {
-	if w.restartedAt(at) {
-		return nil
+// order. The error wraps [ErrChanged] if another workload has taken its name, or,
+// with unchanged, if anything at all has changed since it was read.
+func (c *Cluster) restart(ctx context.Context, w *Workload, at time.Time, unchanged bool) error {
+	// Only this very workload, not one that took its name meanwhile.
+	identity := map[string]any{"uid": string(w.UID)}
+	if unchanged {
+		identity["resourceVersion"] = w.ResourceVersion
 	}
 	body, err := json.Marshal(map[string]any{
-		// Only this very workload, not one that took its name meanwhile.
-		"metadata": map[string]any{"uid": string(w.UID)},
+		"metadata": identity,
 		"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
 			"annotations": map[string]any{RestartAnnotation: restartValue(at)},
 		}}},

@@ -83,7 +83,7 @@ func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error 
 		}
 	}
 	r.log("waiting", map[string]any{"workloads": len(rollouts), "others": len(others)})
-	if err := r.releases.Cluster.AwaitRollouts(ctx, 0, rollouts...); err != nil || len(others) == 0 {
+	if err := r.releases.Cluster.AwaitRollouts(ctx, 0, r.log, rollouts...); err != nil || len(others) == 0 {
 		return err
 	}
 	return r.releases.Cluster.Await(ctx, commonNamespace(others), kinds, func(ctx context.Context) (string, error) {
