@@ -439,7 +439,7 @@ func (d DataPlane) rolled(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return survey, err
 	}
-	if err := d.Cluster.AwaitRollouts(ctx, 0, rolling...); err != nil {
+	if err := d.Cluster.AwaitRollouts(ctx, 0, d.Log, rolling...); err != nil {
 		return survey, err
 	}
 	err = d.Cluster.Await(ctx, d.awaited(), append(kube.WorkloadKinds(), kube.Pod, kube.ReplicaSet), func(ctx context.Context) (string, error) {
