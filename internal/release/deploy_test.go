@@ -40,6 +40,10 @@ func TestResolve(t *testing.T) {
 			"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: here}}",
 			"ConfigMap here/a is there twice: in test.yaml, document 1 (line 1) and in test.yaml, document 2 (line 3)",
 		},
+		"a hook and an object": {
+			hookManifest("ConfigMap", "a", "pre-install", "") + "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}",
+			"ConfigMap here/a is there twice",
+		},
 		"number in a Secret": {`{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {pin: 1234}}`, "stringData: the value of pin is not a text"},
 		"list in a Secret":   {`{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {pin: [1234]}}`, "data: the value of pin is not a text"},
 	} {

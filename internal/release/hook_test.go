@@ -80,7 +80,7 @@ func TestAccHooks(t *testing.T) {
 		hookManifest("ConfigMap", "kept", "pre-install", `, helm.sh/hook-delete-policy: before-hook-creation`) +
 		hookManifest("Pod", "after", "post-install,pre-delete", "") +
 		hookManifest("Job", "tested", "test", "") + hookManifest("Job", "back", "post-rollback", "") +
-		hookManifest("Job", "new", "post-upgrade", "")
+		hookManifest("Job", "new", "post-upgrade", "") + hookManifest("Job", "new", "post-delete", "")
 	transformed := 0
 	desired := Desired{Objects: parse(t, text), Wait: true, TransformHook: count(&transformed)}
 	if got := planned(t, releases, namespace, "app", desired); !slices.Equal(got, []string{"+ ConfigMap ns/a"}) {
@@ -92,7 +92,7 @@ func TestAccHooks(t *testing.T) {
 	if want := []string{"pre-install early", "pre-install kept", "pre-install late", "ConfigMap", "post-install after"}; !slices.Equal(*seen, want) {
 		t.Errorf("install: %q", *seen)
 	}
-	if transformed != 7 {
+	if transformed != 6 {
 		t.Errorf("%d hooks were transformed", transformed)
 	}
 	left := live(t, releases, kube.Job, namespace, "late")
@@ -114,7 +114,7 @@ func TestAccHooks(t *testing.T) {
 	if _, err := open(t, releases, namespace, "app").Uninstall(patient(t), UninstallOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"pre-delete after", "post-delete early"}; !slices.Equal(*seen, want) {
+	if want := []string{"pre-delete after", "post-delete early", "post-delete new"}; !slices.Equal(*seen, want) {
 		t.Errorf("uninstall: %q", *seen)
 	}
 }

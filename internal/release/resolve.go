@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -36,33 +37,39 @@ func (r *Release) resolve(ctx context.Context, desired Desired, lenient bool) (*
 		kinds.announce(object)
 	}
 	resolved := &content{}
-	seen := map[key]string{}
+	seen := map[key]*entry{}
+	hooked := map[key]*entry{} // There may be one for each event.
 	for _, object := range objects {
 		e, err := r.entryOf(ctx, kinds, object)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", object.Source, err)
 		}
 		h := hookOf(e)
-		transform := desired.Transform
-		if h != nil {
-			transform = desired.TransformHook
+		if h != nil && len(h.events) == 0 {
+			continue
+		}
+		before := seen[e.key()]
+		transform := desired.TransformHook
+		if h == nil {
+			before = cmp.Or(before, hooked[e.key()])
+			transform = desired.Transform
+		}
+		if before != nil {
+			return nil, fmt.Errorf("%s is there twice: in %s and in %s", e.ref(), before.source, e.source)
 		}
 		if transform != nil {
 			if err := transform(e.Object); err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", object.Source, e.ref(), err)
 			}
 		}
-		if before, twice := seen[e.key()]; twice {
-			return nil, fmt.Errorf("%s is there twice: in %s and in %s", e.ref(), before, object.Source)
-		}
-		seen[e.key()] = object.Source
 		if err := r.mark(e); err != nil {
 			return nil, fmt.Errorf("%s: %w", object.Source, err)
 		}
-		switch {
-		case h == nil:
+		if h == nil {
+			seen[e.key()] = e
 			resolved.entries = append(resolved.entries, e)
-		case len(h.events) > 0:
+		} else {
+			hooked[e.key()] = e
 			resolved.hooks = append(resolved.hooks, h)
 		}
 	}
