@@ -595,3 +595,47 @@ func TestATurnEnds(t *testing.T) {
 		}
 	}
 }
+
+// Pods are left to a rollout that is under way, unless it has failed or has made
+// them itself.
+func TestReplaces(t *testing.T) {
+	t.Parallel()
+	const set = `{metadata: {generation: 2}, spec: {replicas: 2%s}, status: {observedGeneration: %d, replicas: 2, updatedReplicas: %d, availableReplicas: 2, updateRevision: new}}`
+	ref := Ref{StatefulSet, "dgraph", "alpha"}
+	for name, test := range map[string]struct {
+		spec              string
+		observed, updated int
+		pod               string // revision
+		more              string // state of another pod of the newest template
+		want              bool
+	}{
+		"under way":        {"", 2, 1, "old", "ContainerCreating", true},
+		"of the newest":    {"", 2, 1, "new", "ContainerCreating", false},
+		"rolled out":       {"", 2, 2, "old", "ContainerCreating", false},
+		"not seen yet":     {"", 1, 2, "new", "ContainerCreating", true},
+		"failed":           {"", 2, 1, "old", "ImagePullBackOff", false},
+		"out of its reach": {", updateStrategy: {rollingUpdate: {partition: 1}}", 1, 0, "old", "ContainerCreating", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAPI(t)
+			a.set(
+				workload(t, StatefulSet, fmt.Sprintf(set, test.spec, test.observed, test.updated)),
+				pod("dgraph", "alpha-0", labelled(controlledBy(StatefulSet, "alpha"), "controller-revision-hash", test.pod)),
+				pod("dgraph", "alpha-1", labelled(controlledBy(StatefulSet, "alpha"), "controller-revision-hash", "new"), state(t, test.more)),
+			)
+			c := a.connect(t)
+			pods, err := c.PodsOf(t.Context(), ref)
+			if err != nil || len(pods) != 2 {
+				t.Fatalf("%d pods, %v", len(pods), err)
+			}
+			if got, err := c.Replaces(t.Context(), ref, pods[:1]); err != nil || got != test.want {
+				t.Errorf("%t, %v", got, err)
+			}
+			a.remove(ref)
+			if got, err := a.connect(t).Replaces(t.Context(), ref, pods); err != nil || got {
+				t.Errorf("gone: %t, %v", got, err)
+			}
+		})
+	}
+}
