@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -55,6 +56,9 @@ func (c Census) Each(ctx context.Context, visit func(Entry) error) error {
 			return nil
 		}
 		entry, err := c.entry(ctx, planes, pod)
+		if errors.Is(err, kube.ErrNotFound) {
+			return nil // Its namespace has gone, and so is the pod.
+		}
 		if err != nil {
 			return err
 		}
@@ -81,7 +85,7 @@ func (c Census) entry(ctx context.Context, planes []ControlPlane, pod *corev1.Po
 		d.Mesh = m
 		entry.Mesh, entry.Proxy = m.Name(), shown
 		entry.Reasons, entry.Exempt = nil, ""
-		if entry.Exempt = d.exempt(subject, false); entry.Exempt == "" {
+		if entry.Exempt = cmp.Or(d.exempt(subject, false), d.refused(planes[i], subject, shown)); entry.Exempt == "" {
 			entry.Reasons = d.judge(planes[i], subject, shown)
 		}
 		if shown.Mode != "" {

@@ -23,7 +23,10 @@ type DataPlane struct {
 	// Namespace whose pods are meant, all of them unless Workloads are named.
 	Namespace string
 	Workloads []kube.Ref
-	Policy    RestartPolicy
+	// Former is the mark of the namespace or of the workloads that the present one
+	// replaces; empty if there was none.
+	Former Mark
+	Policy RestartPolicy
 	// Now is the instant that pods are judged at and restarts are marked with.
 	Now time.Time
 	// Log is told of each step; it may be nil.
@@ -73,6 +76,7 @@ type Restart struct {
 	Reasons  []Reason
 
 	pods []*corev1.Pod
+	seen string // RestartAnnotation of the template; empty if there is none
 }
 
 // String is the restart as one line.
@@ -91,14 +95,17 @@ func (r Restart) String() string {
 // restartSet collects restarts, each workload once.
 type restartSet map[kube.Ref]*Restart
 
-func (s restartSet) add(workload kube.Ref, pod *corev1.Pod, reasons ...Reason) {
+func (s restartSet) add(workload kube.Ref, subject Subject, reasons ...Reason) {
 	r := s[workload]
 	if r == nil {
 		r = &Restart{Workload: workload}
+		if subject.Template != nil {
+			r.seen = subject.Template.Annotations[kube.RestartAnnotation]
+		}
 		s[workload] = r
 	}
 	r.Pods++
-	r.pods = append(r.pods, pod)
+	r.pods = append(r.pods, subject.Pod)
 	for _, reason := range reasons {
 		if !slices.Contains(r.Reasons, reason) {
 			r.Reasons = append(r.Reasons, reason)
@@ -117,9 +124,11 @@ func (s restartSet) inOrder() []Restart {
 // A Survey is what pods show. Everything in it is in order of names.
 type Survey struct {
 	// Total counts the pods that should be meshed, Meshed those that are, and
-	// Stale the meshed ones that would be otherwise if they were made now.
+	// Stale the meshed ones that would be otherwise if they were made now. They
+	// include those that no restart of ours reaches.
 	Total, Meshed, Stale int
-	// Wrong are the pods that should be meshed and are not, and the stale ones.
+	// Wrong are the pods that should be meshed and are not, and the stale ones, as
+	// far as they can be put right.
 	Wrong []PodNote
 	// Restarts are the workloads that put them right.
 	Restarts []Restart
@@ -127,9 +136,6 @@ type Survey struct {
 	// wrong and that no restart of ours reaches.
 	Skipped []PodNote
 }
-
-// Unmeshed counts the pods that should be meshed and are not.
-func (s Survey) Unmeshed() int { return s.Total - s.Meshed }
 
 // outlook changes what a pod is compared with to what will be after an apply,
 // and tells whether the apply makes the pod anew in any case.
@@ -159,27 +165,19 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 			return Survey{}, err
 		}
 		anew := will != nil && will(&subject)
-		if reason := d.exempt(subject, anew); reason != "" {
+		shown := d.Mesh.Proxy(pod)
+		if reason := cmp.Or(d.exempt(subject, anew), d.refused(plane, subject, shown)); reason != "" {
 			s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: reason})
 			continue
 		}
-		shown := d.Mesh.Proxy(pod)
+		// Pods of another mode do not join as they are.
+		inPlace := d.Mesh.InPlace() && !anew && (shown.Mode == "" || shown.Mode == Ambient)
+		if inPlace && shown.Mode == "" && pod.Status.PodIP == "" {
+			continue // It joins when it starts.
+		}
 		reasons := d.judge(plane, subject, shown)
 		if anew && len(reasons) == 0 {
 			reasons = []Reason{{Cause: ChangedSettings, Detail: "its pod template changes"}}
-		}
-		// Pods of another mode do not join as they are.
-		inPlace := d.Mesh.InPlace() && !anew && (shown.Mode == "" || shown.Mode == Ambient)
-		if len(reasons) > 0 && !inPlace {
-			note := PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)}
-			unreachable := d.unreachable(owner, workload)
-			if unreachable != "" {
-				note.Reason += "; " + unreachable
-			}
-			if unreachable != "" || !slices.ContainsFunc(reasons, func(r Reason) bool { return !r.Lasting }) {
-				s.Skipped = append(s.Skipped, note)
-				continue
-			}
 		}
 		s.Total++
 		if shown.Mode != "" {
@@ -191,11 +189,21 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 		if shown.Mode != "" {
 			s.Stale++
 		}
-		s.Wrong = append(s.Wrong, PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)})
+		note := PodNote{Pod: pod.Name, Owner: owner, Reason: join(reasons)}
 		if inPlace {
+			s.Wrong = append(s.Wrong, note)
 			continue
 		}
-		restarts.add(owner, pod, reasons...)
+		unreachable := d.unreachable(owner, workload)
+		if unreachable != "" {
+			note.Reason += "; " + unreachable
+		}
+		if unreachable != "" || !slices.ContainsFunc(reasons, func(r Reason) bool { return !r.Lasting }) {
+			s.Skipped = append(s.Skipped, note)
+			continue
+		}
+		s.Wrong = append(s.Wrong, note)
+		restarts.add(owner, subject, reasons...)
 	}
 	s.Restarts = restarts.inOrder()
 	return s, nil
@@ -212,6 +220,19 @@ func (d DataPlane) exempt(subject Subject, anew bool) string {
 		return d.Mesh.Exempt(subject.next())
 	}
 	return d.Mesh.Exempt(subject.Pod)
+}
+
+// refused is why the injector leaves a pod alone that is outside of the mesh,
+// though it is asked about the pod's namespace: no restart changes that. One that
+// is enrolled by itself is wrong all the same.
+func (d DataPlane) refused(plane ControlPlane, subject Subject, shown Proxy) string {
+	if plane == nil || shown.Mode != "" || len(d.Workloads) > 0 || plane.Sees(subject.Namespace, &corev1.Pod{}) != nil {
+		return ""
+	}
+	if err := plane.Sees(subject.Namespace, subject.next()); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // next is the pod as it would be made now, before any injector sees it.
@@ -277,7 +298,7 @@ func (d DataPlane) subject(ctx context.Context, pod *corev1.Pod) (subject Subjec
 	if owner, err = d.Cluster.OwnerOf(ctx, pod); err != nil {
 		return Subject{}, kube.Ref{}, nil, err
 	}
-	subject = Subject{Pod: pod, Namespace: namespace, Now: d.Now}
+	subject = Subject{Pod: pod, Namespace: namespace, Former: d.Former, Now: d.Now}
 	if slices.Contains(kube.WorkloadKinds(), owner.Kind) {
 		workload, err = d.Cluster.Workload(ctx, owner)
 		if err != nil && !errors.Is(err, kube.ErrNotFound) {
@@ -324,20 +345,16 @@ func Living(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
 }
 
-// Settle brings the pods in line: workloads that roll anyway are waited for,
-// what is wrong after that is restarted, once whatever the reasons, and what is
-// wrong even then is an error that says why. Pods that are right are left alone,
-// so that a second call goes on where one that failed has stopped. The survey is
-// valid also with an error.
+// Settle brings the pods in line: workloads whose rollout is going to put them
+// right are waited for, what is wrong apart from that is restarted, once whatever
+// the reasons, and what is wrong even then is an error that says why. Pods that
+// are right are left alone, so that a second call goes on where one that failed
+// has stopped. The survey is valid also with an error.
 func (d DataPlane) Settle(ctx context.Context) (Survey, error) {
-	plane, err := d.Mesh.ControlPlane(ctx, d.Cluster)
-	if err != nil {
+	if _, err := d.Mesh.ControlPlane(ctx, d.Cluster); err != nil {
 		return Survey{}, fmt.Errorf("%s cannot take in pods now: %w", d.Mesh.Name(), err)
 	}
-	if d.Mesh.InPlace() {
-		return d.joined(ctx)
-	}
-	survey, err := d.rolled(ctx)
+	survey, err := d.undisturbed(ctx)
 	if err != nil {
 		return survey, err
 	}
@@ -347,52 +364,83 @@ func (d DataPlane) Settle(ctx context.Context) (Survey, error) {
 		if len(survey.Restarts) == 0 {
 			break
 		}
-		if err := plane.Available(); err != nil {
-			return survey, fmt.Errorf("%d of %d pods are not as they should be, and %s cannot inject now: %w", len(survey.Wrong), survey.Total, d.Mesh.Name(), err)
+		if attempt > 0 && d.refusals(ctx, survey.Restarts) != "" {
+			break // The injector has its reasons and would give them again.
 		}
-		if attempt > 0 {
-			if refusals := d.refusals(ctx, survey.Restarts); refusals != "" {
-				break // The injector has its reasons and would give them again.
-			}
+		if err := d.available(ctx); err != nil {
+			return survey, fmt.Errorf("%d of %d pods are not as they should be, and %s cannot inject now: %w", len(survey.Wrong), survey.Total, d.Mesh.Name(), err)
 		}
 		// Restarts are told apart by the second.
 		if err := d.restart(ctx, survey.Restarts, d.Now.Add(time.Duration(attempt)*time.Second)); err != nil {
 			return survey, err
 		}
-		if survey, err = d.rolled(ctx); err != nil {
+		restarted := make([]kube.Ref, len(survey.Restarts))
+		for i, r := range survey.Restarts {
+			restarted[i] = r.Workload
+		}
+		if survey, err = d.rolled(ctx, restarted); err != nil {
 			return survey, err
 		}
 	}
-	return survey, d.disagreement(ctx, survey)
+	if len(survey.Restarts) > 0 {
+		return survey, d.disagreement(ctx, survey)
+	}
+	if len(survey.Wrong) > 0 {
+		return d.joined(ctx)
+	}
+	return survey, nil
+}
+
+// injectorPatience is how long a control plane that is not available is waited
+// for: one that rolls out, or whose pod moves to another node, is back by then.
+const injectorPatience = 2 * time.Minute
+
+// available waits until pods made now would be taken in, but not for a control
+// plane that is not installed at all: that is ErrNoControlPlane.
+func (d DataPlane) available(ctx context.Context) error {
+	lacks := func(ctx context.Context) (string, error) {
+		plane, err := d.Mesh.ControlPlane(ctx, d.Cluster)
+		if err != nil {
+			return "", err
+		}
+		if absent := plane.Available(); absent != nil {
+			return fmt.Sprintf("%s to be available: %v", d.Mesh.Name(), absent), nil
+		}
+		return "", nil
+	}
+	waiting, err := lacks(ctx)
+	if err != nil || waiting == "" {
+		return err
+	}
+	d.log("waiting for the control plane", map[string]any{"for": waiting})
+	ctx, cancel := context.WithTimeoutCause(ctx, injectorPatience, fmt.Errorf("it was not within %s", injectorPatience))
+	defer cancel()
+	return d.Cluster.Await(ctx, "", []kube.Kind{kube.Deployment, kube.DaemonSet, kube.MutatingWebhookConfiguration}, lacks)
 }
 
 // disagreement is the error that some pods are not as they should be although
 // all was done that can be.
 func (d DataPlane) disagreement(ctx context.Context, survey Survey) error {
-	if len(survey.Wrong) == 0 {
-		return nil
-	}
 	why := list(survey.Wrong)
 	if refusals := d.refusals(ctx, survey.Restarts); refusals != "" {
 		why += "; the injector says: " + refusals
 	}
-	if survey.Unmeshed() > 0 {
-		return fmt.Errorf("%d of %d pods are still without a proxy of %s after their restart: %s", survey.Unmeshed(), survey.Total, d.Mesh.Name(), why)
-	}
-	return fmt.Errorf("%d of %d pods are still stale after their restart: %s", survey.Stale, survey.Total, why)
-}
-
-// joined waits until all pods have joined a mesh that takes them in as they are,
-// once those are made anew that have a proxy of their own still.
-func (d DataPlane) joined(ctx context.Context) (survey Survey, err error) {
-	if survey, err = d.Survey(ctx); err != nil {
-		return survey, err
-	}
-	if len(survey.Restarts) > 0 {
-		if err := d.restart(ctx, survey.Restarts, d.Now); err != nil {
-			return survey, err
+	unmeshed := 0
+	for _, r := range survey.Restarts {
+		for _, pod := range r.pods {
+			if d.Mesh.Proxy(pod).Mode == "" {
+				unmeshed++
+			}
 		}
 	}
+	if unmeshed > 0 {
+		return fmt.Errorf("%d of %d pods are still without a proxy of %s after their restart: %s", unmeshed, survey.Total, d.Mesh.Name(), why)
+	}
+	return fmt.Errorf("%d of %d pods are still stale after their restart: %s", len(survey.Wrong), survey.Total, why)
+}
+
+// joined waits until all pods have joined a mesh that takes them in as they are.
+func (d DataPlane) joined(ctx context.Context) (survey Survey, err error) {
 	err = d.Cluster.Await(ctx, d.awaited(), []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
 		var err error
 		if survey, err = d.Survey(ctx); err != nil || len(survey.Wrong) == 0 {
@@ -415,32 +463,60 @@ func (d DataPlane) awaited() string {
 	return namespace
 }
 
-// rolled surveys the pods once no rollout is under way that may still put wrong
-// ones right.
-func (d DataPlane) rolled(ctx context.Context) (Survey, error) {
+// undisturbed surveys the pods once no rollout is under way that may put wrong
+// ones right by itself. One that cannot is not waited for: pods that are wrong
+// and of the newest template stay so, and what has failed before is begun anew
+// by a restart, without the delays that controllers keep after failures.
+func (d DataPlane) undisturbed(ctx context.Context) (Survey, error) {
+	named, stuck, err := d.reachable(ctx, d.Workloads)
+	if err != nil {
+		return Survey{}, err
+	}
 	survey, err := d.Survey(ctx)
 	if err != nil {
 		return survey, err
 	}
-	rolling := slices.Clone(d.Workloads)
-	for _, restart := range survey.Restarts {
-		workload, err := d.Cluster.Workload(ctx, restart.Workload)
-		if errors.Is(err, kube.ErrNotFound) {
-			continue
+	if len(stuck) > 0 && len(survey.Wrong) > 0 {
+		return survey, fmt.Errorf("%d of %d pods are without a proxy of %s or stale: %s", len(survey.Wrong), survey.Total, d.Mesh.Name(), strings.Join(stuck, ", "))
+	}
+	var failed []kube.Ref
+	for {
+		rolling := slices.Clone(named)
+		for _, restart := range survey.Restarts {
+			replaces, err := d.Cluster.Replaces(ctx, restart.Workload, restart.pods)
+			if err != nil {
+				return survey, err
+			}
+			at := slices.Index(rolling, restart.Workload)
+			switch {
+			case replaces && at < 0 && !slices.Contains(failed, restart.Workload):
+				rolling = append(rolling, restart.Workload)
+			case !replaces && at >= 0:
+				rolling = slices.Delete(rolling, at, at+1)
+			}
 		}
-		if err != nil {
+		after, err := d.rolled(ctx, rolling)
+		failure, is := errors.AsType[*kube.RolloutError](err)
+		if !is || slices.Contains(named, failure.Workload) {
+			return after, err
+		}
+		// It was somebody else's rollout, and ours may come off.
+		failed = append(failed, failure.Workload)
+		if survey, err = d.Survey(ctx); err != nil {
 			return survey, err
 		}
-		if workload.Unfinished() != "" && !slices.Contains(rolling, restart.Workload) {
-			rolling = append(rolling, restart.Workload)
-		}
 	}
-	rolling, stuck, err := d.reachable(ctx, rolling)
-	if err != nil {
+}
+
+// rolled surveys the pods once the workloads have rolled out and their former
+// pods are gone.
+func (d DataPlane) rolled(ctx context.Context, workloads []kube.Ref) (survey Survey, err error) {
+	if err := d.Cluster.AwaitRollouts(ctx, 0, d.Log, workloads...); err != nil {
+		survey, _ := d.Survey(context.WithoutCancel(ctx))
 		return survey, err
 	}
-	if err := d.Cluster.AwaitRollouts(ctx, 0, d.Log, rolling...); err != nil {
-		return survey, err
+	if len(workloads) == 0 {
+		return d.Survey(ctx)
 	}
 	err = d.Cluster.Await(ctx, d.awaited(), append(kube.WorkloadKinds(), kube.Pod, kube.ReplicaSet), func(ctx context.Context) (string, error) {
 		var err error
@@ -448,15 +524,15 @@ func (d DataPlane) rolled(ctx context.Context) (Survey, error) {
 			return "", err
 		}
 		for _, restart := range survey.Restarts {
-			if waiting, err := d.former(ctx, restart.pods); err != nil || waiting != "" {
+			if !slices.Contains(workloads, restart.Workload) {
+				continue
+			}
+			if waiting, err := d.outgoing(ctx, restart.pods); err != nil || waiting != "" {
 				return waiting, err
 			}
 		}
 		return "", nil
 	})
-	if err == nil && len(stuck) > 0 && len(survey.Wrong) > 0 {
-		err = fmt.Errorf("%d of %d pods are without a proxy of %s or stale: %s", len(survey.Wrong), survey.Total, d.Mesh.Name(), strings.Join(stuck, ", "))
-	}
 	return survey, err
 }
 
@@ -476,10 +552,10 @@ func (d DataPlane) reachable(ctx context.Context, refs []kube.Ref) (reachable []
 	return reachable, stuck, nil
 }
 
-// former says which of the pods is from before its workload's last rollout, and
+// outgoing says which of the pods is from before its workload's last rollout, and
 // so on its way out: what workloads report can be ahead of what is seen of their
 // pods.
-func (d DataPlane) former(ctx context.Context, pods []*corev1.Pod) (string, error) {
+func (d DataPlane) outgoing(ctx context.Context, pods []*corev1.Pod) (string, error) {
 	for _, pod := range pods {
 		owner, err := d.Cluster.OwnerOf(ctx, pod)
 		if err != nil {
@@ -509,13 +585,13 @@ func (d DataPlane) former(ctx context.Context, pods []*corev1.Pod) (string, erro
 
 // restart restarts workloads by the policy.
 func (d DataPlane) restart(ctx context.Context, restarts []Restart, at time.Time) error {
-	workloads := make([]kube.Ref, len(restarts))
+	workloads, seen := make([]kube.Ref, len(restarts)), map[kube.Ref]string{}
 	for i, r := range restarts {
-		workloads[i] = r.Workload
+		workloads[i], seen[r.Workload] = r.Workload, r.seen
 		d.log("restarting", map[string]any{"workload": r.Workload.String(), "why": join(r.Reasons)})
 	}
 	report, err := d.Cluster.Roll(ctx, kube.Rollout{
-		Stages: d.Policy.stages(workloads), MaxParallel: d.Policy.MaxParallel, IgnoreBudgets: d.Policy.IgnoreBudgets, At: at, Log: d.Log,
+		Stages: d.Policy.stages(workloads), MaxParallel: d.Policy.MaxParallel, IgnoreBudgets: d.Policy.IgnoreBudgets, At: at, Seen: seen, Log: d.Log,
 	})
 	if err != nil {
 		return err
@@ -527,19 +603,34 @@ func (d DataPlane) restart(ctx context.Context, restarts []Restart, at time.Time
 }
 
 // refusals collects what injectors say of pods that they pass over, from the
-// events of the pods' owners. It only adds to an error, so failing to read is no
-// error.
+// events of the pods' owners. What they said before these pods were made counts
+// no more, nor what names the mark: an injector that misses it has not seen it
+// yet. It only adds to an error, so failing to read is no error.
 func (d DataPlane) refusals(ctx context.Context, restarts []Restart) string {
+	keys := slices.Concat(d.Mesh.NamespaceMark().keys(), d.Mesh.WorkloadMark().keys())
 	var said []string
 	for _, restart := range restarts {
 		events, err := d.Cluster.Events(ctx, restart.Workload)
 		if err != nil {
 			continue
 		}
-		for _, event := range events {
-			if event.Reason == "InjectionSkipped" && !slices.Contains(said, event.Message) {
-				said = append(said, event.Message)
+		var since time.Time // when the first of the pods was made
+		for _, pod := range restart.pods {
+			if made := pod.CreationTimestamp.Time; since.IsZero() || made.Before(since) {
+				since = made
 			}
+		}
+		for _, event := range events {
+			last := event.LastTimestamp.Time
+			if last.IsZero() {
+				last = event.EventTime.Time
+			}
+			if event.Reason != "InjectionSkipped" || slices.Contains(said, event.Message) ||
+				last.Before(since.Add(-time.Second)) || // It is reported before the pod is there.
+				slices.ContainsFunc(keys, func(key string) bool { return strings.Contains(event.Message, key) }) {
+				continue
+			}
+			said = append(said, event.Message)
 		}
 	}
 	return strings.Join(said, "; ")

@@ -129,6 +129,9 @@ type Subject struct {
 	// Template is the pod template that its workload has now; nil if none is
 	// known.
 	Template *corev1.PodTemplateSpec
+	// Former is the mark that the present one of the namespace or of the template
+	// replaces, which the pod may have been made by; empty if none is known.
+	Former Mark
 	// Now is the instant of the judgement; zero if time is not to count.
 	Now time.Time
 }

@@ -249,7 +249,7 @@ func TestChangedSettingsMakePodsStale(t *testing.T) {
 	}
 	stale := func(pod *corev1.Pod, namespace *corev1.Namespace) string {
 		var changes []string
-		for _, reason := range plane.Stale(mesh.Subject{Pod: pod, Namespace: namespace, Template: &corev1.PodTemplateSpec{}}, linkerd.Injection{}.Proxy(pod)) {
+		for _, reason := range plane.Stale(mesh.Subject{Pod: pod, Namespace: namespace, Template: &corev1.PodTemplateSpec{}, Former: mesh.MarkOf(mark(before))}, linkerd.Injection{}.Proxy(pod)) {
 			if reason.Cause == mesh.ChangedSettings {
 				changes = append(changes, reason.Detail)
 			}

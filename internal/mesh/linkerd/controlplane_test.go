@@ -191,6 +191,8 @@ func TestControlPlaneIsPrivileged(t *testing.T) {
 type staleTest struct {
 	plane                    controlPlane
 	namespace, template, pod map[string]string // annotations
+	former                   map[string]string // annotations of the mark before
+	older                    bool              // the pod is from before the namespace last changed
 	noTemplate               bool
 	mode                     mesh.Mode
 	env                      []corev1.EnvVar
@@ -253,7 +255,7 @@ func TestStale(t *testing.T) {
 		"version by namespace":     {namespace: on(proxyVersionOverride, "v1"), pod: on(proxyVersionOverride, "v1", proxyVersionAnnotation, "v1")},
 		"version without template": {namespace: on(), noTemplate: true, pod: on(proxyVersionOverride, "v1", proxyVersionAnnotation, "v1")},
 		"version no longer overridden": {
-			namespace: on(), pod: on(proxyVersionOverride, "v1", proxyVersionAnnotation, "v1"),
+			namespace: on(), pod: on(proxyVersionOverride, "v1", proxyVersionAnnotation, "v1"), former: only(proxyVersionOverride, "v1"),
 			want: []mesh.Reason{
 				{Cause: mesh.StaleVersion, Detail: "v1 instead of edge-26.8.3"},
 				{Cause: mesh.ChangedSettings, Detail: proxyVersionOverride + ` is "v1" instead of unset`},
@@ -283,14 +285,17 @@ func TestStale(t *testing.T) {
 		"added":                    {namespace: on(cpu, "2", gid, "7"), pod: on(), want: changed(cpu + " is missing, " + gid + " is missing")},
 		"added, seen without one":  {namespace: on(cpu, "2"), noTemplate: true, pod: on(), want: changed(cpu + " is missing")},
 		"own, seen without one":    {namespace: on(cpu, "2"), noTemplate: true, pod: on(cpu, "1")},
-		"removed":                  {namespace: on(), pod: on(cpu, "1"), want: changed(cpu + ` is "1" instead of unset`)},
+		"others' webhooks":         {namespace: on(), pod: on(cpu, "1", proxyVersionOverride, "v1", proxyVersionAnnotation, "v1")},
+		"others' word on place":    {mode: mesh.Sidecar, namespace: on(), pod: on(nativeAnnotation, "false")},
+		"removed before":           {namespace: on(), pod: on(cpu, "1"), older: true, want: changed(cpu + ` is "1" instead of unset`)},
+		"removed":                  {namespace: on(), pod: on(cpu, "1"), former: only(cpu, "1"), want: changed(cpu + ` is "1" instead of unset`)},
 		"not to be had":            {namespace: on(closeWait, "1m"), pod: on()},
 		"too new for it":           {plane: current("edge-24.2.4"), mode: mesh.NativeSidecar, namespace: on(gid, "7"), pod: on(proxyVersionAnnotation, "edge-24.2.4")},
 		"too new, but there":       {plane: current("edge-24.2.4"), mode: mesh.NativeSidecar, namespace: on(), pod: on(proxyVersionAnnotation, "edge-24.2.4", gid, "7")},
 		"long":                     {namespace: on(cpu, strings.Repeat("1", 50)), pod: on(cpu, "1"), want: changed(cpu + " is not the same")},
 		"opaque by default":        {namespace: on(), pod: on(OpaquePortsAnnotation, "3306,5001-5002")},
-		"opaque no longer":         {namespace: on(), pod: on(OpaquePortsAnnotation, "3306,9999"), want: changed(OpaquePortsAnnotation + ` is "3306,9999" instead of unset`)},
-		"opaque by a name":         {namespace: on(), pod: on(OpaquePortsAnnotation, "mysql"), want: changed(OpaquePortsAnnotation + ` is "mysql" instead of unset`)},
+		"opaque no longer":         {namespace: on(), pod: on(OpaquePortsAnnotation, "3306,9999"), older: true, want: changed(OpaquePortsAnnotation + ` is "3306,9999" instead of unset`)},
+		"opaque by a name":         {namespace: on(), pod: on(OpaquePortsAnnotation, "mysql"), former: only(OpaquePortsAnnotation, "mysql"), want: changed(OpaquePortsAnnotation + ` is "mysql" instead of unset`)},
 		"opaque ports instead":     {namespace: on(OpaquePortsAnnotation, "4000"), pod: on(OpaquePortsAnnotation, "3306"), want: changed(OpaquePortsAnnotation + ` is "3306" instead of "4000"`)},
 		"no tap any more":          {namespace: on(disableTapAnnotation, "true"), pod: on(tapEnabledAnnotation, "true"), want: changed(disableTapAnnotation + " of the namespace has come since")},
 		"no tap":                   {namespace: on(disableTapAnnotation, "true"), pod: on()},
@@ -375,6 +380,14 @@ func (s staleTest) subject() mesh.Subject {
 		pod.Spec.InitContainers = []corev1.Container{proxy}
 	}
 	subject := mesh.Subject{Pod: pod, Namespace: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: s.namespace}}}
+	subject.Former = mesh.Mark{Annotations: s.former}
+	if s.older {
+		pod.CreationTimestamp = metav1.NewTime(someTime())
+		subject.Namespace.ManagedFields = []metav1.ManagedFieldsEntry{
+			{Manager: "others", Time: &metav1.Time{Time: someTime().Add(-time.Hour)}, FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:team":{}}}}`)},
+			{Manager: "kubectl", Time: &metav1.Time{Time: someTime().Add(time.Second)}, FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:linkerd.io/inject":{}}}}`)},
+		}
+	}
 	if !s.noTemplate {
 		subject.Template = &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: s.template}}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -55,11 +56,37 @@ func said(subject mesh.Subject) map[string]string {
 
 // wanted is the value that a pod made now would have of an annotation.
 func (c controlPlane) wanted(subject mesh.Subject, i inheritance) (value string, ok bool) {
-	if value, ok = said(subject)[i.key]; ok || i.podsOnly || !c.version.Has(i.since) {
+	if value, ok = said(subject)[i.key]; ok {
 		return value, ok
 	}
-	value, ok = subject.Namespace.Annotations[i.key]
+	if !i.podsOnly && c.version.Has(i.since) {
+		if value, ok = subject.Namespace.Annotations[i.key]; ok {
+			return value, ok
+		}
+	}
+	if c.inherited(subject, i.key) {
+		return "", false
+	}
+	value, ok = subject.Pod.Annotations[i.key]
 	return value, ok
+}
+
+// inherited reports whether a pod may have an annotation from what it was made of
+// that is not there any more. Other webhooks annotate pods too, and those made
+// anew they annotate again: a restart does not end that. So a mark that is known
+// to have said it counts, and what may have been said before the marks of the
+// namespace last changed.
+func (c controlPlane) inherited(subject mesh.Subject, key string) bool {
+	if _, former := subject.Former.Annotations[key]; former {
+		return true
+	}
+	var changed time.Time
+	for _, entry := range subject.Namespace.ManagedFields {
+		if entry.FieldsV1 != nil && entry.Time != nil && entry.Time.After(changed) && strings.Contains(entry.FieldsV1.GetRawString(), "linkerd.io/") {
+			changed = entry.Time.Time
+		}
+	}
+	return subject.Pod.CreationTimestamp.Time.Before(changed)
 }
 
 // Stale implements mesh.ControlPlane. A pod that the injector has just made is
