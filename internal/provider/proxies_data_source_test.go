@@ -81,8 +81,10 @@ func TestAccProxies_linkerd(t *testing.T) {
 			},
 			{
 				// The namespace asks, and its pods are of before.
-				PreConfig: func() { annotate(t, cluster, namespace, `{"linkerd.io/inject":"enabled","config.linkerd.io/proxy-cpu-request":"10m"}`) },
-				Config:    config(`list = "stale"`),
+				PreConfig: func() {
+					annotate(t, cluster, namespace, `{"linkerd.io/inject":"enabled","config.linkerd.io/proxy-cpu-request":"10m"}`)
+				},
+				Config: config(`list = "stale"`),
 				ConfigStateChecks: append(
 					shows(summary, map[string]knownvalue.Check{
 						"total": count(5), "meshed": count(0), "unmeshed": count(4), "outside": count(1),
@@ -93,7 +95,7 @@ func TestAccProxies_linkerd(t *testing.T) {
 			},
 			{
 				PreConfig: func() {
-					recreate(t, cluster, namespace, "web")
+					recreate(t.Context(), t, cluster, namespace, "web")
 					awaitProxies(t, cluster, namespace, "web", "linkerd-proxy", 2)
 				},
 				Config: config(`label_selector = "app in (web, host)"`),
@@ -146,16 +148,8 @@ func TestAccProxies_istio(t *testing.T) {
 	if _, err := cluster.Client().CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the namespace's mark to be known everywhere", func(context.Context) bool {
-		cluster.CreateDeployment(t, namespace, "probe", 1)
-		defer func() {
-			if err := cluster.Client().AppsV1().Deployments(namespace).Delete(t.Context(), "probe", metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-		}()
-		return countProxies(t, cluster, namespace, "probe", "istio-proxy") == 1
-	})
 	cluster.CreateDeployment(t, namespace, "web", 1)
+	awaitProxies(t, cluster, namespace, "web", "istio-proxy", 1)
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{{
@@ -232,18 +226,18 @@ func annotate(t *testing.T, cluster *testcluster.Cluster, namespace, annotations
 }
 
 // recreate deletes the pods of a Deployment, which makes new ones.
-func recreate(t *testing.T, cluster *testcluster.Cluster, namespace, deployment string) {
+func recreate(ctx context.Context, t *testing.T, cluster *testcluster.Cluster, namespace, deployment string) {
 	t.Helper()
-	if err := cluster.Client().CoreV1().Pods(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=" + deployment}); err != nil {
+	if err := cluster.Client().CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=" + deployment}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // countProxies counts the living and ready pods of a Deployment with a proxy; -1 if
 // there are others, too.
-func countProxies(t *testing.T, cluster *testcluster.Cluster, namespace, deployment, container string) int {
+func countProxies(ctx context.Context, t *testing.T, cluster *testcluster.Cluster, namespace, deployment, container string) int {
 	t.Helper()
-	pods, err := cluster.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app=" + deployment})
+	pods, err := cluster.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + deployment})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,12 +263,12 @@ func countProxies(t *testing.T, cluster *testcluster.Cluster, namespace, deploym
 func awaitProxies(t *testing.T, cluster *testcluster.Cluster, namespace, deployment, container string, want int) {
 	t.Helper()
 	again := time.Now().Add(5 * time.Second)
-	await(t, fmt.Sprintf("%d pods of %s with a proxy", want, deployment), func(context.Context) bool {
+	await(t, fmt.Sprintf("%d pods of %s with a proxy", want, deployment), func(ctx context.Context) bool {
 		if time.Now().After(again) {
-			recreate(t, cluster, namespace, deployment)
+			recreate(ctx, t, cluster, namespace, deployment)
 			again = time.Now().Add(5 * time.Second)
 		}
-		return countProxies(t, cluster, namespace, deployment, container) == want
+		return countProxies(ctx, t, cluster, namespace, deployment, container) == want
 	})
 }
 
