@@ -92,7 +92,7 @@ func (d *proxiesDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 					},
 					"by_reason": schema.MapAttribute{
 						Computed: true, ElementType: types.Int64Type,
-						MarkdownDescription: "Pods by what is not as it should be: `not injected`, `stale proxy version`, `stale trust roots`, `changed settings`, `revision moved`, `other mode`.",
+						MarkdownDescription: "Pods by what is not as it should be: `not injected`, `stale proxy version`, `stale trust roots`, `changed settings`, `revision moved`, `other mode`, `no longer enrolled`.",
 					},
 				},
 			},
