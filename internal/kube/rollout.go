@@ -120,7 +120,8 @@ func few(texts []string) string {
 // within every PodDisruptionBudget unless told otherwise: what takes available
 // pods down waits until its budgets allow that, and never rolls together with
 // another workload of this process under the same budget. Workloads that a
-// restart does not reach are reported; those that are gone are passed over.
+// restart does not reach are reported; those that are gone are passed over. A pod
+// of an earlier template that a StatefulSet waits for in vain is deleted.
 //
 // The first workload that fails ends it with a *[RolloutError]; so does the end
 // of the context (the error then wraps a *[WaitError]) and a budget that can
@@ -359,7 +360,8 @@ func failed(ref Ref, err error) error {
 // as patience (30 s if zero) without any progress ends the wait with a
 // *[RolloutError] that contains the reason. A paused one can never get there: a
 // *[RestartError]. At the end of the context the error is a *[WaitError] that
-// contains what pods and controllers give as reasons. Log is told of each step;
+// contains what pods and controllers give as reasons. A pod of an earlier
+// template that a StatefulSet waits for in vain is deleted, and log told of it;
 // it may be nil.
 //
 // What a workload was given by [Cluster.AwaitBudget] is given back.
