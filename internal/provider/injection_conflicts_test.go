@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -171,6 +172,23 @@ func TestAccInjectionPlan_conflicts(t *testing.T) {
 		w := newWorkspace(t, injectionConfig(cluster, "kube-system", inLinkerd))
 		expectDetails(t, "error", w.run("plan", "-json"), []string{`^namespace: Namespace kube-system: .*never sees`})
 	})
+}
+
+// TestAccInjectionPlan_forbidden plans without the right to look at the mesh.
+func TestAccInjectionPlan_forbidden(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+	namespace := cluster.Namespace(t)
+	cluster.CreateDeployment(t, namespace, "web", 1)
+	proxy := testcluster.NewFaultProxy(t, cluster.Kubeconfig())
+	proxy.Set(testcluster.FaultForbidden, testcluster.PathContains("/mutatingwebhookconfigurations"))
+	w := newWorkspace(t, providerConfig(proxy.Kubeconfig(), fmt.Sprintf("resource \"aksmesh_injection\" \"this\" {\n  namespace = %q\n  mesh = { linkerd = {} }\n}", namespace)))
+	got := w.run("plan", "-json")
+	if got.code != 0 || proxy.Faulted() == 0 {
+		t.Errorf("%d requests were refused, and the plan ended with exit code %d", proxy.Faulted(), got.code)
+	}
+	expectDetails(t, "warning", got, []string{`(?s)mutatingwebhookconfigurations.*are not allowed to do this`})
+	expectDetails(t, "error", got, nil)
 }
 
 // expectDetails wants diagnostics of a severity with these details and no others.
