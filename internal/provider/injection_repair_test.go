@@ -1,12 +1,15 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -85,6 +88,99 @@ func TestAccInjectionRepair_unready(t *testing.T) {
 				},
 				Config: injectionConfig(cluster, namespace, "mesh = { linkerd = {} }"),
 				Check:  proxies(t, cluster, namespace, nil, "linkerd-proxy", true),
+			},
+		},
+	})
+}
+
+// annotatePods has the API server give all pods of a namespace an annotation, as
+// webhooks of other products do.
+func annotatePods(t *testing.T, cluster *testcluster.Cluster, namespace, key, value string) {
+	t.Helper()
+	admission := cluster.Client().AdmissionregistrationV1()
+	_, err := admission.MutatingAdmissionPolicies().Create(t.Context(), &admissionregistrationv1.MutatingAdmissionPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Spec: admissionregistrationv1.MutatingAdmissionPolicySpec{
+			ReinvocationPolicy: admissionregistrationv1.NeverReinvocationPolicy,
+			MatchConstraints: &admissionregistrationv1.MatchResources{
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+				ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+					Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+					Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+				}}},
+			},
+			Mutations: []admissionregistrationv1.Mutation{{
+				PatchType: admissionregistrationv1.PatchTypeApplyConfiguration,
+				ApplyConfiguration: &admissionregistrationv1.ApplyConfiguration{
+					Expression: fmt.Sprintf(`Object{metadata: Object.metadata{annotations: {%q: %q}}}`, key, value),
+				},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admission.MutatingAdmissionPolicyBindings().Create(t.Context(), &admissionregistrationv1.MutatingAdmissionPolicyBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: namespace},
+		Spec:       admissionregistrationv1.MutatingAdmissionPolicyBindingSpec{PolicyName: namespace},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It learns of policies with a delay.
+	probe := testcluster.NewDeployment(namespace, "probe", 1).Spec.Template
+	await(t, "annotated pods", func(ctx context.Context) bool {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-"}, Spec: probe.Spec}
+		made, err := cluster.Client().CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err == nil && made.Annotations[key] == value
+	})
+}
+
+// TestAccInjectionRepair_otherWebhooks has another product configure the proxies of
+// pods: nobody's marks say so, and no restart would end it.
+func TestAccInjectionRepair_otherWebhooks(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+	namespace := cluster.Namespace(t)
+	const key = "config.linkerd.io/proxy-log-level"
+	annotatePods(t, cluster, namespace, key, "debug")
+	cluster.CreateDeployment(t, namespace, "web", 1)
+	annotated := func(*terraform.State) error {
+		pods, err := cluster.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool { return pod.Annotations[key] == "debug" }) {
+			return fmt.Errorf("no pod of %d is annotated", len(pods.Items))
+		}
+		return nil
+	}
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{
+			// Each is followed by a plan, which has to be empty.
+			{
+				Config: injectionConfig(cluster, namespace, "mesh = { linkerd = {} }"),
+				Check:  resource.ComposeTestCheckFunc(proxies(t, cluster, namespace, nil, "linkerd-proxy", true), annotated),
+			},
+			{
+				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = { proxy_cpu_request = "10m" } }`),
+				Check:  resource.ComposeTestCheckFunc(proxies(t, cluster, namespace, nil, "linkerd-proxy", true), annotated),
+			},
+			{
+				Config: injectionConfig(cluster, namespace, "mesh = { linkerd = {} }"),
+				Check: resource.ComposeTestCheckFunc(annotated, func(*terraform.State) error {
+					pods, err := cluster.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+					if err != nil {
+						return err
+					}
+					for _, pod := range pods.Items {
+						if request := pod.Annotations["config.linkerd.io/proxy-cpu-request"]; pod.DeletionTimestamp == nil && request != "" {
+							return fmt.Errorf("pod %s still asks for %s", pod.Name, request)
+						}
+					}
+					return nil
+				}),
 			},
 		},
 	})

@@ -394,7 +394,7 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 			Steps: []resource.TestStep{{
 				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
 				ConfigStateChecks: []statecheck.StateCheck{
-					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(0)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(1)),
 					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped"), knownvalue.ListExact([]knownvalue.Check{
 						knownvalue.ObjectExact(map[string]knownvalue.Check{
 							"pod":    knownvalue.StringExact("bare"),
@@ -434,8 +434,29 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		awaitPod(t, cluster, namespace, "manual")
-		awaitPod(t, cluster, namespace, "job")
+		set := testcluster.NewDeployment(namespace, "set", 1)
+		_, err = cluster.Client().AppsV1().ReplicaSets(namespace).Create(t.Context(), &appsv1.ReplicaSet{
+			ObjectMeta: set.ObjectMeta, Spec: appsv1.ReplicaSetSpec{Selector: set.Spec.Selector, Template: set.Spec.Template},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		staged := testcluster.NewDeployment(namespace, "staged", 1)
+		_, err = cluster.Client().AppsV1().StatefulSets(namespace).Create(t.Context(), &appsv1.StatefulSet{
+			ObjectMeta: staged.ObjectMeta,
+			Spec: appsv1.StatefulSetSpec{
+				Selector: staged.Spec.Selector, Template: staged.Spec.Template,
+				UpdateStrategy: appsv1.StatefulSetUpdateStrategy{
+					Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32(1))},
+				},
+			},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"manual", "job", "set", "staged"} {
+			awaitPod(t, cluster, namespace, name)
+		}
 		left := func(owner, reason string) knownvalue.Check {
 			return knownvalue.ObjectExact(map[string]knownvalue.Check{
 				"pod":    knownvalue.StringRegexp(regexp.MustCompile("^" + owner[strings.Index(owner, "/")+1:] + "-")),
@@ -449,11 +470,14 @@ func TestAccInjection_whatCannotBeMeshed(t *testing.T) {
 				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = {} }`),
 				Check:  proxies(t, cluster, namespace, map[string]string{"app": "web"}, "linkerd-proxy", true),
 				ConfigStateChecks: []statecheck.StateCheck{
-					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(1)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("total_pods"), knownvalue.Int64Exact(6)),
+					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("meshed_pods"), knownvalue.Int64Exact(1)),
 					statecheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("skipped"), knownvalue.ListExact([]knownvalue.Check{
 						left("Job "+namespace+"/job", "its next pods are given a proxy"),
 						left("StatefulSet "+namespace+"/manual", "OnDelete"),
 						left("Deployment "+namespace+"/paused", "paused"),
+						left("ReplicaSet "+namespace+"/set", "does not replace its pods"),
+						left("StatefulSet "+namespace+"/staged", "partition 1"),
 					})),
 				},
 			}},

@@ -305,7 +305,8 @@ func TestAccInjectionRestarts_injectorDown(t *testing.T) {
 					scale(t, cluster, "linkerd", injector, 0)
 					remakeOutside(t, cluster, namespace, "web")
 				},
-				Config: config(""),
+				// It may come back by itself, and is given the time that there is.
+				Config: injectionConfig(cluster, namespace, "mesh = { linkerd = {} }\n timeouts = { update = \"10s\" }"),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectKnownValue(injectionAddress, tfjsonpath.New("restarts"), linesMatching([]string{
 						`^Deployment \S+/web: 2 pods: not injected \(.*` + injector + `.*\)$`,
