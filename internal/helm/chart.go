@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
+	"slices"
 	"sort"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -23,6 +25,7 @@ type Chart struct {
 	metadata *chart.Metadata
 	values   map[string]any
 	digest   string
+	looks    bool
 }
 
 // Name of the chart.
@@ -39,6 +42,18 @@ func (c *Chart) KubeVersion() string { return c.metadata.KubeVersion }
 
 // Digest is "sha256:…" of the archive or, for a directory, of its files.
 func (c *Chart) Digest() string { return c.digest }
+
+// LooksAtCluster reports that templates of the chart, or of those it depends on,
+// may render otherwise once the cluster has other kinds or objects.
+func (c *Chart) LooksAtCluster() bool { return c.looks }
+
+// looking finds what templates look at the cluster by.
+var looking = regexp.MustCompile(`\.Capabilities\.APIVersions|\blookup\b`)
+
+func looksAtCluster(c *chart.Chart) bool {
+	return slices.ContainsFunc(c.Templates, func(f *chart.File) bool { return looking.Match(f.Data) }) ||
+		slices.ContainsFunc(c.Dependencies(), looksAtCluster)
+}
 
 // DefaultValues returns a copy of the chart's own values.yaml.
 func (c *Chart) DefaultValues() (map[string]any, error) { return plainValues(c.values) }
@@ -86,7 +101,7 @@ func newChart(files []*loader.BufferedFile, digest string) (*Chart, error) {
 	if err := action.CheckDependencies(loaded, loaded.Metadata.Dependencies); err != nil {
 		return nil, err
 	}
-	return &Chart{files: files, metadata: loaded.Metadata, values: loaded.Values, digest: digest}, nil
+	return &Chart{files: files, metadata: loaded.Metadata, values: loaded.Values, digest: digest, looks: looksAtCluster(loaded)}, nil
 }
 
 // readArchive reads a packaged chart (.tgz).

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -60,7 +61,8 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			"in the chart or the manifests any more is deleted. The apply returns when workloads are rolled out and every pod of theirs is seen to be in the mesh.\n\n" +
 			"The plan tells in `changes` which objects and fields change. Objects that others have changed, and pods that slipped past the injector or run an old " +
 			"proxy, are in `drift` and are put right by the next apply. An immutable field of a StatefulSet changes without its pods or volume claims being deleted; " +
-			"claims stay when the release is destroyed. An apply that failed or was cut off is finished by the next.\n\n" +
+			"claims stay when the release is destroyed. An apply that failed or was cut off is finished by the next. " +
+			"That of a new release Terraform calls a replacement, as it does `-replace`; no object is deleted for a replacement by a release of the same name and namespace.\n\n" +
 			"There is no Helm release: what is deployed is on record in the Secret `aksmesh-release-<name>` of the namespace, and `helm list` does not show it. " +
 			"Values and manifests are in Terraform's state and in that Secret, except for `set_wo`. Values of Secrets are never shown in `changes` and `drift`; " +
 			"to keep manifests that hold some out of the rest of the plan's output, pass them through `sensitive()`.",
@@ -132,11 +134,12 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				MarkdownDescription: "Values whose change makes the apply look at the pods again, such as `[aksmesh_linkerd.this.version]`: pods whose proxy is then an old one are restarted by the same apply.",
 			},
 			"restart":         restartAttribute(),
-			"wait":            schema.BoolAttribute{Optional: true, Computed: true, Default: booldefault.StaticBool(true), MarkdownDescription: "Whether to wait until workloads are rolled out, volume claims bound, load balancers have addresses, and, with `mesh`, every pod is in it. Default `true`."},
+			"wait":            schema.BoolAttribute{Optional: true, Computed: true, Default: booldefault.StaticBool(true), MarkdownDescription: "Whether to wait until workloads are rolled out, volume claims bound, load balancers have addresses, and, with `mesh`, every pod is in it. Without, pods outside of the mesh are counted, but neither restarted nor in `drift`. Default `true`."},
 			"wait_for_jobs":   no("Whether `wait` includes that Jobs are complete. With a mesh of sidecars, that needs native ones."),
 			"take_ownership":  no("Whether to take objects over that belong to a Helm release or to another release of this provider. Otherwise that is an error which names the owner."),
 			"force_conflicts": no("Whether to take fields over that another field manager has set to something else. Otherwise that is an error which names the manager."),
 			"prune_crds":      no("Whether CRDs are deleted when they are not in the release any more, and when it is destroyed. With a CRD go all objects of its kind."),
+			"hide_values":     no("Whether `changes` and `drift` name fields without their values, as they do with `set_wo`: for manifests or values that hold secrets in other places than Secrets."),
 			"app_version":     computedString("Version of what the chart installs, as the chart says; null for manifests."),
 			"chart_digest":    computedString("`sha256:…` of the chart's archive, or of the files in its directory; null for manifests."),
 			"manifest_sha256": computedString("SHA-256 over all manifests; null for a chart."),
@@ -180,6 +183,7 @@ type releaseModel struct {
 	TakeOwnership   types.Bool   `tfsdk:"take_ownership"`
 	ForceConflicts  types.Bool   `tfsdk:"force_conflicts"`
 	PruneCRDs       types.Bool   `tfsdk:"prune_crds"`
+	HideValues      types.Bool   `tfsdk:"hide_values"`
 	AppVersion      types.String `tfsdk:"app_version"`
 	ChartDigest     types.String `tfsdk:"chart_digest"`
 	ManifestSHA256  types.String `tfsdk:"manifest_sha256"`
@@ -321,6 +325,7 @@ func (r *releaseResource) ValidateConfig(ctx context.Context, req resource.Valid
 // ModifyPlan promises a release without drift, keeps what is known of it when
 // nothing is going to change, and otherwise tells what is.
 func (r *releaseResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, []byte("null"))...)
 	if req.Plan.Raw.IsNull() {
 		return
 	}
@@ -342,6 +347,9 @@ func (r *releaseResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	plan.Drift = noDrift()
 	if fullyKnown(ctx, plan.Namespace, plan.Name) {
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
+		if state == nil {
+			resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, quote(plan.ID.ValueString()))...)
+		}
 	}
 	if state == nil || plan.Name.Equal(state.Name) && plan.Namespace.Equal(state.Namespace) {
 		p.make(ctx, pendingOf(ctx, req.Private, &resp.Diagnostics))
@@ -358,12 +366,12 @@ func (m *releaseModel) inputsKnown(ctx context.Context) bool {
 	return fullyKnown(ctx, m.Name, m.Namespace, m.CreateNamespace, m.Chart, m.Values, m.Manifests, m.ManifestURLs, m.Mesh)
 }
 
-// sameInputs reports whether the configuration asks for the same objects,
-// write-only values aside.
+// sameInputs reports whether the configuration asks for the same objects, to be
+// pruned and shown in the same way, write-only values aside.
 func (m *releaseModel) sameInputs(other *releaseModel) bool {
 	return m.CreateNamespace.Equal(other.CreateNamespace) && m.Chart.Equal(other.Chart) && m.Values.Equal(other.Values) &&
 		m.SetWORevision.Equal(other.SetWORevision) && m.Manifests.Equal(other.Manifests) && m.ManifestURLs.Equal(other.ManifestURLs) &&
-		m.Mesh.Equal(other.Mesh)
+		m.Mesh.Equal(other.Mesh) && m.PruneCRDs.Equal(other.PruneCRDs) && m.HideValues.Equal(other.HideValues)
 }
 
 // releasePlan is a plan in the making.
@@ -475,10 +483,6 @@ func (p *releasePlan) preview(ctx context.Context) {
 		problemDeploy(p.diags, summary, err)
 		return
 	}
-	if slices.ContainsFunc(changes, func(c release.Change) bool { return c.Renamed }) {
-		return // What it will be is not known.
-	}
-	p.plan.Changes = changesList(ctx, changes, p.diags)
 	var warnings []string
 	for _, change := range changes {
 		if change.Warning != "" {
@@ -488,17 +492,26 @@ func (p *releasePlan) preview(ctx context.Context) {
 	if len(warnings) > 0 {
 		p.diags.AddWarning("Objects of Release "+p.plan.ID.ValueString()+" Would Be Refused Now", strings.Join(warnings, "\n"))
 	}
+	if slices.ContainsFunc(changes, func(c release.Change) bool { return c.Uncertain }) {
+		// It may come out otherwise at the apply, which Terraform would refuse.
+		p.diags.AddWarning("Release "+p.plan.ID.ValueString()+" Changes as Far as Can Be Foreseen", strings.Join(changeLines(changes), "\n"))
+		return
+	}
+	p.plan.Changes = changesList(ctx, changes, p.diags)
 }
 
 // changesList is the value of `changes`. What is only put back is in `drift`.
 func changesList(ctx context.Context, changes []release.Change, diags *diag.Diagnostics) types.List {
-	var lines []string
+	return notesList(ctx, changeLines(changes), nil, diags)
+}
+
+func changeLines(changes []release.Change) (lines []string) {
 	for _, change := range changes {
 		if change.Action != release.Unchanged && change.Action != release.Restore {
 			lines = append(lines, change.String())
 		}
 	}
-	return notesList(ctx, lines, nil, diags)
+	return lines
 }
 
 // errNotForeseen means that what an apply changes depends on what happens before.
@@ -515,15 +528,16 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 	if err != nil {
 		return nil, err
 	}
-	if p.state == nil && rel.Record() != nil {
+	adopting := p.state == nil && rel.Record() != nil
+	if adopting {
 		// It is somebody else's, or what an interrupted apply has left, or about to
 		// be replaced: only the apply is going to see which.
-		if err := adoptable(ctx, rel, p.plan, p.diags); err != nil {
+		if err := p.resource.adoptable(ctx, rel, p.plan, p.diags); err != nil {
 			p.diags.AddWarning("Release "+p.plan.ID.ValueString()+" Exists Already", explain(err))
+			return nil, errNotForeseen
 		}
-		return nil, errNotForeseen
 	}
-	desired, err := p.resource.desired(ctx, rel, p.plan, content, p.secrets, p.diags)
+	desired, err := p.resource.desired(ctx, rel, p.plan, content, "", p.secrets, p.diags)
 	if err != nil || p.diags.HasError() {
 		return nil, err
 	}
@@ -539,6 +553,12 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 		if _, leaving := p.resource.session.leaving.Load(foreign.Owner); leaving {
 			err = errNotForeseen
 		}
+	}
+	if adopting && err == nil {
+		if lines := changeLines(changes); len(lines) > 0 {
+			p.diags.AddWarning("Release "+p.plan.ID.ValueString()+" Exists Already and Goes On", strings.Join(lines, "\n"))
+		}
+		err = errNotForeseen
 	}
 	return changes, err
 }
@@ -574,9 +594,9 @@ func problemDeploy(diags *diag.Diagnostics, summary string, err error) {
 // adoptable refuses a release that somebody else has deployed. What an apply
 // leaves that ends before it can write state is either not finished or just what
 // is asked for.
-func adoptable(ctx context.Context, rel *release.Release, m *releaseModel, diags *diag.Diagnostics) error {
+func (r *releaseResource) adoptable(ctx context.Context, rel *release.Release, m *releaseModel, diags *diag.Diagnostics) error {
 	record := rel.Record()
-	if record == nil || record.Phase != release.PhaseDeployed {
+	if _, held := r.session.held.Load(m.ID.ValueString()); held || record == nil || !record.Installed {
 		return nil
 	}
 	in, err := recordedInputs(record)
@@ -606,29 +626,37 @@ func (r *releaseResource) Create(ctx context.Context, req resource.CreateRequest
 	if !ok {
 		return
 	}
-	if err := adoptable(ctx, rel, &model, &resp.Diagnostics); err != nil {
+	if err := r.adoptable(ctx, rel, &model, &resp.Diagnostics); err != nil {
 		problem(&resp.Diagnostics, deployFailed, err)
 		return
 	}
 	if rel.Record() != nil {
 		warnAdopted(&resp.Diagnostics, "release "+model.ID.ValueString())
 	}
-	if r.deploy(ctx, cluster, rel, &model, nil, secrets, &resp.Diagnostics) {
-		save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+	own := rand.Text()
+	r.deploy(ctx, cluster, rel, &model, nil, own, secrets, &resp.Diagnostics)
+	in, err := recordedInputs(rel.Record())
+	_, held := r.session.held.Load(model.ID.ValueString())
+	if rel.Record() == nil || err != nil || in.Token != own && !held {
+		return // It is not there, or still somebody else's.
 	}
+	model.observe(ctx, rel.Record(), mesh.Survey{}, &resp.Diagnostics)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, successor, []byte("null"))...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(in.Token))...)
+	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
 // deploy makes the cluster what the model says and takes down what is there
-// then, whatever the diagnostics say. It is false if there is nothing.
-func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel *release.Release, m, state *releaseModel, secrets map[string]string, diags *diag.Diagnostics) bool {
+// then, whatever the diagnostics say. The record bears the token own from then on.
+func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel *release.Release, m, state *releaseModel, own string, secrets map[string]string, diags *diag.Diagnostics) {
 	content, ok := r.load(ctx, m, secrets, diags)
 	if !ok {
-		return false
+		return
 	}
-	desired, err := r.desired(ctx, rel, m, content, secrets, diags)
+	desired, err := r.desired(ctx, rel, m, content, own, secrets, diags)
 	if err != nil || diags.HasError() {
 		problemDeploy(diags, deployFailed, err)
-		return false
+		return
 	}
 	desired.Force = desired.Force || state.drifted()
 	if deadline, limited := ctx.Deadline(); limited {
@@ -642,7 +670,7 @@ func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel
 	err = rel.Deploy(ctx, desired)
 	problemDeploy(diags, deployFailed, err)
 	if rel.Record() == nil {
-		return false
+		return
 	}
 	var survey mesh.Survey
 	if err == nil {
@@ -654,7 +682,6 @@ func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel
 	if err != nil {
 		m.Drift = notesList(ctx, []string{"release " + m.ID.ValueString() + ": its last deployment failed"}, nil, diags)
 	}
-	return true
 }
 
 // dataPlane is the pods of a release in a mesh; it is false if there are none.
@@ -705,6 +732,7 @@ func (m *releaseModel) observe(ctx context.Context, record *release.Record, surv
 	setUnknown(&m.StalePods, types.Int64Value(int64(survey.Stale)))
 	setUnknown(&m.Skipped, skippedList(ctx, survey.Skipped, diags))
 	setUnknown(&m.Restarts, notesList(ctx, nil, nil, diags))
+	setUnknown(&m.Changes, notesList(ctx, nil, nil, diags))
 	objects := make([]string, len(record.Objects))
 	for i, ref := range record.Objects {
 		objects[i] = ref.String()
@@ -765,6 +793,10 @@ func (r *releaseResource) Read(ctx context.Context, req resource.ReadRequest, re
 			return
 		}
 	}
+	if !model.Wait.ValueBool() {
+		// No apply waits for pods to restart them.
+		survey.Wrong, survey.Restarts = nil, nil
+	}
 	model.forgetObserved()
 	model.observe(ctx, record, survey, &resp.Diagnostics)
 	model.Drift = notesList(ctx, drift, survey.Wrong, &resp.Diagnostics)
@@ -774,6 +806,11 @@ func (r *releaseResource) Read(ctx context.Context, req resource.ReadRequest, re
 		return
 	}
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, pendingRestarts, pending)...)
+	if tokenIn(ctx, req.Private, &resp.Diagnostics) == "" && in.Token != "" {
+		// It was imported, or is of a version that kept none.
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(in.Token))...)
+	}
+	r.session.held.Store(model.ID.ValueString(), true)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
@@ -789,7 +826,7 @@ func (m *releaseModel) forgetObserved() {
 func (m *releaseModel) imported(ctx context.Context, record *release.Record, in releaseInputs, diags *diag.Diagnostics) {
 	in.into(ctx, m, diags)
 	m.Wait = types.BoolValue(true)
-	for _, setting := range []*types.Bool{&m.WaitForJobs, &m.TakeOwnership, &m.ForceConflicts, &m.PruneCRDs} {
+	for _, setting := range []*types.Bool{&m.WaitForJobs, &m.TakeOwnership, &m.ForceConflicts, &m.PruneCRDs, &m.HideValues} {
 		*setting = types.BoolValue(false)
 	}
 	m.AppVersion, m.ChartDigest = textOrNull(record.Origin.AppVersion), textOrNull(record.Origin.ChartDigest)
@@ -818,7 +855,12 @@ func (r *releaseResource) Update(ctx context.Context, req resource.UpdateRequest
 	if !ok {
 		return
 	}
-	if r.deploy(ctx, cluster, rel, &model, &state, secrets, &resp.Diagnostics); resp.Diagnostics.HasError() {
+	own := tokenIn(ctx, req.Private, &resp.Diagnostics)
+	if own == "" {
+		own = rand.Text()
+		resp.Diagnostics.Append(resp.Private.SetKey(ctx, token, quote(own))...)
+	}
+	if r.deploy(ctx, cluster, rel, &model, &state, own, secrets, &resp.Diagnostics); resp.Diagnostics.HasError() {
 		// The state keeps the settings of before: those that may not be in force
 		// have to be in the next plan again.
 		return
@@ -833,9 +875,26 @@ func (r *releaseResource) Delete(ctx context.Context, req resource.DeleteRequest
 	if !ok {
 		return
 	}
+	next, d := req.Private.GetKey(ctx, successor)
+	resp.Diagnostics.Append(d...)
+	if slices.Equal(next, quote(model.ID.ValueString())) {
+		// What is deployed right after goes on from what is there: a first apply
+		// that failed is tainted, and what it has taken over must not go for it.
+		r.session.held.Store(model.ID.ValueString(), true)
+		return
+	}
 	const summary = "Unable to Uninstall the Release"
 	rel, ok := r.open(ctx, cluster, &model, summary, &resp.Diagnostics)
 	if !ok {
+		return
+	}
+	in, err := recordedInputs(rel.Record())
+	if err != nil {
+		problem(&resp.Diagnostics, summary, err)
+		return
+	}
+	if own := tokenIn(ctx, req.Private, &resp.Diagnostics); own != "" && in.Token != "" && own != in.Token {
+		resp.Diagnostics.AddWarning("Release "+model.ID.ValueString()+" Stays", "Another resource has taken it over, which keeps all of its objects.")
 		return
 	}
 	options := release.UninstallOptions{DeleteCRDs: model.PruneCRDs.ValueBool()}

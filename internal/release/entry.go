@@ -17,6 +17,7 @@ type entry struct {
 
 	source  string // where it was read; empty if from the record
 	pending bool   // its kind is not served yet
+	unknown bool   // nor does anything of the release say how it will be
 	settled bool   // it was completely applied before as it is now
 }
 

@@ -37,8 +37,10 @@ type Change struct {
 	Note   string   // what else is to be known
 	// Warning is what stands in the way of the change at this moment.
 	Warning string
-	// Renamed reports that the object has another name with each rendering.
-	Renamed bool
+	// Uncertain reports that the change may be another one when it is applied: the
+	// object has another name with each rendering, the cluster does not serve its
+	// kind yet, or the API server did not say what would become of it.
+	Uncertain bool
 }
 
 // String is the change in one line, without the warning:
@@ -139,7 +141,7 @@ func (p *planner) change(ctx context.Context, e *entry) (Change, error) {
 	}
 	other, ok := p.again[e.key()]
 	if !ok {
-		change.Renamed = true
+		change.Uncertain = true
 		return change, nil
 	}
 	for _, difference := range kube.Changes(other.Object, e.Object, true) {
@@ -161,7 +163,7 @@ func fieldOf(line string) string {
 
 func (p *planner) foreseen(ctx context.Context, e *entry) (Change, error) {
 	if e.pending {
-		return Change{Action: Create, Ref: e.ref()}, nil
+		return Change{Action: Create, Ref: e.ref(), Uncertain: e.unknown}, nil
 	}
 	live, err := p.releases.Cluster.Find(ctx, e.ref())
 	switch {
@@ -279,7 +281,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	case next != nil:
 		change.Lines = kube.Changes(live, next, true)
 	case unsaid:
-		change.Lines, change.Warning = estimate(e, before, live), warning
+		change.Lines, change.Warning, change.Uncertain = estimate(e, before, live), warning, err != nil
 	default:
 		return Change{}, err
 	}

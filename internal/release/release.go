@@ -135,6 +135,8 @@ type Record struct {
 	Origin  Origin
 	Inputs  json.RawMessage
 	Objects []kube.Ref // as last deployed, in order of application
+	// Installed tells that it was deployed completely before.
+	Installed bool
 }
 
 // Record returns what was on record when the release was opened, as changed by
@@ -143,7 +145,7 @@ func (r *Release) Record() *Record {
 	if r.record == nil {
 		return nil
 	}
-	known := &Record{Phase: r.record.Phase, Failure: r.record.Failure, Origin: r.record.Origin, Inputs: r.record.Inputs}
+	known := &Record{Phase: r.record.Phase, Failure: r.record.Failure, Origin: r.record.Origin, Inputs: r.record.Inputs, Installed: r.installed()}
 	for _, e := range r.record.Objects {
 		known.Objects = append(known.Objects, e.ref())
 	}

@@ -32,6 +32,9 @@ type UninstallOptions struct {
 	DeleteCRDs bool
 	// HookTimeout is how long each hook may run, [DefaultHookTimeout] if zero.
 	HookTimeout time.Duration
+	// SkipHooks runs no hooks. Those before deletion are not run either for a
+	// release that was never deployed completely: what they need may not be there.
+	SkipHooks bool
 }
 
 // Uninstall deletes the objects of a release in reverse order, each kind before
@@ -54,11 +57,13 @@ func (r *Release) uninstall(ctx context.Context, options UninstallOptions) (kept
 	if err := r.write(ctx, &next); err != nil {
 		return nil, err
 	}
-	hooks := make([]*hook, len(r.record.Hooks))
-	for i, e := range r.record.Hooks {
-		hooks[i] = hookOf(e)
+	var hooks []*hook
+	if !options.SkipHooks {
+		for _, e := range r.record.Hooks {
+			hooks = append(hooks, hookOf(e))
+		}
 	}
-	if !r.record.PreDeleted {
+	if !r.record.PreDeleted && r.record.Installed {
 		if err := r.runHooks(ctx, hooks, preDelete, options.HookTimeout); err != nil {
 			return nil, err
 		}

@@ -94,7 +94,7 @@ func (r *Release) entryOf(ctx context.Context, kinds *kindFinder, given Object) 
 	if err != nil {
 		return nil, err
 	}
-	e.Resource, e.Namespaced, e.pending = kind.Resource, kind.Namespaced, kind.pending
+	e.Resource, e.Namespaced, e.pending, e.unknown = kind.Resource, kind.Namespaced, kind.pending, kind.unknown
 	// What only the API server writes. A manifest has it if it was read from a
 	// cluster.
 	unstructured.RemoveNestedField(e.Object.Object, "status")
@@ -204,6 +204,7 @@ type kindFinder struct {
 type foundKind struct {
 	kube.Kind
 	pending bool
+	unknown bool // it may have another scope
 }
 
 // announce takes note of a kind that an object defines.
@@ -257,6 +258,7 @@ func (f *kindFinder) look(ctx context.Context, gvk schema.GroupVersionKind, obje
 		return foundKind{
 			Kind:    kube.Kind{Group: gvk.Group, Version: gvk.Version, Name: gvk.Kind, Namespaced: object.GetNamespace() != ""},
 			pending: true,
+			unknown: true,
 		}, nil
 	}
 	return foundKind{Kind: kind}, err
