@@ -21,7 +21,7 @@ const EnrolmentManager = "aksmesh-injection"
 
 // TokenAnnotation tells enrolments of the same object apart, one of which comes
 // after the other: it is on the object itself, where no pod is made from.
-const TokenAnnotation = "aksmesh.io/enrolment"
+const TokenAnnotation = "aksmesh.io/enrolment" //nolint:gosec // The name of an annotation.
 
 // A Target is what is enrolled: a namespace, or one workload in it.
 type Target struct {
@@ -133,7 +133,7 @@ func (e Enrolment) Mark(ctx context.Context) error {
 // disruption budgets, unless they are to be ignored or nothing comes of it.
 func (e Enrolment) allowed(ctx context.Context, workload *kube.Workload) error {
 	if e.Policy.IgnoreBudgets || workload.CheckRestart() != nil {
-		return nil
+		return nil //nolint:nilerr // What does not roll needs no budget.
 	}
 	return e.Cluster.AwaitBudget(ctx, workload.Ref)
 }
