@@ -224,7 +224,7 @@ spec:
 `)}
 	deploy(t, releases, namespace, "app", desired)
 	kept, err := open(t, releases, namespace, "app").Uninstall(patient(t), UninstallOptions{})
-	if err != nil || len(kept) != 2 || kept[1] != "Namespace "+namespace+": it holds the volume claims data-db-0" {
+	if err != nil || len(kept) != 2 || kept[1] != "Namespace "+namespace+": it holds PersistentVolumeClaim data-db-0" {
 		t.Errorf("kept %q, %v", kept, err)
 	}
 	if open(t, releases, namespace, "app").Record() != nil {

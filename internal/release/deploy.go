@@ -43,7 +43,7 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 	// The record is in the namespace of the release, so that one comes before it.
 	for _, e := range want.entries {
 		if e.kind() == kube.Namespace && e.Object.GetName() == r.namespace {
-			if err := r.apply(ctx, e, applying{force: desired.Force}); err != nil {
+			if err := r.apply(ctx, e, applying{force: desired.Force, repair: desired.Repair}); err != nil {
 				return r.wrap(err)
 			}
 		}
@@ -114,10 +114,13 @@ func (r *Release) former(wanted []*entry) []*entry {
 		byKey[e.key()] = e
 	}
 	var former []*entry
-	for _, e := range slices.Concat(r.record.Objects, r.record.Former) {
+	for i, e := range slices.Concat(r.record.Objects, r.record.Former) {
 		if still, ok := byKey[e.key()]; ok {
 			still.UID = cmp.Or(still.UID, e.UID)
 			still.settled = r.record.Phase == PhaseDeployed && same(e, still)
+			if i < len(r.record.Objects) && (e.Applied || r.record.Phase == PhaseDeployed) {
+				still.before, still.Applied = e, same(e, still)
+			}
 			continue
 		}
 		former = append(former, e.identity())
@@ -131,7 +134,7 @@ func (r *Release) perform(ctx context.Context, desired Desired, want *content, u
 	if upgrade {
 		before, after = preUpgrade, postUpgrade
 	}
-	how := applying{force: desired.Force, webhooks: webhooksOf(want.entries)}
+	how := applying{force: desired.Force, repair: desired.Repair, webhooks: webhooksOf(want.entries)}
 	hooksRun := false
 	for _, group := range groups(want.entries, (*entry).kind) {
 		if rank(group[0].kind()) >= 0 && !hooksRun {
@@ -149,7 +152,7 @@ func (r *Release) perform(ctx context.Context, desired Desired, want *content, u
 			return err
 		}
 	}
-	left, _, err := r.remove(ctx, r.record.Former, removal{crds: desired.PruneCRDs, wait: desired.Wait, applied: want.entries})
+	left, _, err := r.remove(ctx, r.record.Former, removal{crds: desired.PruneCRDs, wait: desired.Wait, applied: want.entries, staying: true})
 	if err != nil {
 		return err
 	}
@@ -200,6 +203,7 @@ const mostErrors = 10
 // applying says how objects are applied.
 type applying struct {
 	force    bool
+	repair   bool     // force for fields that were applied before
 	webhooks []string // of the release itself, which may not answer yet
 }
 
@@ -211,8 +215,11 @@ const webhookPatience = 2 * time.Minute
 func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 	if e.kind() == kube.Namespace {
 		held, err := r.releases.Cluster.HoldNamespace(ctx, r.hold(e, how.force))
+		if how.repair && r.regains(ctx, e, r.hold(e, false).Manager(), err) {
+			held, err = r.releases.Cluster.HoldNamespace(ctx, r.hold(e, true))
+		}
 		if err == nil {
-			e.UID = held.GetUID()
+			e.UID, e.Applied = held.GetUID(), true
 		}
 		return err
 	}
@@ -236,7 +243,7 @@ func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 				return err
 			}
 		default:
-			e.UID = applied.GetUID()
+			e.UID, e.Applied = applied.GetUID(), true
 			return nil
 		}
 	}
@@ -250,7 +257,7 @@ func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applie
 		return nil, err
 	}
 	once := func(ctx context.Context) (waiting string, err error) {
-		applied, err = r.releases.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: Manager, Force: how.force})
+		applied, err = r.put(ctx, e, object, how, kube.ApplyOptions{Manager: Manager})
 		if name := brokenWebhook(err); slices.Contains(how.webhooks, name) {
 			return fmt.Sprintf("admission webhook %q to answer", name), nil
 		}
@@ -268,7 +275,30 @@ func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applie
 	return applied, nil
 }
 
-// checkOwners refuses objects that belong to another release.
+// put applies what an object is to be, as the options and how say.
+func (r *Release) put(ctx context.Context, e *entry, object *unstructured.Unstructured, how applying, options kube.ApplyOptions) (*unstructured.Unstructured, error) {
+	options.Force = how.force
+	applied, err := r.releases.Cluster.Apply(ctx, object, options)
+	if how.repair && r.regains(ctx, e, options.Manager, err) {
+		options.Force = true
+		applied, err = r.releases.Cluster.Apply(ctx, object, options)
+	}
+	return applied, err
+}
+
+// regains reports a conflict about nothing but fields that others have taken
+// from the release: those are in conflict with what was applied before as well.
+func (r *Release) regains(ctx context.Context, e *entry, manager string, refused error) bool {
+	now, ok := errors.AsType[*kube.ConflictError](refused)
+	if !ok || e.before == nil {
+		return false
+	}
+	_, err := r.releases.Cluster.Apply(ctx, e.before.Object, kube.ApplyOptions{Manager: manager, DryRun: true})
+	lost, ok := errors.AsType[*kube.ConflictError](err)
+	return ok && !slices.ContainsFunc(now.Fields, func(field string) bool { return !slices.Contains(lost.Fields, field) })
+}
+
+// checkOwners refuses objects that are not the release's to change.
 func (r *Release) checkOwners(ctx context.Context, wanted []*entry, take bool) error {
 	return inParallel(len(wanted), func(i int) error {
 		e := wanted[i]
@@ -291,10 +321,15 @@ func (r *Release) checkOwner(ctx context.Context, e *entry, live *unstructured.U
 		return nil
 	}
 	owner, err := r.otherOwner(ctx, e, live.GetAnnotations())
-	if err != nil || owner == "" {
+	if err != nil || owner == "" && (live.GetAnnotations()[Annotation] != "" || r.has(e)) {
 		return err
 	}
 	return &ForeignError{Ref: e.ref(), Owner: owner}
+}
+
+// has reports that an object is one of the release, by whatever mark.
+func (r *Release) has(e *entry) bool {
+	return r.record != nil && slices.ContainsFunc(r.record.Objects, func(known *entry) bool { return known.key() == e.key() })
 }
 
 // otherOwner says which other release the annotations of an object name as its

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -301,14 +302,28 @@ func TestAccOwners(t *testing.T) {
 	if foreign, ok := errors.AsType[*ForeignError](err); !ok || foreign.Owner != "Helm release x/chart" {
 		t.Errorf("an object of Helm: %v", err)
 	}
-	// What belongs to nobody is taken over, and the plan says so.
+	// What belongs to nobody has to be given, and the plan says so.
 	patch(t, releases, kube.ConfigMap, namespace, "b", "helm", `{"metadata":{"annotations":{"meta.helm.sh/release-name":null}}}`)
 	releases = releasesBy(t, "")
+	for _, act := range []func(*Release) error{
+		func(r *Release) error { return r.Deploy(t.Context(), keeping) },
+		func(r *Release) error { _, err := r.Plan(t.Context(), keeping); return err },
+	} {
+		err := act(open(t, releases, namespace, "fifth"))
+		if foreign, ok := errors.AsType[*ForeignError](err); !ok || foreign.Owner != "" || !strings.Contains(err.Error(), "ConfigMap "+namespace+"/b exists already and belongs to no release") {
+			t.Errorf("got %v", err)
+		}
+	}
+	keeping.TakeOwnership = true
 	if got := planned(t, releases, namespace, "fifth", keeping); len(got) != 1 || !strings.HasSuffix(got[0], "(exists already and is taken over)") {
 		t.Errorf("plan %q", got)
 	}
 	deploy(t, releases, namespace, "fifth", keeping)
-	keeping.Force = false
+	keeping.Force, keeping.TakeOwnership = false, false
+	// An object that has lost its mark is the release's still.
+	patch(t, releases, kube.ConfigMap, namespace, "b", Manager, `{"metadata":{"annotations":{"aksmesh.io/release":null}}}`)
+	releases = releasesBy(t, "")
+	deploy(t, releases, namespace, "fifth", keeping)
 	if got := planned(t, releases, namespace, "fifth", keeping); len(got) > 0 {
 		t.Errorf("plan %q", got)
 	}
@@ -363,7 +378,7 @@ spec:
 	want = []string{
 		"+ ConfigMap ns/here", "- Widget ns/one", "- ConfigMap " + namespace + "-more/there",
 		". CustomResourceDefinition widgets." + group + " (stays: deleting it would delete all objects of its kind)",
-		"- Namespace " + namespace + "-more (if nobody else holds it)",
+		"- Namespace " + namespace + "-more (if nothing else is in it and nobody else holds it)",
 	}
 	if got := planned(t, releases, namespace, "app", fewer); !slices.Equal(got, want) {
 		t.Errorf("plan without %q", got)
@@ -419,6 +434,117 @@ func TestAccOwnNamespace(t *testing.T) {
 	}
 	if live(t, releases, kube.Namespace, "", namespace) != nil {
 		t.Error("the namespace is left")
+	}
+}
+
+func TestAccNamespaceInUseIsKept(t *testing.T) {
+	t.Parallel()
+	releases := releasesBy(t, "")
+	namespace := shared.Cluster(t).Namespace(t) + "-used"
+	desired := Desired{CreateNamespace: true, Wait: true, Objects: parse(t, deployment("web", "1", "")+hookManifest("ConfigMap", "h", "post-install", ""))}
+	deploy(t, releases, namespace, "app", desired)
+	before := live(t, releases, kube.Deployment, namespace, "web").GetUID()
+	desired.CreateNamespace = false
+	if got, want := planned(t, releases, namespace, "app", desired), []string{". Namespace " + namespace + " (stays: the release is in it)"}; !slices.Equal(got, want) {
+		t.Errorf("plan %q", got)
+	}
+	deploy(t, releases, namespace, "app", desired)
+	if object := live(t, releases, kube.Deployment, namespace, "web"); object == nil || object.GetUID() != before || open(t, releases, namespace, "app").Record() == nil {
+		t.Fatal("the namespace was deleted with all that is in it")
+	}
+	// What others have there saves it, also at deletion.
+	desired.CreateNamespace = true
+	desired.Objects = append(desired.Objects, parse(t, "{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+"-b}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: "+namespace+"-b}}")...)
+	deploy(t, releases, namespace, "app", desired)
+	deploy(t, releases, namespace, "other", Desired{Objects: parse(t, deployment("theirs", "1", "")+"---\n{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: "+namespace+"-b}}")})
+	kept, err := open(t, releases, namespace, "app").Uninstall(patient(t), UninstallOptions{})
+	want := []string{
+		"Namespace " + namespace + "-b: it holds Secret s",
+		"Namespace " + namespace + ": it holds Deployment theirs, Secret aksmesh-release-other",
+	}
+	if err != nil || !slices.Equal(kept, want) {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	if live(t, releases, kube.Deployment, namespace, "web") != nil || live(t, releases, kube.Deployment, namespace, "theirs") == nil {
+		t.Error("not what the release has made went")
+	}
+	// The last who holds it takes it along, with nothing but its own in it.
+	again := Desired{CreateNamespace: true, Objects: parse(t, deployment("theirs", "1", ""))}
+	deploy(t, releases, namespace, "other", again)
+	if kept, err := open(t, releases, namespace, "other").Uninstall(patient(t), UninstallOptions{}); err != nil || len(kept) > 0 {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	if live(t, releases, kube.Namespace, "", namespace) != nil {
+		t.Error("the namespace is left")
+	}
+	discardNamespace(t, releases, namespace+"-b")
+}
+
+func TestAccVolumeClaimsStay(t *testing.T) {
+	t.Parallel()
+	releases := releasesBy(t, "")
+	namespace := shared.Cluster(t).Namespace(t)
+	claim := parse(t, "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}")
+	other := parse(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")
+	deploy(t, releases, namespace, "app", Desired{Objects: slices.Concat(claim, other)})
+	uid := claimUID(t, namespace)
+	without := Desired{Objects: other}
+	if got, want := planned(t, releases, namespace, "app", without), []string{". PersistentVolumeClaim ns/data (stays: it may hold data)"}; !slices.Equal(got, want) {
+		t.Errorf("plan %q", got)
+	}
+	deploy(t, releases, namespace, "app", without)
+	if got := planned(t, releases, namespace, "app", without); len(got) > 0 {
+		t.Errorf("it is told of again: %q", got)
+	}
+	deploy(t, releases, namespace, "app", Desired{Objects: claim})
+	kept, err := open(t, releases, namespace, "app").Uninstall(patient(t), UninstallOptions{})
+	if err != nil || !slices.Equal(kept, []string{"PersistentVolumeClaim " + namespace + "/data: it may hold data"}) {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	if claimUID(t, namespace) != uid {
+		t.Error("the claim was deleted")
+	}
+}
+
+// TestAccRepairTakesBackOnlyWhatWasApplied repairs what others have changed,
+// but does not take what is theirs.
+func TestAccRepairTakesBackOnlyWhatWasApplied(t *testing.T) {
+	t.Parallel()
+	releases := releasesBy(t, "")
+	namespace := shared.Cluster(t).Namespace(t)
+	desired := func(data string) Desired {
+		return Desired{Repair: true, Objects: parse(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {"+data+"}}\n---\n{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+", labels: {team: ours}}}")}
+	}
+	deploy(t, releases, namespace, "app", desired("color: red"))
+	patch(t, releases, kube.ConfigMap, namespace, "a", "somebody", `{"data":{"color":"blue","size":"big"}}`)
+	patch(t, releases, kube.Namespace, "", namespace, "somebody", `{"metadata":{"labels":{"team":"theirs"}}}`)
+	releases = releasesBy(t, "")
+	if got, want := planned(t, releases, namespace, "app", desired("color: green")), []string{
+		"! Namespace " + namespace + `: metadata.labels.team: "theirs" -> "ours"`, `~ ConfigMap ns/a: data.color: "red" -> "green"`,
+	}; !slices.Equal(got, want) {
+		t.Errorf("plan %q", got)
+	}
+	for range 2 { // What was refused once is refused again.
+		for _, act := range []func(*Release, Desired) error{
+			func(r *Release, d Desired) error { return r.Deploy(t.Context(), d) },
+			func(r *Release, d Desired) error { _, err := r.Plan(t.Context(), d); return err },
+		} {
+			err := act(open(t, releases, namespace, "app"), desired("color: red, size: small"))
+			if conflict, ok := errors.AsType[*kube.ConflictError](err); !ok || !slices.Contains(conflict.Fields, ".data.size") {
+				t.Errorf("got %v", err)
+			}
+		}
+	}
+	deploy(t, releases, namespace, "app", Desired{Force: true, Objects: desired("color: red").Objects})
+	patch(t, releases, kube.ConfigMap, namespace, "a", "somebody", `{"data":{"color":"blue"}}`)
+	releases = releasesBy(t, "")
+	deploy(t, releases, namespace, "app", desired("color: green"))
+	data, _, err := unstructured.NestedStringMap(live(t, releases, kube.ConfigMap, namespace, "a").Object, "data")
+	if err != nil || data["color"] != "green" || data["size"] != "big" {
+		t.Errorf("data %v, %v", data, err)
+	}
+	if labels := live(t, releases, kube.Namespace, "", namespace).GetLabels(); labels["team"] != "ours" {
+		t.Errorf("labels %v", labels)
 	}
 }
 

@@ -13,11 +13,13 @@ type entry struct {
 	Object     *unstructured.Unstructured `json:"object"`
 	Resource   string                     `json:"resource"`
 	Namespaced bool                       `json:"namespaced,omitempty"`
-	UID        types.UID                  `json:"uid,omitempty"` // of the object that was applied last
+	UID        types.UID                  `json:"uid,omitempty"`     // of the object that was applied last
+	Applied    bool                       `json:"applied,omitempty"` // just as it is here
 
 	source  string // where it was read; empty if from the record
 	pending bool   // its kind is not served yet
 	unknown bool   // nor does anything of the release say how it will be
+	before  *entry // as it was applied before; nil if it was not
 	settled bool   // it was completely applied before as it is now
 }
 

@@ -13,13 +13,16 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-// ForeignError says that an object belongs to another release.
+// ForeignError says that an object exists that the release has not made.
 type ForeignError struct {
 	Ref   kube.Ref
-	Owner string // "Helm release dgraph/dgraph", "release other/dgraph"
+	Owner string // "Helm release dgraph/dgraph", "release other/dgraph", "" if it is no release
 }
 
 func (e *ForeignError) Error() string {
+	if e.Owner == "" {
+		return fmt.Sprintf("%s exists already and belongs to no release; delete it, or take ownership of it", e.Ref)
+	}
 	return fmt.Sprintf("%s belongs to %s; take it out of one of them, or take ownership of it", e.Ref, e.Owner)
 }
 

@@ -71,7 +71,9 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 	if err != nil {
 		return nil, r.wrap(err)
 	}
-	p := &planner{Release: r, force: desired.Force, take: desired.TakeOwnership, recorded: map[key]*entry{}}
+	former := r.former(want.entries) // Tells the entries what they were before.
+	how := applying{force: desired.Force, repair: desired.Repair}
+	p := &planner{Release: r, how: how, take: desired.TakeOwnership, recorded: map[key]*entry{}}
 	if p.again, err = r.again(ctx, desired); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -86,7 +88,7 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 		return err
 	})
 	each = slices.DeleteFunc(each, func(c Change) bool { return c.Action == "" }) // Those that failed.
-	removed, removeErr := p.removals(ctx, r.former(want.entries), desired.PruneCRDs)
+	removed, removeErr := p.removals(ctx, former, desired.PruneCRDs)
 	changes := slices.Concat(each, removed)
 	if slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
 		_, sizeErr := encode(r.begun(desired, want))
@@ -109,7 +111,7 @@ func hideValues(lines []string) {
 
 type planner struct {
 	*Release
-	force    bool
+	how      applying
 	take     bool
 	recorded map[key]*entry
 	again    map[key]*entry // as another rendering has them; nil if there is none
@@ -233,10 +235,10 @@ func (e *entry) expires() bool {
 // conflicts.
 func (p *planner) trial(ctx context.Context, e *entry, live *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	if e.kind() == kube.Namespace {
-		_, err := p.releases.Cluster.Apply(ctx, e.Object, kube.ApplyOptions{Manager: p.hold(e, p.force).Manager(), Force: p.force, DryRun: true})
+		_, err := p.put(ctx, e, e.Object, p.how, kube.ApplyOptions{Manager: p.hold(e, false).Manager(), DryRun: true})
 		return nil, err
 	}
-	return p.releases.Cluster.Apply(ctx, keepingReplicas(e, live), kube.ApplyOptions{Manager: Manager, Force: p.force, DryRun: true})
+	return p.put(ctx, e, keepingReplicas(e, live), p.how, kube.ApplyOptions{Manager: Manager, DryRun: true})
 }
 
 // unsaid reports errors of a dry run that do not mean that the deployment would
@@ -325,8 +327,10 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 			continue
 		case err != nil:
 			return nil, err
-		case e.kind() == kube.Namespace:
-			change.Note = "if nobody else holds it"
+		case e.kind() == kube.Namespace && e.Object.GetName() == p.namespace:
+			change.Action, change.Note = Keep, "stays: "+holdsRelease
+		case e.kind() == kube.Namespace && !e.keep():
+			change.Note = ifEmpty
 		case !p.owns(e, live.GetAnnotations(), live.GetUID()):
 			continue
 		case e.kind() == kube.CustomResourceDefinition && !crds:
@@ -336,6 +340,8 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 			change.Action, change.Note = Keep, "stays: deleting it would delete all objects of its kind"
 		case e.keep() || live.GetAnnotations()[policyAnnotation] == policyKeep:
 			change.Action, change.Note = Keep, "stays: "+policyAnnotation+" says so"
+		case e.kind() == persistentVolumeClaim:
+			change.Action, change.Note = Keep, "stays: "+holdsData
 		}
 		changes = append(changes, change)
 	}

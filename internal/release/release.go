@@ -89,8 +89,13 @@ type Desired struct {
 
 	// Force takes fields over from other managers that set other values.
 	Force bool
-	// TakeOwnership takes objects over that belong to a Helm release or to
-	// another release of this package.
+	// Repair takes back fields that were applied before and that others have set
+	// otherwise since. What was not applied before is no part of that: it is in
+	// conflict as often as it is tried.
+	Repair bool
+	// TakeOwnership takes objects over that exist and that the release has not
+	// made, be it that they belong to a Helm release, to another release of this
+	// package or to nobody. They are deleted with the release then.
 	TakeOwnership bool
 	// PruneCRDs deletes CRDs that are wanted no more, and with them all objects
 	// of their kinds.

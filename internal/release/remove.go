@@ -26,6 +26,9 @@ const (
 // persistentVolumeClaim is the kind of volume claims.
 var persistentVolumeClaim = kube.Kind{Version: "v1", Resource: "persistentvolumeclaims", Name: "PersistentVolumeClaim", Namespaced: true}
 
+// holdsData is why a volume claim stays: nothing else has what is in it.
+const holdsData = "it may hold data"
+
 // UninstallOptions are settings of [Release.Uninstall].
 type UninstallOptions struct {
 	// DeleteCRDs deletes CRDs too, and with them all objects of their kinds.
@@ -41,8 +44,8 @@ type UninstallOptions struct {
 // the next, and waits until they and their pods are gone; hooks run before and
 // afterwards. It can be called again after any failure. What stays is returned,
 // one line each with the reason: objects with the annotation
-// "helm.sh/resource-policy: keep", CRDs, claims of StatefulSets, namespaces that
-// hold claims.
+// "helm.sh/resource-policy: keep", CRDs, volume claims, namespaces that hold what
+// is not of the release.
 func (r *Release) Uninstall(ctx context.Context, options UninstallOptions) (kept []string, err error) {
 	if r.record == nil {
 		return nil, nil
@@ -133,6 +136,7 @@ type removal struct {
 	crds    bool     // CRDs too
 	wait    bool     // until they are gone, kind by kind
 	applied []*entry // not to be removed, though it may be known by other names as well
+	staying bool     // the release, and therefore its namespace
 }
 
 // remove deletes those of the objects, given in order of installation, that
@@ -152,7 +156,11 @@ func (r *Release) remove(ctx context.Context, entries []*entry, how removal) (le
 		}
 		reasons := make([]string, len(group))
 		err := inParallel(len(group), func(i int) (err error) {
-			reasons[i], err = r.removeOne(ctx, group[i], applied, how.wait)
+			if group[i].kind() == kube.Namespace {
+				reasons[i], err = r.leaveNamespace(ctx, group[i], how.staying)
+			} else {
+				reasons[i], err = r.removeOne(ctx, group[i], applied, how.wait)
+			}
 			return err
 		})
 		for i, reason := range reasons {
@@ -172,9 +180,6 @@ func (r *Release) remove(ctx context.Context, entries []*entry, how removal) (le
 
 // removeOne deletes one object, or says why it is kept.
 func (r *Release) removeOne(ctx context.Context, e *entry, applied map[types.UID]bool, wait bool) (kept string, err error) {
-	if e.kind() == kube.Namespace {
-		return r.leaveNamespace(ctx, e)
-	}
 	for {
 		ref, live, err := r.locate(ctx, e)
 		switch {
@@ -188,6 +193,8 @@ func (r *Release) removeOne(ctx context.Context, e *entry, applied map[types.UID
 			return "", nil
 		case e.keep() || live.GetAnnotations()[policyAnnotation] == policyKeep:
 			return policyAnnotation + " says so", nil
+		case e.kind() == persistentVolumeClaim:
+			return holdsData, nil
 		}
 		err = r.releases.Cluster.Delete(ctx, ref, kube.DeleteOptions{UID: live.GetUID(), Wait: wait, Propagation: propagation(ref.Kind, wait)})
 		if !errors.Is(err, kube.ErrChanged) {
@@ -236,33 +243,6 @@ func (r *Release) locate(ctx context.Context, e *entry) (kube.Ref, *unstructured
 func (r *Release) owns(e *entry, annotations map[string]string, uid types.UID) bool {
 	mark := annotations[Annotation]
 	return mark == r.id() || mark == "" && e.UID != "" && e.UID == uid
-}
-
-// leaveNamespace gives a namespace up, which goes if the release or another
-// holder has made it and nobody else holds it. One with volume claims in it is
-// kept: they hold data that nothing else has.
-func (r *Release) leaveNamespace(ctx context.Context, e *entry) (kept string, err error) {
-	claims, err := r.claims(ctx, e.Object.GetName())
-	if err != nil {
-		return "", err
-	}
-	if len(claims) == 0 && !e.keep() {
-		return "", r.releases.Cluster.ReleaseNamespace(ctx, e.Object.GetName(), r.holder())
-	}
-	_, err = r.releases.Cluster.Release(ctx, e.ref(), r.hold(e, false).Manager())
-	switch {
-	case errors.Is(err, kube.ErrNotFound):
-		return "", nil
-	case err != nil:
-		return "", err
-	case e.keep():
-		return policyAnnotation + " says so", nil
-	}
-	names := make([]string, len(claims))
-	for i, claim := range claims {
-		names[i] = claim.Name
-	}
-	return "it holds the volume claims " + strings.Join(names, ", "), nil
 }
 
 func splitID(id string) (namespace, name string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,11 @@ import (
 
 // storageClass is the kind that says when claims are bound.
 var storageClass = kube.Kind{Group: "storage.k8s.io", Version: "v1", Resource: "storageclasses", Name: "StorageClass"}
+
+// rolloutPatience is how long pods may fail to start without any progress: it
+// takes minutes until a registry lets nodes in whose role was assigned just now,
+// and programs end again and again until the database that they need is up.
+const rolloutPatience = 5 * time.Minute
 
 // awaitKinds waits until the kinds that CRDs define are served and can be
 // discovered, which is a little later.
@@ -83,7 +89,7 @@ func (r *Release) await(ctx context.Context, entries []*entry, jobs bool) error 
 		}
 	}
 	r.log("waiting", map[string]any{"workloads": len(rollouts), "others": len(others)})
-	if err := r.releases.Cluster.AwaitRollouts(ctx, 0, r.log, rollouts...); err != nil || len(others) == 0 {
+	if err := r.releases.Cluster.AwaitRollouts(ctx, rolloutPatience, r.log, rollouts...); err != nil || len(others) == 0 {
 		return err
 	}
 	return r.releases.Cluster.Await(ctx, commonNamespace(others), kinds, func(ctx context.Context) (string, error) {
