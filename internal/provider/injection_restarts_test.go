@@ -482,7 +482,7 @@ func TestAccInjectionRestarts_twoHundred(t *testing.T) {
 		t.Errorf("%d GETs", apply.gets)
 	}
 	for of, lists := range apply.listsOf {
-		if lists > 10 {
+		if lists > 20 { // Watches that end while the machine is busy begin anew with a list.
 			t.Errorf("%s were listed %d times", of, lists)
 		}
 	}
