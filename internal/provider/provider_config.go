@@ -254,6 +254,9 @@ type session struct {
 	// leaving are the owners of objects that the plan replaces by others, as a
 	// release.ForeignError names them.
 	leaving sync.Map
+	// held are the IDs of releases that the state is known to have, or had before
+	// its own successor.
+	held sync.Map
 	// Both are nil while the provider's configuration is not known.
 	cluster *kube.Cluster
 	library *helm.Library

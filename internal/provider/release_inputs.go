@@ -36,6 +36,8 @@ type releaseInputs struct {
 	Mesh            map[string]map[string]any `json:"mesh,omitempty"`
 	SecretsRevision int64                     `json:"secretsRevision,omitempty"`
 	Secrets         *sealedInputs             `json:"secrets,omitempty"`
+	// Token tells the resource that has deployed the release last from others.
+	Token string `json:"token,omitempty"`
 }
 
 type chartInputs struct {
@@ -80,7 +82,8 @@ func (s *sealedInputs) holds(secrets map[string]string) bool {
 	return len(secrets) > 0 && hmac.Equal(s.MAC, macOf(s.Key, secrets))
 }
 
-// inputs turns the model into what the record keeps, but for write-only values.
+// inputs turns the model into what the record keeps, but for write-only values
+// and the token.
 func (m *releaseModel) inputs(ctx context.Context, diags *diag.Diagnostics) releaseInputs {
 	in := releaseInputs{
 		CreateNamespace: m.CreateNamespace.ValueBool(),
@@ -111,9 +114,10 @@ func recordedInputs(record *release.Record) (releaseInputs, error) {
 	return in, err
 }
 
-// same compares all but write-only values.
+// same compares all but write-only values and tokens.
 func (in releaseInputs) same(other releaseInputs) bool {
 	in.Secrets, other.Secrets = nil, nil
+	in.Token, other.Token = "", ""
 	mine, err := json.Marshal(in)
 	theirs, err2 := json.Marshal(other)
 	return err == nil && err2 == nil && bytes.Equal(mine, theirs)
@@ -282,7 +286,7 @@ func manifestAt(i int, text string) release.Manifest {
 
 // desired is what the release is to be. What is on record already is not rendered
 // anew: charts with something random in them would make other objects of it.
-func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *releaseModel, content releaseContent, secrets map[string]string, diags *diag.Diagnostics) (release.Desired, error) {
+func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *releaseModel, content releaseContent, own string, secrets map[string]string, diags *diag.Diagnostics) (release.Desired, error) {
 	d := release.Desired{
 		Objects:         content.manifests,
 		CreateNamespace: m.CreateNamespace.ValueBool(),
@@ -291,10 +295,11 @@ func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *
 		PruneCRDs:       m.PruneCRDs.ValueBool(),
 		Wait:            m.Wait.ValueBool(),
 		WaitForJobs:     m.WaitForJobs.ValueBool(),
-		HideValues:      len(secrets) > 0,
+		HideValues:      len(secrets) > 0 || m.HideValues.ValueBool(),
 		Origin:          release.Origin{ManifestSHA256: m.ManifestSHA256.ValueString()},
 	}
 	in := m.inputs(ctx, diags)
+	in.Token = own
 	former, err := recordedInputs(rel.Record())
 	if err != nil {
 		return d, err

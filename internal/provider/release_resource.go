@@ -396,13 +396,14 @@ func (p *releasePlan) make(ctx context.Context, pending types.List) {
 	if !changed {
 		plan.AppVersion, plan.ChartDigest, plan.ManifestSHA256 = state.AppVersion, state.ChartDigest, state.ManifestSHA256
 		plan.Objects, plan.Changes = state.Objects, state.Changes
-		if state.Drift.Equal(plan.Drift) && plan.Follows.Equal(state.Follows) {
+		same := plan.Follows.Equal(state.Follows) && plan.Wait.Equal(state.Wait)
+		if same && state.Drift.Equal(plan.Drift) {
 			plan.MeshedPods, plan.TotalPods, plan.StalePods = state.MeshedPods, state.TotalPods, state.StalePods
 			plan.Skipped, plan.Restarts = state.Skipped, state.Restarts
 			return
 		}
 		p.podsUnknown()
-		if plan.Follows.Equal(state.Follows) {
+		if same {
 			plan.Restarts = pending
 		}
 		return

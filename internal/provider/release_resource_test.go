@@ -355,7 +355,10 @@ price: 5
 					"- Offer "+other+"/first",
 					". CustomResourceDefinition offers."+namespace+".example.com (stays: deleting it would delete all objects of its kind)"),
 			},
-			{Config: config(manifestsOf(webManifest) + "\n prune_crds = true")},
+			{
+				Config:           config(manifestsOf(webManifest) + "\n prune_crds = true"),
+				ConfigPlanChecks: planned(plancheck.ResourceActionUpdate, "- CustomResourceDefinition offers."+namespace+".example.com"),
+			},
 		},
 	})
 }
