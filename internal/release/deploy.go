@@ -75,7 +75,11 @@ func (r *Release) Deploy(ctx context.Context, desired Desired) error {
 // record.
 func (r *Release) wanted(ctx context.Context, desired Desired, lenient bool) (*content, error) {
 	if !desired.Restore || r.record == nil || r.record.Phase != PhaseDeployed {
-		return r.resolve(ctx, desired, lenient)
+		resolved, err := r.resolve(ctx, desired, lenient)
+		if err != nil {
+			return nil, err
+		}
+		return resolved, r.leaveJobs(ctx, resolved.entries)
 	}
 	restored := &content{entries: slices.Clone(r.record.Objects)}
 	for _, e := range r.record.Hooks {

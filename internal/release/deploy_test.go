@@ -45,6 +45,10 @@ func TestResolve(t *testing.T) {
 			hookManifest("ConfigMap", "a", "pre-install", "") + "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}",
 			"ConfigMap here/a is there twice",
 		},
+		"two hooks of one event": {
+			hookManifest("ConfigMap", "a", "pre-install,post-delete", "") + hookManifest("ConfigMap", "a", "post-install,post-delete", ""),
+			"ConfigMap here/a is there twice",
+		},
 		"number in a Secret": {`{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {pin: 1234}}`, "stringData: the value of pin is not a text"},
 		"list in a Secret":   {`{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {pin: [1234]}}`, "data: the value of pin is not a text"},
 	} {
@@ -478,6 +482,42 @@ func TestAccNamespaceInUseIsKept(t *testing.T) {
 		t.Error("the namespace is left")
 	}
 	discardNamespace(t, releases, namespace+"-b")
+}
+
+// TestAccJobsDoNotRunAgainForMarks transforms a Job that is complete otherwise
+// than when it ran.
+func TestAccJobsDoNotRunAgainForMarks(t *testing.T) {
+	t.Parallel()
+	releases := releasesBy(t, "")
+	namespace := shared.Cluster(t).Namespace(t)
+	job := func(image string) []Object {
+		return parse(t, `{apiVersion: batch/v1, kind: Job, metadata: {name: once}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: "registry.invalid/x:`+image+`"}]}}}}`)
+	}
+	desired := Desired{Objects: job("1"), Wait: true, WaitForJobs: true}
+	deploy(t, releases, namespace, "app", desired)
+	uid := live(t, releases, kube.Job, namespace, "once").GetUID()
+	desired.Transform = func(o *unstructured.Unstructured) error {
+		return unstructured.SetNestedField(o.Object, "enabled", "spec", "template", "metadata", "annotations", "mark")
+	}
+	if got := planned(t, releases, namespace, "app", desired); len(got) > 0 {
+		t.Errorf("plan %q", got)
+	}
+	deploy(t, releases, namespace, "app", desired)
+	if live(t, releases, kube.Job, namespace, "once").GetUID() != uid {
+		t.Error("it was made anew")
+	}
+	if drift, err := open(t, releasesBy(t, ""), namespace, "app").Drift(t.Context()); err != nil || len(drift) > 0 {
+		t.Errorf("drift %q, %v", drift, err)
+	}
+	desired.Objects = job("2")
+	got := planned(t, releases, namespace, "app", desired)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "-/+ Job ns/once: ") || !strings.Contains(got[0], "spec.template.metadata") || !strings.HasSuffix(got[0], "(runs again)") {
+		t.Errorf("plan %q", got)
+	}
+	deploy(t, releases, namespace, "app", desired)
+	if live(t, releases, kube.Job, namespace, "once").GetUID() == uid {
+		t.Error("it was not made anew")
+	}
 }
 
 func TestAccVolumeClaimsStay(t *testing.T) {

@@ -16,6 +16,9 @@ type entry struct {
 	UID        types.UID                  `json:"uid,omitempty"`     // of the object that was applied last
 	Applied    bool                       `json:"applied,omitempty"` // just as it is here
 
+	// Template is a hash of the pod template of a Job before it was transformed.
+	Template string `json:"template,omitempty"`
+
 	source  string // where it was read; empty if from the record
 	pending bool   // its kind is not served yet
 	unknown bool   // nor does anything of the release say how it will be

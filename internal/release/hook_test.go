@@ -144,6 +144,23 @@ func TestAccFailingHooks(t *testing.T) {
 	if slices.Contains(*seen, "ConfigMap") || live(t, releases, kube.Job, namespace, "bad") != nil || live(t, releases, kube.Job, namespace, "good") != nil {
 		t.Errorf("after the failure: %q", *seen)
 	}
+	// What hooks need to run at deletion may not be there.
+	deleting := Desired{Objects: parse(t, text+stuck+strings.Replace(stuck, "pre-install", "pre-delete", 1)), HookTimeout: 3 * time.Second}
+	if err := open(t, releases, namespace, "halfway").Deploy(patient(t), deleting); err == nil {
+		t.Error("deployed with a hook that fails")
+	}
+	if _, err := open(t, releases, namespace, "halfway").Uninstall(patient(t), UninstallOptions{}); err != nil {
+		t.Errorf("uninstall of half a release: %v", err)
+	}
+	deleting.Objects = parse(t, strings.Replace(stuck, "pre-install", "pre-delete", 1)+strings.Replace(stuck, "pre-install", "post-delete", 1))
+	deploy(t, releases, namespace, "whole", deleting)
+	_, err = open(t, releases, namespace, "whole").Uninstall(patient(t), UninstallOptions{HookTimeout: time.Second})
+	if failed, ok := errors.AsType[*HookError](err); !ok || failed.Event != "pre-delete" {
+		t.Errorf("a hook that hangs at deletion: %v", err)
+	}
+	if _, err := open(t, releases, namespace, "whole").Uninstall(patient(t), UninstallOptions{SkipHooks: true}); err != nil {
+		t.Errorf("uninstall without hooks: %v", err)
+	}
 	// An installation that failed is done again as one.
 	*seen = nil
 	desired = Desired{Objects: parse(t, text+bad)}

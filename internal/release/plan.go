@@ -224,12 +224,6 @@ func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
 	return change, err
 }
 
-// expires reports a Job that is deleted by itself when its time is over.
-func (e *entry) expires() bool {
-	_, limited, err := unstructured.NestedFieldNoCopy(e.Object.Object, "spec", "ttlSecondsAfterFinished")
-	return e.kind() == kube.Job && limited && err == nil
-}
-
 // trial has the API server work out what applying an object comes to. A
 // namespace is held, which is more than one request: of that it only finds
 // conflicts.
@@ -277,6 +271,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 			return Change{}, err
 		}
 		change.Action, change.Lines = Recreate, estimate(e, before, live)
+		change.Note = "runs again"
 		if e.kind() == kube.StatefulSet {
 			change.Note = "pods and volume claims stay"
 		}

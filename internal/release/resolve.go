@@ -1,7 +1,6 @@
 package release
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -38,7 +37,7 @@ func (r *Release) resolve(ctx context.Context, desired Desired, lenient bool) (*
 	}
 	resolved := &content{}
 	seen := map[key]*entry{}
-	hooked := map[key]*entry{} // There may be one for each event.
+	hooked := map[key][]*hook{} // There may be one for each event.
 	for _, object := range objects {
 		e, err := r.entryOf(ctx, kinds, object)
 		if err != nil {
@@ -51,11 +50,18 @@ func (r *Release) resolve(ctx context.Context, desired Desired, lenient bool) (*
 		before := seen[e.key()]
 		transform := desired.TransformHook
 		if h == nil {
-			before = cmp.Or(before, hooked[e.key()])
 			transform = desired.Transform
+		}
+		for _, other := range hooked[e.key()] {
+			if h == nil || slices.ContainsFunc(h.events, func(event string) bool { return slices.Contains(other.events, event) }) {
+				before = other.entry
+			}
 		}
 		if before != nil {
 			return nil, fmt.Errorf("%s is there twice: in %s and in %s", e.ref(), before.source, e.source)
+		}
+		if err := e.noteTemplate(); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", object.Source, e.ref(), err)
 		}
 		if transform != nil {
 			if err := transform(e.Object); err != nil {
@@ -69,7 +75,7 @@ func (r *Release) resolve(ctx context.Context, desired Desired, lenient bool) (*
 			seen[e.key()] = e
 			resolved.entries = append(resolved.entries, e)
 		} else {
-			hooked[e.key()] = e
+			hooked[e.key()] = append(hooked[e.key()], h)
 			resolved.hooks = append(resolved.hooks, h)
 		}
 	}
