@@ -64,8 +64,9 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			"claims stay when the release is destroyed. An apply that failed or was cut off is finished by the next. " +
 			"That of a new release Terraform calls a replacement, as it does `-replace`; no object is deleted for a replacement by a release of the same name and namespace.\n\n" +
 			"There is no Helm release: what is deployed is on record in the Secret `aksmesh-release-<name>` of the namespace, and `helm list` does not show it. " +
-			"Values and manifests are in Terraform's state and in that Secret, except for `set_wo`. Values of Secrets are never shown in `changes` and `drift`; " +
-			"to keep manifests that hold some out of the rest of the plan's output, pass them through `sensitive()`.",
+			"Values and manifests are in Terraform's state and in that Secret. Those of `set_wo` are not in the state; the Secret has the objects as they are " +
+			"deployed, and so the values that the chart puts into them. Values of Secrets are never shown in `changes` and `drift`, but other fields are, " +
+			"also of inputs that are `sensitive()`; with `hide_values`, no values are.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("`<namespace>/<name>`."),
 			"name": schema.StringAttribute{
@@ -80,7 +81,7 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				Validators:          []validator.String{dnsLabel()},
 				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
 			},
-			"create_namespace": no("Whether to create the namespace if it is absent. It is then deleted with the last release in it, unless volume claims are left in it."),
+			"create_namespace": no("Whether to create the namespace if it is absent. It is then deleted with the last release in it, unless anything of others or a volume claim is left in it."),
 			"chart": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "A Helm chart. Exactly one of `chart` and `manifests` or `manifest_urls` is needed.",
@@ -133,17 +134,18 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				Optional: true, ElementType: types.StringType,
 				MarkdownDescription: "Values whose change makes the apply look at the pods again, such as `[aksmesh_linkerd.this.version]`: pods whose proxy is then an old one are restarted by the same apply.",
 			},
-			"restart":         restartAttribute(),
-			"wait":            schema.BoolAttribute{Optional: true, Computed: true, Default: booldefault.StaticBool(true), MarkdownDescription: "Whether to wait until workloads are rolled out, volume claims bound, load balancers have addresses, and, with `mesh`, every pod is in it. Without, pods outside of the mesh are counted, but neither restarted nor in `drift`. Default `true`."},
-			"wait_for_jobs":   no("Whether `wait` includes that Jobs are complete. With a mesh of sidecars, that needs native ones."),
-			"take_ownership":  no("Whether to take objects over that belong to a Helm release or to another release of this provider. Otherwise that is an error which names the owner."),
-			"force_conflicts": no("Whether to take fields over that another field manager has set to something else. Otherwise that is an error which names the manager."),
-			"prune_crds":      no("Whether CRDs are deleted when they are not in the release any more, and when it is destroyed. With a CRD go all objects of its kind."),
-			"hide_values":     no("Whether `changes` and `drift` name fields without their values, as they do with `set_wo`: for manifests or values that hold secrets in other places than Secrets."),
-			"app_version":     computedString("Version of what the chart installs, as the chart says; null for manifests."),
-			"chart_digest":    computedString("`sha256:…` of the chart's archive, or of the files in its directory; null for manifests."),
-			"manifest_sha256": computedString("SHA-256 over all manifests; null for a chart."),
-			"objects":         schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The objects of the release, as `<kind> <namespace>/<name>`, in the order in which they are applied."},
+			"restart":           restartAttribute(),
+			"wait":              schema.BoolAttribute{Optional: true, Computed: true, Default: booldefault.StaticBool(true), MarkdownDescription: "Whether to wait until workloads are rolled out, volume claims bound, load balancers have addresses, and, with `mesh`, every pod is in it. Without, pods outside of the mesh are counted, but neither restarted nor in `drift`. Default `true`."},
+			"wait_for_jobs":     no("Whether `wait` includes that Jobs are complete. With a mesh of sidecars, that needs native ones."),
+			"take_ownership":    no("Whether to take objects over that exist already, be they of a Helm release, of another release of this provider or of nobody. Otherwise that is an error which names the owner."),
+			"force_conflicts":   no("Whether to take fields over that another field manager has set to something else. Otherwise that is an error which names the manager."),
+			"prune_crds":        no("Whether CRDs are deleted when they are not in the release any more, and when it is destroyed. With a CRD go all objects of its kind."),
+			"skip_delete_hooks": no("Whether the chart's hooks before and after deletion are left out when the release is destroyed, as they have to be if they cannot succeed. It has to be applied before."),
+			"hide_values":       no("Whether `changes` and `drift` name fields without their values, as they do with `set_wo`: for manifests or values that hold secrets in other places than Secrets."),
+			"app_version":       computedString("Version of what the chart installs, as the chart says; null for manifests."),
+			"chart_digest":      computedString("`sha256:…` of the chart's archive, or of the files in its directory; null for manifests."),
+			"manifest_sha256":   computedString("SHA-256 over all manifests; null for a chart."),
+			"objects":           schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The objects of the release, as `<kind> <namespace>/<name>`, in the order in which they are applied."},
 			"changes": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "What the last change of the settings, the chart or the manifests has changed in the cluster, in a plan what it is going to change, one line an object: `+ Service dgraph/alpha`, " +
@@ -184,6 +186,7 @@ type releaseModel struct {
 	ForceConflicts  types.Bool   `tfsdk:"force_conflicts"`
 	PruneCRDs       types.Bool   `tfsdk:"prune_crds"`
 	HideValues      types.Bool   `tfsdk:"hide_values"`
+	SkipDeleteHooks types.Bool   `tfsdk:"skip_delete_hooks"`
 	AppVersion      types.String `tfsdk:"app_version"`
 	ChartDigest     types.String `tfsdk:"chart_digest"`
 	ManifestSHA256  types.String `tfsdk:"manifest_sha256"`
@@ -542,7 +545,7 @@ func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, conten
 	if err != nil || p.diags.HasError() {
 		return nil, err
 	}
-	desired.Force = desired.Force || p.state.drifted()
+	desired.Repair = p.state.drifted()
 	if content.chart != nil && !desired.Restore {
 		// What comes out otherwise each time must not be in the plan: the apply could not keep it.
 		if desired.Again, err = rel.Render(ctx, content.chart, content.values, true); err != nil {
@@ -650,8 +653,13 @@ func (r *releaseResource) Create(ctx context.Context, req resource.CreateRequest
 // deploy makes the cluster what the model says and takes down what is there
 // then, whatever the diagnostics say. The record bears the token own from then on.
 func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel *release.Release, m, state *releaseModel, own string, secrets map[string]string, diags *diag.Diagnostics) {
+	digest, sum := m.ChartDigest, m.ManifestSHA256
 	content, ok := r.load(ctx, m, secrets, diags)
 	if !ok {
+		return
+	}
+	if !digest.IsUnknown() && !digest.Equal(m.ChartDigest) || !sum.IsUnknown() && !sum.Equal(m.ManifestSHA256) {
+		diags.AddError(deployFailed, "What is there now is not what was planned: the chart or the manifests have changed where they are. Plan once more, and look at the changes.")
 		return
 	}
 	desired, err := r.desired(ctx, rel, m, content, own, secrets, diags)
@@ -659,7 +667,7 @@ func (r *releaseResource) deploy(ctx context.Context, cluster *kube.Cluster, rel
 		problemDeploy(diags, deployFailed, err)
 		return
 	}
-	desired.Force = desired.Force || state.drifted()
+	desired.Repair = state.drifted()
 	if deadline, limited := ctx.Deadline(); limited {
 		desired.HookTimeout = time.Until(deadline)
 	}
@@ -827,7 +835,7 @@ func (m *releaseModel) forgetObserved() {
 func (m *releaseModel) imported(ctx context.Context, record *release.Record, in releaseInputs, diags *diag.Diagnostics) {
 	in.into(ctx, m, diags)
 	m.Wait = types.BoolValue(true)
-	for _, setting := range []*types.Bool{&m.WaitForJobs, &m.TakeOwnership, &m.ForceConflicts, &m.PruneCRDs, &m.HideValues} {
+	for _, setting := range []*types.Bool{&m.WaitForJobs, &m.TakeOwnership, &m.ForceConflicts, &m.PruneCRDs, &m.HideValues, &m.SkipDeleteHooks} {
 		*setting = types.BoolValue(false)
 	}
 	m.AppVersion, m.ChartDigest = textOrNull(record.Origin.AppVersion), textOrNull(record.Origin.ChartDigest)
@@ -898,7 +906,7 @@ func (r *releaseResource) Delete(ctx context.Context, req resource.DeleteRequest
 		resp.Diagnostics.AddWarning("Release "+model.ID.ValueString()+" Stays", "Another resource has taken it over, which keeps all of its objects.")
 		return
 	}
-	options := release.UninstallOptions{DeleteCRDs: model.PruneCRDs.ValueBool()}
+	options := release.UninstallOptions{DeleteCRDs: model.PruneCRDs.ValueBool(), SkipHooks: model.SkipDeleteHooks.ValueBool()}
 	if deadline, limited := ctx.Deadline(); limited {
 		options.HookTimeout = time.Until(deadline)
 	}
