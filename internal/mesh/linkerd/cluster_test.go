@@ -398,7 +398,7 @@ func TestProxiesInjectedByHandAreLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if survey.Total != 1 || survey.Meshed != 1 || survey.Stale != 0 || len(survey.Restarts) > 0 {
+	if survey.Total != 2 || survey.Meshed != 2 || survey.Stale != 1 || len(survey.Restarts) > 0 {
 		t.Errorf("survey %+v", survey)
 	}
 	if len(survey.Skipped) != 1 || survey.Skipped[0].Owner.Name != "by-hand" || !strings.Contains(survey.Skipped[0].Reason, "linkerd uninject") {
