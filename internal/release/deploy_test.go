@@ -363,6 +363,10 @@ spec:
 	if got := planned(t, releases, namespace, "app", desired); !slices.Equal(got, want) {
 		t.Errorf("plan %q", got)
 	}
+	changes, err := open(t, releases, namespace, "app").Plan(t.Context(), desired)
+	if err != nil || slices.ContainsFunc(changes, func(c Change) bool { return c.Uncertain }) {
+		t.Errorf("kinds of its own are not foretold: %v, %v", changes, err)
+	}
 	deploy(t, releases, namespace, "app", desired)
 	if got := planned(t, releases, namespace, "app", desired); len(got) > 0 {
 		t.Errorf("second plan %q", got)

@@ -53,6 +53,9 @@ func TestAccPlanWithoutDryRun(t *testing.T) {
 		var got []string
 		for _, change := range changes {
 			got = append(got, change.String()+" ["+change.Warning+"]")
+			if change.Uncertain != (change.Action == Update) {
+				t.Errorf("%s: uncertain is %t", change, change.Uncertain)
+			}
 		}
 		want := []string{
 			"~ Namespace " + namespace + "-b: " + labels + " [a dry run is forbidden]",
