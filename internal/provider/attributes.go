@@ -137,7 +137,7 @@ func parsedValues(ctx context.Context, list types.List, at path.Path, check func
 // settle keeps the computed attributes of a plan in which nothing else differs
 // from the state, and leaves them to the apply in any other.
 func settle(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse, computed ...path.Path) {
-	if req.State.Raw.IsNull() || len(resp.RequiresReplace) > 0 {
+	if req.State.Raw.IsNull() {
 		return
 	}
 	resp.Diagnostics.Append(copyAttribute(ctx, req.State, &resp.Plan, path.Root("id"))...)

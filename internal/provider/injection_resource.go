@@ -89,7 +89,7 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			},
 			"drift":       driftAttribute("marks that were changed, pods without a proxy, and pods whose proxy is not the one that they would be given now, each with the reasons"),
 			"meshed_pods": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods in the mesh."},
-			"total_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods that should be."},
+			"total_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods that should be, those included that no restart of ours reaches; these are in `skipped`, too."},
 			"stale_pods":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of pods in the mesh that would be otherwise if they were made now."},
 			"skipped":     skippedAttribute(),
 			"restarts": schema.ListAttribute{
@@ -286,7 +286,7 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	var plan injectionModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	var state *injectionModel
-	if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
+	if !req.State.Raw.IsNull() {
 		state = &injectionModel{}
 		resp.Diagnostics.Append(req.State.Get(ctx, state)...)
 		plan.ID = state.ID
@@ -308,8 +308,8 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 		plan.Restarts = pendingOf(ctx, req.Private, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	if len(resp.RequiresReplace) > 0 || !fullyKnown(ctx, plan.Namespace, plan.Workload, plan.Mesh) {
-		return // What replaces it is planned once more, by itself.
+	if !fullyKnown(ctx, plan.Namespace, plan.Workload, plan.Mesh) {
+		return
 	}
 	cluster, _ := r.knownCluster()
 	e := r.enrolment(ctx, cluster, &plan, &resp.Diagnostics)
@@ -388,7 +388,7 @@ func lookAhead(ctx context.Context, e mesh.Enrolment, plan, state *injectionMode
 	}
 }
 
-// reportFindings turns findings into errors at the attributes that they are about, and
+// report turns findings into errors at the attributes that they are about, and
 // into one warning, in which those are too that may be over by the apply.
 func report(target mesh.Target, passing bool, findings []mesh.Finding, diags *diag.Diagnostics) {
 	var lines []string

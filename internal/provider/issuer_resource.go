@@ -151,7 +151,7 @@ func (r *issuerResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		}
 	}
 	plan.Renewal = types.StringValue("")
-	if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
+	if !req.State.Raw.IsNull() {
 		var state issuerModel
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 		if resp.Diagnostics.HasError() {

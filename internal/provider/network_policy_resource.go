@@ -193,7 +193,7 @@ func (r *networkPolicyResource) ModifyPlan(ctx context.Context, req resource.Mod
 	case err == nil:
 		plan.PolicyYAML, plan.Guarantee = types.StringValue(compiled.YAML), types.StringValue(compiled.Guarantee)
 	case errors.Is(err, guard.ErrMeshUnknown):
-		if !req.State.Raw.IsNull() && len(resp.RequiresReplace) == 0 {
+		if !req.State.Raw.IsNull() {
 			r.keep(ctx, req, &plan, &resp.Diagnostics)
 		}
 	default:

@@ -123,7 +123,7 @@ func (r *trustAnchorResource) ValidateConfig(ctx context.Context, req resource.V
 
 // ModifyPlan keeps what stays true and warns of an anchor that nears its end.
 func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	if req.Plan.Raw.IsNull() || req.State.Raw.IsNull() || len(resp.RequiresReplace) > 0 {
+	if req.Plan.Raw.IsNull() || req.State.Raw.IsNull() {
 		return
 	}
 	var state, plan trustAnchorModel
