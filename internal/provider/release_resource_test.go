@@ -911,12 +911,11 @@ func TestAccRelease_interrupted(t *testing.T) {
 	}
 	w := newWorkspace(t, config(""))
 	apply := []string{"apply", "-auto-approve", "-no-color"}
-	recorded := request(http.MethodPost, "/secrets")
 	written := func(resource string) testcluster.Match { return applies("/" + resource) }
 
 	expectPromptEnd(t, holdAt(w, proxy, written("services/web"), apply...))
 	proxy.Clear()
-	killAt(w, proxy, after(recorded, written("deployments/web")), apply...)
+	killAt(w, proxy, written("deployments/web"), apply...)
 	failAt(w, proxy, written("statefulsets/db"), releaseAddress)
 	killAt(w, proxy, written("statefulsets/db"), apply...)
 	w.apply()
@@ -1051,28 +1050,40 @@ func TestAccRelease_upgrade(t *testing.T) {
 	})
 }
 
-// TestAccExample_emojivoto applies the example as it stands.
-func TestAccExample_emojivoto(t *testing.T) {
+// TestAccExample applies examples of releases as they stand.
+func TestAccExample(t *testing.T) {
 	t.Parallel()
-	cluster := linkerdCluster(t)
-	w := newWorkspace(t, "", "TF_VAR_kubeconfig="+cluster.Kubeconfig())
-	w.file("versions.tf", "")
-	for _, name := range []string{"main.tf", "emojivoto.yaml"} {
-		content, err := os.ReadFile(filepath.Join("..", "..", "examples", "emojivoto", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.file(name, string(content))
+	for _, example := range []struct{ directory, namespace, output, want string }{
+		{directory: "emojivoto", namespace: "emojivoto", output: "emojivoto", want: "4 of 4 pods are meshed"},
+		{directory: "dgraph/manifests", namespace: "dgraph", output: "dgraph", want: "6 of 6 pods are meshed"},
+	} {
+		t.Run(example.directory, func(t *testing.T) {
+			t.Parallel()
+			cluster := linkerdCluster(t)
+			w := newWorkspace(t, "", "TF_VAR_kubeconfig="+cluster.Kubeconfig())
+			w.file("versions.tf", "")
+			files, err := filepath.Glob(filepath.Join("..", "..", "examples", example.directory, "*.*"))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("%d files, %v", len(files), err)
+			}
+			for _, file := range files {
+				content, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.file(filepath.Base(file), string(content))
+			}
+			w.apply()
+			w.expectNoChanges()
+			if err := proxies(t, cluster, example.namespace, nil, "linkerd-proxy", true)(nil); err != nil {
+				t.Error(err)
+			}
+			if got := w.succeed("output", "-no-color", example.output).output; !strings.Contains(got, example.want) {
+				t.Errorf("output %s", got)
+			}
+			w.succeed("destroy", "-auto-approve", "-no-color")
+		})
 	}
-	w.apply()
-	w.expectNoChanges()
-	if err := proxies(t, cluster, "emojivoto", nil, "linkerd-proxy", true)(nil); err != nil {
-		t.Error(err)
-	}
-	if got := w.succeed("output", "-no-color", "emojivoto").output; !strings.Contains(got, "4 of 4 pods are meshed") {
-		t.Errorf("output %s", got)
-	}
-	w.succeed("destroy", "-auto-approve", "-no-color")
 }
 
 func TestRelease_badInput(t *testing.T) {

@@ -57,3 +57,8 @@ resource "aksmesh_network_policy" "alpha" {
     linkerd = { version = "2026.8.3" }
   }
 }
+
+output "dgraph" {
+  description = "What the pods of the database show."
+  value       = "${aksmesh_release.dgraph.meshed_pods} of ${aksmesh_release.dgraph.total_pods} pods are meshed"
+}
