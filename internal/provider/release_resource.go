@@ -496,7 +496,12 @@ func (p *releasePlan) preview(ctx context.Context) {
 	if len(warnings) > 0 {
 		p.diags.AddWarning("Objects of Release "+p.plan.ID.ValueString()+" Would Be Refused Now", strings.Join(warnings, "\n"))
 	}
-	if slices.ContainsFunc(changes, func(c release.Change) bool { return c.Uncertain }) {
+	uncertain := slices.ContainsFunc(changes, func(c release.Change) bool { return c.Uncertain })
+	if p.state == nil && content.chart != nil {
+		// The same apply may well bring the kinds that the chart looks for.
+		uncertain = uncertain || content.chart.LooksAtCluster()
+	}
+	if uncertain {
 		// It may come out otherwise at the apply, which Terraform would refuse.
 		p.diags.AddWarning("Release "+p.plan.ID.ValueString()+" Changes as Far as Can Be Foreseen", strings.Join(changeLines(changes), "\n"))
 		return
