@@ -53,6 +53,17 @@ func (c *Cluster) Get(ctx context.Context, ref Ref) (*unstructured.Unstructured,
 	return object, nil
 }
 
+const (
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedByUs    = "aksmesh"
+)
+
+// OursLabels mark the objects that this provider has made whole.
+func OursLabels() map[string]string { return map[string]string{managedByLabel: managedByUs} }
+
+// Ours reports whether an object with these labels was made by this provider.
+func Ours(labels map[string]string) bool { return labels[managedByLabel] == managedByUs }
+
 // ApplyOptions say how an object is applied.
 type ApplyOptions struct {
 	Manager    string // field manager, required

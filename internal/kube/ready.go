@@ -80,16 +80,11 @@ func (c *Cluster) lacks(ctx context.Context, ref Ref) (string, error) {
 		}
 		return w.Unfinished(), nil
 	case *batchv1.Job:
-		for _, condition := range o.Status.Conditions {
-			if condition.Status != corev1.ConditionTrue {
-				continue
-			}
-			switch condition.Type {
-			case batchv1.JobComplete:
-				return "", nil
-			case batchv1.JobFailed:
-				return "", fmt.Errorf("%s failed: %s: %s", ref, condition.Reason, condition.Message)
-			}
+		switch complete, failure := JobOutcome(o); {
+		case failure != "":
+			return "", fmt.Errorf("%s failed: %s", ref, failure)
+		case complete:
+			return "", nil
 		}
 		return fmt.Sprintf("%s: %d of %d completions", ref, o.Status.Succeeded, ptr.Deref(o.Spec.Completions, 1)), nil
 	case *corev1.Pod:
@@ -106,6 +101,23 @@ func (c *Cluster) lacks(ctx context.Context, ref Ref) (string, error) {
 		return ref.String() + ": not served yet", nil
 	}
 	return "", nil
+}
+
+// JobOutcome tells whether a Job is complete, or why it has failed; neither while
+// it runs.
+func JobOutcome(job *batchv1.Job) (complete bool, failure string) {
+	for _, condition := range job.Status.Conditions {
+		if condition.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch condition.Type {
+		case batchv1.JobComplete:
+			return true, ""
+		case batchv1.JobFailed:
+			return false, condition.Reason + ": " + condition.Message
+		}
+	}
+	return false, ""
 }
 
 func podReady(pod *corev1.Pod) bool {

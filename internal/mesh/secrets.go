@@ -9,21 +9,10 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-const (
-	managedByLabel = "app.kubernetes.io/managed-by"
-	managedByUs    = "aksmesh"
-)
-
-// OursLabels mark the objects that this provider has made whole.
-func OursLabels() map[string]string { return map[string]string{managedByLabel: managedByUs} }
-
-// Ours reports whether an object with these labels was made by this provider.
-func Ours(labels map[string]string) bool { return labels[managedByLabel] == managedByUs }
-
 // ApplySecret writes a Secret whole, marked as ours.
 func ApplySecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string, how kube.ApplyOptions) error {
 	object := ref.Object()
-	object.SetLabels(OursLabels())
+	object.SetLabels(kube.OursLabels())
 	object.SetAnnotations(annotations)
 	encoded := make(map[string]any, len(data))
 	for key, value := range data {

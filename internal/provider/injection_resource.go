@@ -126,6 +126,7 @@ func enrolsAnew(ctx context.Context, req planmodifier.ObjectRequest, resp *objec
 
 type injectionModel struct {
 	commonModel
+	podsModel
 	Namespace      types.String `tfsdk:"namespace"`
 	Workload       types.Object `tfsdk:"workload"`
 	Mesh           types.Object `tfsdk:"mesh"`
@@ -133,11 +134,6 @@ type injectionModel struct {
 	Restart        types.Object `tfsdk:"restart"`
 	ForceConflicts types.Bool   `tfsdk:"force_conflicts"`
 	Drift          types.List   `tfsdk:"drift"`
-	MeshedPods     types.Int64  `tfsdk:"meshed_pods"`
-	TotalPods      types.Int64  `tfsdk:"total_pods"`
-	StalePods      types.Int64  `tfsdk:"stale_pods"`
-	Skipped        types.List   `tfsdk:"skipped"`
-	Restarts       types.List   `tfsdk:"restarts"`
 }
 
 type workloadModel struct {
@@ -202,18 +198,8 @@ func injectionID(e mesh.Enrolment) string {
 
 // observe fills in what the pods show.
 func (m *injectionModel) observe(ctx context.Context, survey mesh.Survey, marks []string, diags *diag.Diagnostics) {
-	m.MeshedPods = types.Int64Value(int64(survey.Meshed))
-	m.TotalPods = types.Int64Value(int64(survey.Total))
-	m.StalePods = types.Int64Value(int64(survey.Stale))
-	m.Skipped = skippedList(ctx, survey.Skipped, diags)
+	m.show(ctx, survey, diags)
 	m.Drift = notesList(ctx, marks, survey.Wrong, diags)
-}
-
-// restarted notes the restarts of an apply, unless the plan has told them.
-func (m *injectionModel) restarted(ctx context.Context, restarts []mesh.Restart, diags *diag.Diagnostics) {
-	if m.Restarts.IsUnknown() {
-		m.Restarts = notesList(ctx, restartLines(restarts), nil, diags)
-	}
 }
 
 func notesList(ctx context.Context, lines []string, notes []mesh.PodNote, diags *diag.Diagnostics) types.List {
@@ -297,13 +283,11 @@ func (r *injectionResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	plan.Drift = noDrift()
 	same := state != nil && plan.Mesh.Equal(state.Mesh) && plan.Follows.Equal(state.Follows)
 	if same && state.Drift.Equal(plan.Drift) {
-		plan.MeshedPods, plan.TotalPods, plan.StalePods = state.MeshedPods, state.TotalPods, state.StalePods
-		plan.Skipped, plan.Restarts = state.Skipped, state.Restarts
+		plan.podsModel = state.podsModel
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
-	plan.MeshedPods, plan.TotalPods, plan.StalePods = types.Int64Unknown(), types.Int64Unknown(), types.Int64Unknown()
-	plan.Skipped, plan.Restarts = types.ListUnknown(types.ObjectType{AttrTypes: podNoteTypes}), types.ListUnknown(types.StringType)
+	plan.podsModel = unknownPods()
 	if same {
 		plan.Restarts = pendingOf(ctx, req.Private, &resp.Diagnostics)
 	}

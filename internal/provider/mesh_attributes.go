@@ -269,6 +269,39 @@ func workloadPath() validator.String {
 	}
 }
 
+// podsModel is what resources that bring pods into a mesh show of them. Plans
+// keep or lose all of it together.
+type podsModel struct {
+	MeshedPods types.Int64 `tfsdk:"meshed_pods"`
+	TotalPods  types.Int64 `tfsdk:"total_pods"`
+	StalePods  types.Int64 `tfsdk:"stale_pods"`
+	Skipped    types.List  `tfsdk:"skipped"`
+	Restarts   types.List  `tfsdk:"restarts"`
+}
+
+// unknownPods leaves the pods to the apply.
+func unknownPods() podsModel {
+	return podsModel{
+		MeshedPods: types.Int64Unknown(), TotalPods: types.Int64Unknown(), StalePods: types.Int64Unknown(),
+		Skipped: types.ListUnknown(types.ObjectType{AttrTypes: podNoteTypes}), Restarts: types.ListUnknown(types.StringType),
+	}
+}
+
+// show fills in what the pods show.
+func (m *podsModel) show(ctx context.Context, survey mesh.Survey, diags *diag.Diagnostics) {
+	m.MeshedPods = types.Int64Value(int64(survey.Meshed))
+	m.TotalPods = types.Int64Value(int64(survey.Total))
+	m.StalePods = types.Int64Value(int64(survey.Stale))
+	m.Skipped = skippedList(ctx, survey.Skipped, diags)
+}
+
+// restarted notes the restarts of an apply, unless the plan has told them.
+func (m *podsModel) restarted(ctx context.Context, restarts []mesh.Restart, diags *diag.Diagnostics) {
+	if m.Restarts.IsUnknown() {
+		m.Restarts = notesList(ctx, restartLines(restarts), nil, diags)
+	}
+}
+
 // The lists of what there is to say of single pods.
 var podNoteTypes = map[string]attr.Type{"pod": types.StringType, "owner": types.StringType, "reason": types.StringType}
 

@@ -168,6 +168,7 @@ func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 
 type releaseModel struct {
 	commonModel
+	podsModel
 	Name            types.String `tfsdk:"name"`
 	Namespace       types.String `tfsdk:"namespace"`
 	CreateNamespace types.Bool   `tfsdk:"create_namespace"`
@@ -193,11 +194,6 @@ type releaseModel struct {
 	Objects         types.List   `tfsdk:"objects"`
 	Changes         types.List   `tfsdk:"changes"`
 	Drift           types.List   `tfsdk:"drift"`
-	MeshedPods      types.Int64  `tfsdk:"meshed_pods"`
-	TotalPods       types.Int64  `tfsdk:"total_pods"`
-	StalePods       types.Int64  `tfsdk:"stale_pods"`
-	Skipped         types.List   `tfsdk:"skipped"`
-	Restarts        types.List   `tfsdk:"restarts"`
 }
 
 type chartModel struct {
@@ -401,11 +397,10 @@ func (p *releasePlan) make(ctx context.Context, pending types.List) {
 		plan.Objects, plan.Changes = state.Objects, state.Changes
 		same := plan.Follows.Equal(state.Follows) && plan.Wait.Equal(state.Wait)
 		if same && state.Drift.Equal(plan.Drift) {
-			plan.MeshedPods, plan.TotalPods, plan.StalePods = state.MeshedPods, state.TotalPods, state.StalePods
-			plan.Skipped, plan.Restarts = state.Skipped, state.Restarts
+			plan.podsModel = state.podsModel
 			return
 		}
-		p.podsUnknown()
+		plan.podsModel = unknownPods()
 		if same {
 			plan.Restarts = pending
 		}
@@ -413,15 +408,10 @@ func (p *releasePlan) make(ctx context.Context, pending types.List) {
 	}
 	plan.AppVersion, plan.ChartDigest, plan.ManifestSHA256 = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	plan.Objects, plan.Changes = types.ListUnknown(types.StringType), types.ListUnknown(types.StringType)
-	p.podsUnknown()
+	plan.podsModel = unknownPods()
 	if p.known && p.resource.session != nil && p.resource.session.library != nil {
 		p.preview(ctx)
 	}
-}
-
-func (p *releasePlan) podsUnknown() {
-	p.plan.MeshedPods, p.plan.TotalPods, p.plan.StalePods = types.Int64Unknown(), types.Int64Unknown(), types.Int64Unknown()
-	p.plan.Skipped, p.plan.Restarts = types.ListUnknown(types.ObjectType{AttrTypes: podNoteTypes}), types.ListUnknown(types.StringType)
 }
 
 // changed reports whether the objects of the release may be others than those
@@ -729,9 +719,7 @@ func (r *releaseResource) settle(ctx context.Context, cluster *kube.Cluster, rel
 	if err != nil || !m.Wait.ValueBool() {
 		return before, err
 	}
-	if m.Restarts.IsUnknown() {
-		m.Restarts = notesList(ctx, restartLines(before.Restarts), nil, diags)
-	}
+	m.restarted(ctx, before.Restarts, diags)
 	survey, err := d.Settle(ctx)
 	if err == nil {
 		warnSkipped("release "+m.ID.ValueString(), survey.Skipped, diags)
@@ -741,11 +729,10 @@ func (r *releaseResource) settle(ctx context.Context, cluster *kube.Cluster, rel
 
 // observe fills in what the cluster shows, unless the plan has told it.
 func (m *releaseModel) observe(ctx context.Context, record *release.Record, survey mesh.Survey, diags *diag.Diagnostics) {
-	setUnknown(&m.MeshedPods, types.Int64Value(int64(survey.Meshed)))
-	setUnknown(&m.TotalPods, types.Int64Value(int64(survey.Total)))
-	setUnknown(&m.StalePods, types.Int64Value(int64(survey.Stale)))
-	setUnknown(&m.Skipped, skippedList(ctx, survey.Skipped, diags))
-	setUnknown(&m.Restarts, notesList(ctx, nil, nil, diags))
+	if m.MeshedPods.IsUnknown() {
+		m.show(ctx, survey, diags)
+	}
+	m.restarted(ctx, nil, diags)
 	setUnknown(&m.Changes, notesList(ctx, nil, nil, diags))
 	objects := make([]string, len(record.Objects))
 	for i, ref := range record.Objects {
@@ -831,8 +818,9 @@ func (r *releaseResource) Read(ctx context.Context, req resource.ReadRequest, re
 // forgetObserved has observe look anew.
 func (m *releaseModel) forgetObserved() {
 	m.Objects = types.ListUnknown(types.StringType)
-	m.MeshedPods, m.TotalPods, m.StalePods = types.Int64Unknown(), types.Int64Unknown(), types.Int64Unknown()
-	m.Skipped = types.ListUnknown(types.ObjectType{AttrTypes: podNoteTypes})
+	restarts := m.Restarts
+	m.podsModel = unknownPods()
+	m.Restarts = restarts
 }
 
 // imported fills in what the record tells of a release of which only the ID is

@@ -27,7 +27,9 @@ const (
 
 // recordLabels mark the Secrets as made whole by this provider.
 func recordLabels(name string) map[string]string {
-	return map[string]string{"app.kubernetes.io/managed-by": "aksmesh", "aksmesh.io/release-name": name}
+	labels := kube.OursLabels()
+	labels["aksmesh.io/release-name"] = name
+	return labels
 }
 
 // record is what a release's Secret holds.

@@ -163,16 +163,11 @@ func jobLacks(live *unstructured.Unstructured) (string, error) {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(live.Object, job); err != nil {
 		return "", err
 	}
-	for _, condition := range job.Status.Conditions {
-		if condition.Status != corev1.ConditionTrue {
-			continue
-		}
-		switch condition.Type {
-		case batchv1.JobComplete:
-			return "", nil
-		case batchv1.JobFailed:
-			return "", fmt.Errorf("it failed: %s: %s", condition.Reason, condition.Message)
-		}
+	switch complete, failure := kube.JobOutcome(job); {
+	case failure != "":
+		return "", fmt.Errorf("it failed: %s", failure)
+	case complete:
+		return "", nil
 	}
 	return "not complete", nil
 }

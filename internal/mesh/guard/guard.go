@@ -118,7 +118,7 @@ func Apply(ctx context.Context, cluster *kube.Cluster, i Intent, compiled Compil
 		return fmt.Errorf("%s: %w", i.ref(), err)
 	}
 	object := i.ref().Object()
-	object.SetLabels(mesh.OursLabels())
+	object.SetLabels(kube.OursLabels())
 	object.SetAnnotations(map[string]string{intentAnnotation: string(intent), guaranteeAnnotation: compiled.Guarantee})
 	if err := unstructured.SetNestedMap(object.Object, spec, "spec"); err != nil {
 		return fmt.Errorf("%s: %w", i.ref(), err)

@@ -176,7 +176,7 @@ func (i Installer) IssuerInPlace(ctx context.Context, namespace string) (bool, e
 	if err != nil {
 		return false, err
 	}
-	return mesh.Ours(secret.Labels), nil
+	return kube.Ours(secret.Labels), nil
 }
 
 // dropGateways uninstalls the gateways that are not wanted: those named, and

@@ -76,7 +76,7 @@ func CreateAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, opt
 		return nil, false, err
 	default:
 		anchor, err := anchorIn(existing, ref)
-		if err != nil || !mesh.Ours(existing.Labels) || anchor.Certificate().Subject.CommonName != options.CommonName {
+		if err != nil || !kube.Ours(existing.Labels) || anchor.Certificate().Subject.CommonName != options.CommonName {
 			return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 		}
 		return anchor, true, nil
@@ -200,7 +200,7 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 		return issuer, false, err
 	case err != nil:
 		return nil, false, err
-	case !mesh.Ours(existing.Labels) || existing.Annotations[anchorAnnotation] != anchor.String():
+	case !kube.Ours(existing.Labels) || existing.Annotations[anchorAnnotation] != anchor.String():
 		return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 	}
 	found, err := ReadIssuer(ctx, cluster, ref, Renewal{Anchor: anchor.String(), Now: options.Now})
