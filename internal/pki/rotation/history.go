@@ -1,0 +1,97 @@
+package rotation
+
+import (
+	"slices"
+	"time"
+)
+
+// A Handout is what a control plane gives to the proxies that ask it for a
+// certificate: which anchor the issuer leads to, and which anchors it tells them
+// to trust. It may be given from Begin until End.
+type Handout struct {
+	Issuer Anchor  `json:"issuer"`
+	Roots  Anchors `json:"roots"`
+	// Begin is when it was written, before any pod of the control plane could
+	// have read it. End is when no pod of the control plane could give it any
+	// more; zero while one can. Both are by the clock of the API server.
+	Begin time.Time `json:"begin,omitzero"`
+	End   time.Time `json:"end,omitzero"`
+}
+
+// A History is what was handed out, the newest last. It stands for what pods do
+// not show: a proxy has what was given to it when it last asked.
+type History []Handout
+
+// Adopt is the history of a control plane that nobody has kept one for: any
+// published anchor may have been its issuer's.
+func Adopt(issuer Anchor, published Anchors) History {
+	var h History
+	for _, anchor := range published {
+		if anchor != issuer {
+			h = append(h, Handout{Issuer: anchor, Roots: published})
+		}
+	}
+	return append(h, Handout{Issuer: issuer, Roots: published})
+}
+
+// Newest is what is handed out once the control plane has read all; zero for an
+// empty history.
+func (h History) Newest() Handout {
+	if len(h) == 0 {
+		return Handout{}
+	}
+	return h[len(h)-1]
+}
+
+// Begun is the history with something that is about to be handed out, from the
+// given instant on. Nothing is added if it is handed out already.
+func (h History) Begun(issuer Anchor, roots Anchors, at time.Time) History {
+	if newest := h.Newest(); len(h) > 0 && newest.Issuer == issuer && newest.Roots.Same(roots) {
+		return h
+	}
+	return append(slices.Clone(h), Handout{Issuer: issuer, Roots: slices.Clone(roots), Begin: at})
+}
+
+// Ended is the history of a control plane of which every pod hands out only the
+// newest at the given instant. What proxies cannot have any more, because they
+// have asked again within the lifetime of a certificate, is forgotten; a lifetime
+// of zero is not known.
+func (h History) Ended(at time.Time, lifetime time.Duration) History {
+	var kept History
+	for i, handout := range h {
+		if i < len(h)-1 && handout.End.IsZero() {
+			handout.End = at
+		}
+		if !handout.End.IsZero() && lifetime > 0 && handout.End.Add(lifetime).Before(at) {
+			continue
+		}
+		kept = append(kept, handout)
+	}
+	return kept
+}
+
+// Settled reports whether only the newest is handed out.
+func (h History) Settled() bool {
+	return !slices.ContainsFunc(h[:max(0, len(h)-1)], func(handout Handout) bool { return handout.End.IsZero() })
+}
+
+// Given is what proxies that asked at the given instant or later may have been
+// given: the anchors that their certificates may lead to, those that they trust in
+// any case, and those that they may trust. Creation times of pods are cut to the
+// second, so the end of a handout counts as within.
+func (h History) Given(since time.Time) (presents, trusts, mayTrust Anchors) {
+	first := true
+	for _, handout := range h {
+		if !handout.End.IsZero() && handout.End.Before(since) {
+			continue
+		}
+		presents = presents.With(handout.Issuer)
+		mayTrust = mayTrust.With(handout.Roots...)
+		if first {
+			trusts, first = slices.Clone(handout.Roots), false
+			continue
+		}
+		trusts = trusts.Both(handout.Roots)
+	}
+	return presents, trusts, mayTrust
+}
