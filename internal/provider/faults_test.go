@@ -45,8 +45,8 @@ func (e everything) config() string {
 	resource "aksmesh_linkerd" "this" {
 	  version    = %q
 	  repository = %q
-	  identity   = { trust_bundle_pem = %s, issuer_id = %s }
-	}`, cmp.Or(e.version, linkerdNew), e.charts.Repository, e.bundle, e.issuerID)
+	  issuer_id  = %s
+	}`, cmp.Or(e.version, linkerdNew), e.charts.Repository, e.issuerID)
 	policy := fmt.Sprintf("{ linkerd = { control_plane_namespace = %s } }", e.controlPlane)
 	if e.mesh == "istio" {
 		controlPlane = fmt.Sprintf(`
@@ -63,8 +63,9 @@ func (e everything) config() string {
 	  name = %[1]q
 	}
 	resource "aksmesh_issuer" "this" {
-	  trust_anchor_id = %[2]s
-	  mesh            = %[1]q
+	  trust_anchor_id  = %[2]s
+	  trust_bundle_pem = %[7]s
+	  mesh             = %[1]q
 	}
 	resource "aksmesh_injection" "this" {
 	  namespace = %[3]q
@@ -82,7 +83,7 @@ func (e everything) config() string {
 	  ports        = [8080]
 	  mesh         = %[5]s
 	}
-	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy, e.follows)
+	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy, e.follows, e.bundle)
 }
 
 // apart is the same configuration with the values of a state in place of the

@@ -319,14 +319,15 @@ func TestAccInjectionTable_linkerd(t *testing.T) {
 		text := providerConfig(table.cluster.Kubeconfig(), fmt.Sprintf(`
 		resource "aksmesh_trust_anchor" "this" {}
 		resource "aksmesh_issuer" "this" {
-		  trust_anchor_id = aksmesh_trust_anchor.this.id
-		  mesh            = "linkerd"
+		  trust_anchor_id  = aksmesh_trust_anchor.this.id
+		  trust_bundle_pem = local.roots
+		  mesh             = "linkerd"
 		}
 		locals { roots = "${trimspace(aksmesh_trust_anchor.this.bundle_pem)}\n%s" }
 		resource "aksmesh_linkerd" "this" {
 		  version    = %q
 		  repository = %q
-		  identity   = { trust_bundle_pem = local.roots, issuer_id = aksmesh_issuer.this.id }
+		  issuer_id  = aksmesh_issuer.this.id
 		}
 		`, strings.ReplaceAll(roots, "\n", `\n`), version, table.cluster.Charts().Repository))
 		for _, row := range table.rows {
@@ -498,14 +499,14 @@ func TestAccInjectionTable_istio(t *testing.T) {
 	issuer := trust.IssuerRef{Mesh: "istio", Namespace: istioSystem}
 	anchorOf := func(name string) (trust.AnchorRef, *pki.KeyPair) {
 		ref := trust.AnchorRef{Namespace: "trust", Name: name}
-		anchor, _, err := trust.CreateAnchor(t.Context(), cluster, ref, pki.AuthorityOptions{CommonName: name, Now: time.Now()})
+		anchor, _, err := trust.CreateAnchor(t.Context(), cluster, ref, pki.AuthorityOptions{Subject: pki.Subject{CommonName: name}, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ref, anchor
 	}
-	first, _ := anchorOf("first")
-	if _, _, err := trust.CreateIssuer(t.Context(), cluster, first, issuer, pki.AuthorityOptions{Now: time.Now()}); err != nil {
+	first, firstAnchor := anchorOf("first")
+	if _, _, err := trust.CreateIssuer(t.Context(), cluster, first, issuer, pki.NewBundle(firstAnchor.Certificate()), pki.AuthorityOptions{Now: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -610,7 +611,7 @@ func TestAccInjectionTable_istio(t *testing.T) {
 			// Another root: proxies with sidecars have the former for half a day still.
 			table.step(config(istioNew, loud), func() {
 				second, anchor := anchorOf("second")
-				if _, err := trust.RenewIssuer(t.Context(), cluster, second, issuer, pki.AuthorityOptions{Now: time.Now()}); err != nil {
+				if _, err := trust.RenewIssuer(t.Context(), cluster, second, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: time.Now()}); err != nil {
 					t.Fatal(err)
 				}
 				scale(t, table.cluster, istioSystem, "istiod", 0)

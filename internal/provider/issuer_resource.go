@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"time"
 
@@ -43,6 +44,12 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			"trust_anchor_id": schema.StringAttribute{
 				Required:            true,
 				MarkdownDescription: "ID of the `aksmesh_trust_anchor` that signs. Changing it makes a new issuer at once, which every meshed pod must already trust.",
+			},
+			"trust_bundle_pem": schema.StringAttribute{
+				Required: true,
+				MarkdownDescription: "PEM bundle of the anchors that the mesh is to trust: `bundle_pem` of the `aksmesh_trust_anchor`. " +
+					"It is published beside the issuer, for Linkerd in the ConfigMap `linkerd-identity-trust-roots`.",
+				Validators: []validator.String{trustBundle(func(*x509.Certificate) error { return nil })},
 			},
 			"mesh": schema.StringAttribute{
 				Required:            true,
@@ -86,6 +93,7 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 type issuerModel struct {
 	commonModel
 	TrustAnchorID  types.String `tfsdk:"trust_anchor_id"`
+	TrustBundlePEM types.String `tfsdk:"trust_bundle_pem"`
 	Mesh           types.String `tfsdk:"mesh"`
 	Namespace      types.String `tfsdk:"namespace"`
 	CommonName     types.String `tfsdk:"common_name"`
@@ -104,7 +112,7 @@ func (m *issuerModel) ref() trust.IssuerRef {
 }
 
 func (m *issuerModel) options(now time.Time) pki.AuthorityOptions {
-	return pki.AuthorityOptions{CommonName: m.CommonName.ValueString(), Now: now, Validity: duration(m.Validity, pki.DefaultIssuerValidity)}
+	return pki.AuthorityOptions{Subject: pki.Subject{CommonName: m.CommonName.ValueString()}, Now: now, Validity: duration(m.Validity, pki.DefaultIssuerValidity)}
 }
 
 // observe fills in what the certificate in the cluster tells.
@@ -193,7 +201,12 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 		problemAt(&resp.Diagnostics, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
 		return
 	}
-	issuer, adopted, err := trust.CreateIssuer(ctx, cluster, anchor, model.ref(), model.options(r.session.time()))
+	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
+	if err != nil {
+		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
+		return
+	}
+	issuer, adopted, err := trust.CreateIssuer(ctx, cluster, anchor, model.ref(), bundle, model.options(r.session.time()))
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Create Issuer", err)
 		return
@@ -233,6 +246,7 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 	}
 	model.Mesh, model.Namespace = types.StringValue(ref.Mesh), types.StringValue(ref.Namespace)
 	setWhenNull(&model.TrustAnchorID, found.Anchor)
+	setWhenNull(&model.TrustBundlePEM, string(found.Bundle.PEM()))
 	model.Renewal = types.StringValue(found.Reason)
 	if found.Issuer != nil {
 		cert := found.Issuer.Certificate()
@@ -250,6 +264,15 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 	if !ok {
 		return
 	}
+	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
+	if err != nil {
+		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
+		return
+	}
+	if err := trust.PublishBundle(ctx, cluster, model.ref(), bundle); err != nil {
+		problem(&resp.Diagnostics, "Unable to Publish Trust Bundle", err)
+		return
+	}
 	// A certificate that the plan keeps is known; one to be renewed is not.
 	if model.CertificatePEM.IsUnknown() {
 		anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
@@ -257,7 +280,7 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 			problemAt(&resp.Diagnostics, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
 			return
 		}
-		issuer, err := trust.RenewIssuer(ctx, cluster, anchor, model.ref(), model.options(r.session.time()))
+		issuer, err := trust.RenewIssuer(ctx, cluster, anchor, model.ref(), bundle, model.options(r.session.time()))
 		if err != nil {
 			problem(&resp.Diagnostics, "Unable to Renew Issuer", err)
 			return

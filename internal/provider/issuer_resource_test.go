@@ -25,9 +25,10 @@ func issuerConfig(cluster *testcluster.Cluster, mesh, namespace, body string) st
 	return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
 	resource "aksmesh_trust_anchor" "this" { namespace = "%[2]s-anchor" }
 	resource "aksmesh_issuer" "this" {
-	  trust_anchor_id = aksmesh_trust_anchor.this.id
-	  mesh            = %[1]q
-	  namespace       = %[2]q
+	  trust_anchor_id  = aksmesh_trust_anchor.this.id
+	  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+	  mesh             = %[1]q
+	  namespace        = %[2]q
 	  %[3]s
 	}`, mesh, namespace, body))
 }

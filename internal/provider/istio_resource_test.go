@@ -52,8 +52,9 @@ func istioWithIssuer(cluster *testcluster.Cluster, version, body string) string 
 	return istioConfig(cluster, version, "issuer_id = aksmesh_issuer.this.id\n"+body) + `
 	resource "aksmesh_trust_anchor" "this" {}
 	resource "aksmesh_issuer" "this" {
-	  trust_anchor_id = aksmesh_trust_anchor.this.id
-	  mesh            = "istio"
+	  trust_anchor_id  = aksmesh_trust_anchor.this.id
+	  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+	  mesh             = "istio"
 	}`
 }
 

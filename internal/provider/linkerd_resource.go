@@ -24,7 +24,6 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
 var _ meshResource = (*linkerdResource)(nil)
@@ -42,7 +41,7 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the `linkerd-crds` chart, then the `linkerd-control-plane` chart. " +
 			"An apply returns when the control plane is healthy. What an apply has left behind whose provider was killed, the next one finishes; " +
 			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
-			"The issuer comes from the Secret of an `aksmesh_issuer`, so no private key passes through Helm. The provider also owns the certificates of " +
+			"Issuer and trust bundle come from an `aksmesh_issuer`, so no private key passes through Helm. The provider also owns the certificates of " +
 			"Linkerd's three webhooks, which the charts would otherwise make anew on each render, and renews them 60 days before their end.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("Namespace of the control plane."),
@@ -62,20 +61,10 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				MarkdownDescription: "Where the charts come from: a Helm repository (`https://…`), an OCI reference that they are below (`oci://example.azurecr.io/charts`), or a local directory that holds them. Default `" + linkerd.EdgeRepository + "`.",
 				Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
 			},
-			"identity": schema.SingleNestedAttribute{
-				Required:            true,
-				MarkdownDescription: "What the mesh's identities rest on.",
-				Attributes: map[string]schema.Attribute{
-					"trust_bundle_pem": schema.StringAttribute{
-						Required:            true,
-						MarkdownDescription: "PEM bundle of the trusted anchors: `bundle_pem` of an `aksmesh_trust_anchor`. Changing it restarts the control plane.",
-						Validators:          []validator.String{trustBundle(linkerd.CheckAnchor)},
-					},
-					"issuer_id": schema.StringAttribute{
-						Required:            true,
-						MarkdownDescription: "ID of the `aksmesh_issuer` that writes the issuer into this control plane's namespace.",
-					},
-				},
+			"issuer_id": schema.StringAttribute{
+				Required: true,
+				MarkdownDescription: "ID of the `aksmesh_issuer` that writes the issuer and the trust bundle into this control plane's namespace. " +
+					"Their renewal and rotation is its business: neither changes anything here.",
 			},
 			"high_availability": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
@@ -119,25 +108,20 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 
 type linkerdModel struct {
 	commonModel
-	Version            types.String          `tfsdk:"version"`
-	Namespace          types.String          `tfsdk:"namespace"`
-	Repository         types.String          `tfsdk:"repository"`
-	Identity           *linkerdIdentityModel `tfsdk:"identity"`
-	HighAvailability   types.Bool            `tfsdk:"high_availability"`
-	Registry           types.String          `tfsdk:"registry"`
-	Proxy              types.Object          `tfsdk:"proxy"`
-	Heartbeat          types.Bool            `tfsdk:"heartbeat"`
-	Values             types.List            `tfsdk:"values"`
-	DeleteCRDs         types.Bool            `tfsdk:"delete_crds"`
-	AppVersion         types.String          `tfsdk:"app_version"`
-	ValuesDigest       types.String          `tfsdk:"values_sha256"`
-	WebhooksValidUntil types.String          `tfsdk:"webhooks_valid_until"`
-	Drift              types.List            `tfsdk:"drift"`
-}
-
-type linkerdIdentityModel struct {
-	TrustBundlePEM types.String `tfsdk:"trust_bundle_pem"`
-	IssuerID       types.String `tfsdk:"issuer_id"`
+	Version            types.String `tfsdk:"version"`
+	Namespace          types.String `tfsdk:"namespace"`
+	Repository         types.String `tfsdk:"repository"`
+	IssuerID           types.String `tfsdk:"issuer_id"`
+	HighAvailability   types.Bool   `tfsdk:"high_availability"`
+	Registry           types.String `tfsdk:"registry"`
+	Proxy              types.Object `tfsdk:"proxy"`
+	Heartbeat          types.Bool   `tfsdk:"heartbeat"`
+	Values             types.List   `tfsdk:"values"`
+	DeleteCRDs         types.Bool   `tfsdk:"delete_crds"`
+	AppVersion         types.String `tfsdk:"app_version"`
+	ValuesDigest       types.String `tfsdk:"values_sha256"`
+	WebhooksValidUntil types.String `tfsdk:"webhooks_valid_until"`
+	Drift              types.List   `tfsdk:"drift"`
 }
 
 type proxyResourcesModel struct {
@@ -157,13 +141,6 @@ func (m *linkerdModel) specification(ctx context.Context, now time.Time, diags *
 		Registry:         m.Registry.ValueString(),
 		Heartbeat:        m.Heartbeat.ValueBool(),
 		Now:              now,
-	}
-	if m.Identity != nil {
-		bundle, err := pki.ParseBundle([]byte(m.Identity.TrustBundlePEM.ValueString()))
-		if err != nil {
-			problemAt(diags, path.Root("identity").AtName("trust_bundle_pem"), "Invalid Trust Bundle", err)
-		}
-		s.TrustBundle = string(bundle.PEM())
 	}
 	if !m.Proxy.IsNull() {
 		var p proxyResourcesModel
@@ -195,10 +172,10 @@ func (r *linkerdResource) ValidateConfig(ctx context.Context, req resource.Valid
 	var values types.List
 	var issuer, namespace types.String
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("values"), &values)...)
-	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("identity").AtName("issuer_id"), &issuer)...)
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("issuer_id"), &issuer)...)
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("namespace"), &namespace)...)
 	parsedValues(ctx, values, path.Root("values"), linkerd.CheckValues, &resp.Diagnostics)
-	checkIssuerID(issuer, "linkerd", namespace, linkerd.DefaultNamespace, path.Root("identity").AtName("issuer_id"), &resp.Diagnostics)
+	checkIssuerID(issuer, "linkerd", namespace, linkerd.DefaultNamespace, path.Root("issuer_id"), &resp.Diagnostics)
 }
 
 // ModifyPlan promises a Linkerd without drift, and keeps what an unchanged
@@ -287,7 +264,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		problem(&resp.Diagnostics, "Unable to Read Linkerd", err)
 		return
 	}
-	if model.Identity == nil && found.Version == "" {
+	if model.IssuerID.IsNull() && found.Version == "" {
 		// CRDs alone are no Linkerd to import.
 		forget(ctx, resp, model.ID)
 		return
@@ -297,7 +274,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	if found.Version != "" {
 		model.Version = types.StringValue(found.Version)
 	}
-	if model.Identity == nil {
+	if model.IssuerID.IsNull() {
 		model.imported(found)
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
@@ -307,10 +284,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 // imported fills in the settings of a Linkerd of which only the namespace is
 // known. Where its charts came from, it does not tell.
 func (m *linkerdModel) imported(found linkerd.Installed) {
-	m.Identity = &linkerdIdentityModel{
-		TrustBundlePEM: types.StringValue(found.TrustBundle),
-		IssuerID:       types.StringValue(trust.IssuerRef{Mesh: "linkerd", Namespace: m.Namespace.ValueString()}.String()),
-	}
+	m.IssuerID = types.StringValue(trust.IssuerRef{Mesh: "linkerd", Namespace: m.Namespace.ValueString()}.String())
 	m.HighAvailability = types.BoolValue(found.HighAvailability)
 	m.Heartbeat = types.BoolValue(found.Heartbeat)
 	m.DeleteCRDs = types.BoolValue(false)

@@ -30,15 +30,13 @@ func linkerdConfig(cluster *testcluster.Cluster, version, body string) string {
 	return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
 	resource "aksmesh_trust_anchor" "this" {}
 	resource "aksmesh_issuer" "this" {
-	  trust_anchor_id = aksmesh_trust_anchor.this.id
-	  mesh            = "linkerd"
+	  trust_anchor_id  = aksmesh_trust_anchor.this.id
+	  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+	  mesh             = "linkerd"
 	}
 	resource "aksmesh_linkerd" "this" {
-	  version  = %q
-	  identity = {
-	    trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
-	    issuer_id        = aksmesh_issuer.this.id
-	  }
+	  version   = %q
+	  issuer_id = aksmesh_issuer.this.id
 	  %s
 	}`, version, body))
 }
@@ -242,8 +240,8 @@ func TestAccLinkerd_foreign(t *testing.T) {
 			Config: providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`resource "aksmesh_linkerd" "this" {
 			  version    = %q
 			  repository = %q
-			  identity   = { trust_bundle_pem = %q, issuer_id = "linkerd/linkerd" }
-			}`, linkerdOld, cluster.Charts().Repository, anchorPEM(t))),
+			  issuer_id  = "linkerd/linkerd"
+			}`, linkerdOld, cluster.Charts().Repository)),
 			ExpectError: regexp.MustCompile(`(?is)release\s+linkerd/linkerd-crds.*not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+linkerd`),
 		}},
 	})
@@ -278,19 +276,17 @@ func TestAccLinkerd_failures(t *testing.T) {
 
 func TestLinkerd_badInput(t *testing.T) {
 	t.Parallel()
-	bundle := anchorPEM(t)
-	identity := fmt.Sprintf("\n identity = { trust_bundle_pem = %q, issuer_id = \"linkerd/linkerd\" }\n", bundle)
+	issuer := "\n issuer_id = \"linkerd/linkerd\"\n"
 	version := "\n version = \"2026.8.3\"\n"
 	expectInvalid(t, "aksmesh_linkerd", map[string]invalidInput{
-		`version = "2026"` + identity:            {"version", "not an exact version"},
-		`version = ">= 2026.1.1"` + identity:     {"version", "not an exact version"},
-		`namespace = "x_y"` + identity + version: {"namespace", "DNS label"},
-		`identity = { trust_bundle_pem = "nonsense", issuer_id = "linkerd/linkerd" }` + version:                 {"trust_bundle_pem", "no block found"},
-		fmt.Sprintf(`identity = { trust_bundle_pem = %q, issuer_id = "istio/istio-system" }`, bundle) + version: {"issuer_id", "writes its Secret for istio"},
-		fmt.Sprintf(`identity = { trust_bundle_pem = %q, issuer_id = "linkerd/elsewhere" }`, bundle) + version:  {"issuer_id", "in namespace elsewhere"},
-		`values = ["a: [b"]` + identity + version:                                                               {"values", "values[0] is not a YAML mapping"},
-		`values = ["identity: { issuer: { tls: { keyPEM: x } } }"]` + identity + version:                        {"values", "value identity.issuer.tls cannot be set"},
-		`values = ["a: b", "proxyInjector: { caBundle: x }"]` + identity + version:                              {"values", "value proxyInjector.caBundle cannot be set"},
-		`proxy = { cpu_request = "lots" }` + identity + version:                                                 {"cpu_request", "not a Kubernetes quantity"},
+		`version = "2026"` + issuer:                                                    {"version", "not an exact version"},
+		`version = ">= 2026.1.1"` + issuer:                                             {"version", "not an exact version"},
+		`namespace = "x_y"` + issuer + version:                                         {"namespace", "DNS label"},
+		`issuer_id = "istio/istio-system"` + version:                                   {"issuer_id", "writes its Secret for istio"},
+		`issuer_id = "linkerd/elsewhere"` + version:                                    {"issuer_id", "in namespace elsewhere"},
+		`values = ["a: [b"]` + issuer + version:                                        {"values", "values[0] is not a YAML mapping"},
+		`values = ["identity: { issuer: { tls: { keyPEM: x } } }"]` + issuer + version: {"values", "value identity.issuer.tls cannot be set"},
+		`values = ["a: b", "proxyInjector: { caBundle: x }"]` + issuer + version:       {"values", "value proxyInjector.caBundle cannot be set"},
+		`proxy = { cpu_request = "lots" }` + issuer + version:                          {"cpu_request", "not a Kubernetes quantity"},
 	})
 }

@@ -138,12 +138,12 @@ func testCharts(cluster *kube.Cluster) (mesh.Charts, error) {
 
 func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
 	now := time.Now()
-	anchor, _, err := trust.CreateAnchor(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, pki.AuthorityOptions{CommonName: "shared", Now: now})
+	anchor, _, err := trust.CreateAnchor(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "shared"}, Now: now})
 	if err != nil {
 		return err
 	}
 	issuer := trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}
-	if _, _, err := trust.CreateIssuer(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, issuer, pki.AuthorityOptions{Now: now}); err != nil {
+	if _, _, err := trust.CreateIssuer(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: now}); err != nil {
 		return err
 	}
 	charts, err := testCharts(cluster)
@@ -152,8 +152,7 @@ func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, vers
 	}
 	installer := linkerd.Installer{Charts: charts}
 	prepared, err := installer.Prepare(ctx, linkerd.Specification{
-		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: version,
-		TrustBundle: string(pki.NewBundle(anchor.Certificate()).PEM()), Now: now,
+		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: version, Now: now,
 	})
 	if err != nil {
 		return err

@@ -26,7 +26,6 @@ resource "terraform_data" "this" {
     number   = 2
     switch   = true
     proxy    = { cpu_request = "1", cpu_limit = "1", memory_request = "1Mi", memory_limit = "1Mi" }
-    identity = { trust_bundle_pem = "x", issuer_id = "linkerd/linkerd" }
     linkerd  = { version = "edge-26.8.3" }
     mesh     = { istio = {} }
     chart    = { name = "x" }
@@ -44,23 +43,24 @@ resource "aksmesh_trust_anchor" "this" {
 }
 
 resource "aksmesh_issuer" "this" {
-  trust_anchor_id = local.later.text
-  mesh            = local.later.text
-  namespace       = local.later.text
-  early_renewal   = local.later.text
+  trust_anchor_id  = local.later.text
+  trust_bundle_pem = local.later.text
+  mesh             = local.later.text
+  namespace        = local.later.text
+  early_renewal    = local.later.text
 }
 
 resource "aksmesh_linkerd" "whole" {
-  version  = local.later.text
-  identity = local.later.identity
-  proxy    = local.later.proxy
-  values   = local.later.texts
+  version   = local.later.text
+  issuer_id = local.later.text
+  proxy     = local.later.proxy
+  values    = local.later.texts
 }
 
 resource "aksmesh_linkerd" "parts" {
   version   = "2026.8.3"
   namespace = local.later.text
-  identity  = { trust_bundle_pem = local.later.text, issuer_id = local.later.text }
+  issuer_id = local.later.text
   proxy     = { cpu_request = local.later.text }
   values    = ["a: b", local.later.text]
 }

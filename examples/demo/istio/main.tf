@@ -31,8 +31,9 @@ provider "aksmesh" {
 resource "aksmesh_trust_anchor" "this" {}
 
 resource "aksmesh_issuer" "istio" {
-  trust_anchor_id = aksmesh_trust_anchor.this.id
-  mesh            = "istio"
+  trust_anchor_id  = aksmesh_trust_anchor.this.id
+  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+  mesh             = "istio"
 }
 
 resource "aksmesh_istio" "this" {

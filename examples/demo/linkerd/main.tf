@@ -31,18 +31,16 @@ provider "aksmesh" {
 resource "aksmesh_trust_anchor" "this" {}
 
 resource "aksmesh_issuer" "linkerd" {
-  trust_anchor_id = aksmesh_trust_anchor.this.id
-  mesh            = "linkerd"
+  trust_anchor_id  = aksmesh_trust_anchor.this.id
+  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+  mesh             = "linkerd"
 }
 
 resource "aksmesh_linkerd" "this" {
   version    = "2026.8.3"
   repository = var.chart_repository
 
-  identity = {
-    trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
-    issuer_id        = aksmesh_issuer.linkerd.id
-  }
+  issuer_id = aksmesh_issuer.linkerd.id
 }
 
 # All of Dgraph's traffic stays in the mesh, its peers' on 5080 and 7080 too:

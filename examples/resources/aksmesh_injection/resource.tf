@@ -1,17 +1,15 @@
 resource "aksmesh_trust_anchor" "this" {}
 
 resource "aksmesh_issuer" "linkerd" {
-  trust_anchor_id = aksmesh_trust_anchor.this.id
-  mesh            = "linkerd"
+  trust_anchor_id  = aksmesh_trust_anchor.this.id
+  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+  mesh             = "linkerd"
 }
 
 resource "aksmesh_linkerd" "this" {
   version = "2026.8.3"
 
-  identity = {
-    trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
-    issuer_id        = aksmesh_issuer.linkerd.id
-  }
+  issuer_id = aksmesh_issuer.linkerd.id
 }
 
 resource "aksmesh_istio" "this" {

@@ -58,12 +58,12 @@ func install(t *testing.T, cluster *kube.Cluster, repository string) {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
 	root := trust.AnchorRef{Namespace: "trust", Name: "linkerd"}
-	anchor, _, err := trust.CreateAnchor(ctx, cluster, root, pki.AuthorityOptions{CommonName: "root", Now: now})
+	anchor, _, err := trust.CreateAnchor(ctx, cluster, root, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root"}, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	issuer := trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}
-	if _, _, err := trust.CreateIssuer(ctx, cluster, root, issuer, pki.AuthorityOptions{Now: now}); err != nil {
+	if _, _, err := trust.CreateIssuer(ctx, cluster, root, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: now}); err != nil {
 		t.Fatal(err)
 	}
 	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
@@ -75,8 +75,7 @@ func install(t *testing.T, cluster *kube.Cluster, repository string) {
 		Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(t.TempDir(), "charts")}),
 	}}
 	prepared, err := installer.Prepare(ctx, linkerd.Specification{
-		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: "2026.8.3",
-		TrustBundle: string(pki.NewBundle(anchor.Certificate()).PEM()), Now: now,
+		Namespace: linkerd.DefaultNamespace, Repository: repository, Version: "2026.8.3", Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)

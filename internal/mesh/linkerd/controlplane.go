@@ -74,12 +74,12 @@ func (i Injection) ControlPlane(ctx context.Context, cluster *kube.Cluster) (mes
 			c.version = parsed
 		}
 	}
-	roots, err := cluster.ConfigMap(ctx, i.Namespace, "linkerd-identity-trust-roots")
+	roots, err := cluster.ConfigMap(ctx, i.Namespace, TrustRootsRef(i.Namespace).Name)
 	if err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return nil, err
 	}
 	if err == nil {
-		if bundle, ok := roots.Data["ca-bundle.crt"]; ok {
+		if bundle, ok := roots.Data[TrustRootsKey]; ok {
 			sum := sha256.Sum256([]byte(bundle))
 			c.trustRoots = hex.EncodeToString(sum[:])
 		}

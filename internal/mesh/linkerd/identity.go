@@ -1,9 +1,6 @@
 package linkerd
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -11,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
@@ -21,52 +19,72 @@ const (
 	// IssuerScheme is the chart's identity.issuer.scheme that makes it leave
 	// IssuerSecret to others; the Secret is then of type kubernetes.io/tls.
 	IssuerScheme = string(corev1.SecretTypeTLS)
+
+	// TrustRootsKey is the key of the ConfigMap of TrustRootsRef that holds the
+	// bundle in PEM.
+	TrustRootsKey = "ca-bundle.crt"
 )
 
-// CheckAnchor tells whether Linkerd accepts a trust anchor, by the rules of
-// CheckTrustAnchorAlgoRequirements in linkerd2's pkg/issuercerts: a key of ECDSA
-// P-256 or RSA with 2048 or 4096 bits, signed with SHA-256. The error wraps
-// pki.ErrMeshRule.
-func CheckAnchor(cert *x509.Certificate) error {
-	switch key := cert.PublicKey.(type) {
-	case *ecdsa.PublicKey:
-		if key.Curve != elliptic.P256() {
-			return refuse("trust anchor", cert, "its ECDSA key is on %s, must be on P-256", key.Curve.Params().Name)
-		}
-		return checkSignature("trust anchor", cert, x509.ECDSAWithSHA256, x509.SHA256WithRSA)
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits != 2048 && bits != 4096 {
-			return refuse("trust anchor", cert, "its RSA key has %d bits, must have 2048 or 4096", bits)
-		}
-		return checkSignature("trust anchor", cert, x509.SHA256WithRSA)
-	default:
-		return refuse("trust anchor", cert, "its key is %s, must be ECDSA P-256 or RSA", cert.PublicKeyAlgorithm)
-	}
+// TrustRootsRef is the ConfigMap from which a control plane and its injector
+// take the trust bundle.
+func TrustRootsRef(namespace string) kube.Ref {
+	return kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: "linkerd-identity-trust-roots"}
 }
 
-// CheckIssuer tells whether Linkerd can be run with an issuer and a bundle at
-// the given instant: the issuer leads to an anchor (what the identity controller
-// demands before it starts) and the algorithms of the issuer and of every anchor
-// are those that `linkerd install`, `upgrade` and `check` demand
-// (CheckIssuerCertAlgoRequirements in linkerd2's pkg/issuercerts). The error
-// wraps pki.ErrMeshRule or one of pki.Bundle.Verify.
-func CheckIssuer(issuer *x509.Certificate, bundle pki.Bundle, at time.Time) error {
-	if err := checkAlgorithms(issuer, bundle); err != nil {
+// What Linkerd demands of algorithms, beyond sound X.509. `linkerd install`,
+// `upgrade` and `check` hold certificates to it.
+const (
+	anchorRule = "CheckTrustAnchorAlgoRequirements in linkerd2's pkg/issuercerts"
+	issuerRule = "CheckIssuerCertAlgoRequirements in linkerd2's pkg/issuercerts"
+)
+
+// CheckAnchorAlgorithm tells whether Linkerd accepts trust anchors with such a
+// key. The error wraps pki.ErrMeshRule.
+func CheckAnchorAlgorithm(algorithm pki.Algorithm) error {
+	return accept(algorithm, "trust anchors", anchorRule,
+		pki.AlgorithmECDSAP256, pki.AlgorithmRSA2048, pki.AlgorithmRSA4096)
+}
+
+// CheckIssuerAlgorithm tells whether Linkerd accepts issuers with such a key.
+// The error wraps pki.ErrMeshRule.
+func CheckIssuerAlgorithm(algorithm pki.Algorithm) error {
+	return accept(algorithm, "issuers", issuerRule, pki.AlgorithmECDSAP256)
+}
+
+// CheckAnchor tells whether Linkerd accepts a trust anchor: CheckAnchorAlgorithm
+// of its key, signed with SHA-256. The error wraps pki.ErrMeshRule or
+// pki.ErrUnsupportedKey.
+func CheckAnchor(cert *x509.Certificate) error {
+	allowed := []x509.SignatureAlgorithm{x509.SHA256WithRSA}
+	if cert.PublicKeyAlgorithm == x509.ECDSA {
+		allowed = append(allowed, x509.ECDSAWithSHA256)
+	}
+	return checkCertificate("trust anchor", cert, CheckAnchorAlgorithm, anchorRule, allowed...)
+}
+
+// CheckIssuer tells whether Linkerd can be run with a bundle and an issuer, the
+// first of a chain behind which its intermediates are, at the given instant: the
+// issuer leads to an anchor (what the identity controller demands before it
+// starts) and it and every anchor have the algorithms that Linkerd accepts. The
+// error wraps pki.ErrMeshRule, pki.ErrUnsupportedKey or one of
+// pki.Bundle.VerifyChain.
+func CheckIssuer(chain []*x509.Certificate, bundle pki.Bundle, at time.Time) error {
+	if _, err := bundle.VerifyChain(chain, at); err != nil {
 		return err
 	}
-	_, err := bundle.Verify(issuer, at)
-	return err
+	return checkAlgorithms(chain[0], bundle)
 }
 
 // IssuerSecretData returns the data of IssuerSecret in the layout of
-// IssuerScheme: tls.crt, tls.key as PKCS#8, and ca.crt, which the control plane
-// does not read but `linkerd check` does. It refuses what CheckIssuer would
-// refuse at any instant.
+// IssuerScheme: tls.crt with the issuer and its intermediates, tls.key as PKCS#8,
+// and ca.crt, which the control plane does not read but `linkerd check` does. It
+// refuses what CheckIssuer would refuse at any instant.
 func IssuerSecretData(issuer *pki.KeyPair, bundle pki.Bundle) (map[string][]byte, error) {
-	if err := checkAlgorithms(issuer.Certificate(), bundle); err != nil {
+	chain := issuer.Chain()
+	if err := checkAlgorithms(chain[0], bundle); err != nil {
 		return nil, err
 	}
-	if _, err := bundle.Signers(issuer.Certificate()); err != nil {
+	if _, err := bundle.Signers(chain[len(chain)-1]); err != nil {
 		return nil, err
 	}
 	key, err := issuer.KeyPEM()
@@ -74,7 +92,7 @@ func IssuerSecretData(issuer *pki.KeyPair, bundle pki.Bundle) (map[string][]byte
 		return nil, err
 	}
 	return map[string][]byte{
-		corev1.TLSCertKey:              issuer.CertificatePEM(),
+		corev1.TLSCertKey:              issuer.ChainPEM(),
 		corev1.TLSPrivateKeyKey:        key,
 		corev1.ServiceAccountRootCAKey: bundle.PEM(),
 	}, nil
@@ -86,20 +104,26 @@ func checkAlgorithms(issuer *x509.Certificate, bundle pki.Bundle) error {
 			return err
 		}
 	}
-	key, ok := issuer.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P256() {
-		return refuse("issuer", issuer, "its key is not ECDSA P-256")
-	}
-	return checkSignature("issuer", issuer, x509.ECDSAWithSHA256, x509.SHA256WithRSA)
+	return checkCertificate("issuer", issuer, CheckIssuerAlgorithm, issuerRule, x509.ECDSAWithSHA256, x509.SHA256WithRSA)
 }
 
-func checkSignature(role string, cert *x509.Certificate, allowed ...x509.SignatureAlgorithm) error {
-	if slices.Contains(allowed, cert.SignatureAlgorithm) {
+func checkCertificate(role string, cert *x509.Certificate, check func(pki.Algorithm) error, rule string, signed ...x509.SignatureAlgorithm) error {
+	algorithm, err := pki.AlgorithmOf(cert.PublicKey)
+	if err == nil {
+		err = check(algorithm)
+	}
+	if err == nil && !slices.Contains(signed, cert.SignatureAlgorithm) {
+		err = fmt.Errorf("a signature by %s is %w Linkerd, which accepts %v (%s)", cert.SignatureAlgorithm, pki.ErrMeshRule, signed, rule)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", role, cert.Subject.String(), err)
+	}
+	return nil
+}
+
+func accept(algorithm pki.Algorithm, role, rule string, accepted ...pki.Algorithm) error {
+	if slices.Contains(accepted, algorithm) {
 		return nil
 	}
-	return refuse(role, cert, "it is signed with %s, must be with one of %v", cert.SignatureAlgorithm, allowed)
-}
-
-func refuse(role string, cert *x509.Certificate, format string, args ...any) error {
-	return fmt.Errorf("%s %q is %w Linkerd: %s", role, cert.Subject.String(), pki.ErrMeshRule, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%s is %w Linkerd, which accepts %s with %v (%s)", algorithm, pki.ErrMeshRule, role, accepted, rule)
 }

@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -21,6 +23,10 @@ const (
 	crdsChart         = "linkerd-crds"
 	controlPlaneChart = "linkerd-control-plane"
 	namespaceHolder   = "linkerd"
+	manager           = "aksmesh-linkerd"
+
+	resourcePolicyAnnotation = "helm.sh/resource-policy"
+	keepPolicy               = "keep"
 )
 
 // Resources are the compute resources of the proxies, as Kubernetes
@@ -35,9 +41,7 @@ type Specification struct {
 	// Repository is a Helm repository, an OCI reference or a directory that
 	// holds the charts; Version the version of both charts.
 	Repository, Version string
-	// TrustBundle are the anchors in PEM that proxies trust.
-	TrustBundle      string
-	HighAvailability bool
+	HighAvailability    bool
 	// Registry replaces everything before the name of each image; empty keeps
 	// the chart's.
 	Registry string
@@ -86,7 +90,13 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 	if prepared.crdsValues, err = crdsValues(crds); err != nil {
 		return nil, err
 	}
-	if prepared.values, err = compose(s, controlPlane); err != nil {
+	var schedule string
+	if s.Heartbeat {
+		if schedule, err = i.heartbeatSchedule(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if prepared.values, err = compose(s, schedule, controlPlane); err != nil {
 		return nil, err
 	}
 	return prepared, nil
@@ -94,7 +104,7 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 
 // Apply brings the cluster to the specification, CRDs before the control plane,
 // and returns once the control plane is healthy. It may be repeated. The issuer
-// must be in its Secret and lead to the trust bundle.
+// must be in its Secret and lead to the trust bundle that is published.
 func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	s := p.specification
 	if err := i.checkIssuer(ctx, s); err != nil {
@@ -145,18 +155,42 @@ func (i Installer) checkIssuer(ctx context.Context, s Specification) error {
 	if err != nil {
 		return err
 	}
+	roots := TrustRootsRef(s.Namespace)
+	published, err := i.Cluster.ConfigMap(ctx, roots.Namespace, roots.Name)
+	if errors.Is(err, kube.ErrNotFound) {
+		return fmt.Errorf("%s: the trust bundle is not there; publish it with aksmesh_issuer: %w", roots, err)
+	}
+	if err != nil {
+		return err
+	}
 	issuer, err := pki.ParseKeyPair(secret.Data["tls.crt"], secret.Data["tls.key"])
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	bundle, err := pki.ParseBundle([]byte(s.TrustBundle))
+	bundle, err := pki.ParseBundle([]byte(published.Data[TrustRootsKey]))
 	if err != nil {
-		return fmt.Errorf("trust bundle: %w", err)
+		return fmt.Errorf("%s: key %s: %w", roots, TrustRootsKey, err)
 	}
-	if err := CheckIssuer(issuer.Certificate(), bundle, s.Now); err != nil {
-		return fmt.Errorf("%s: %w", ref, err)
+	if err := CheckIssuer(issuer.Chain(), bundle, s.Now); err != nil {
+		return fmt.Errorf("%s with the trust bundle of %s: %w", ref, roots, err)
 	}
-	return nil
+	if err := i.keep(ctx, ref, secret.Annotations); err != nil {
+		return err
+	}
+	return i.keep(ctx, roots, published.Annotations)
+}
+
+// keep has Helm leave an object in the cluster. A release that others have
+// installed may have made it by its chart, which does not from now on: Helm
+// would delete it on the upgrade.
+func (i Installer) keep(ctx context.Context, ref kube.Ref, annotations map[string]string) error {
+	if annotations[resourcePolicyAnnotation] == keepPolicy {
+		return nil
+	}
+	object := ref.Object()
+	object.SetAnnotations(map[string]string{resourcePolicyAnnotation: keepPolicy})
+	_, err := i.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: manager, Force: true})
+	return err
 }
 
 // Installed is a Linkerd as it is.
@@ -167,7 +201,6 @@ type Installed struct {
 	// ValuesDigest is the digest of the control plane's values; empty if it is missing.
 	ValuesDigest string
 	// What the values say of the settings that they were composed from.
-	TrustBundle                 string
 	HighAvailability, Heartbeat bool
 	// WebhooksExpire is the end of the webhook certificate that ends first.
 	WebhooksExpire time.Time
@@ -195,7 +228,6 @@ func (i Installer) Observe(ctx context.Context, namespace string, now time.Time)
 	if controlPlane != nil {
 		values = controlPlane.Values
 		found = Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
-		found.TrustBundle, _ = values["identityTrustAnchorsPEM"].(string)
 		found.HighAvailability = values["highAvailability"] == true
 		found.Heartbeat = values["disableHeartBeat"] != true
 		if found.ValuesDigest, err = mesh.Digest(values); err != nil {
@@ -250,10 +282,15 @@ func (i Installer) Uninstall(ctx context.Context, namespace string, deleteCRDs b
 }
 
 // heartbeatSchedule is a daily time that is spread over clusters but the same
-// on every render, unlike the chart's own choice.
-func heartbeatSchedule(trustBundle string) string {
+// on every render, unlike the chart's own choice. What stays the same for the
+// life of a cluster is the UID of a namespace that nobody can delete.
+func (i Installer) heartbeatSchedule(ctx context.Context) (string, error) {
+	system, err := i.Cluster.Namespace(ctx, metav1.NamespaceSystem)
+	if err != nil {
+		return "", err
+	}
 	sum := fnv.New32a()
-	_, _ = sum.Write([]byte(trustBundle))
+	_, _ = sum.Write([]byte(system.UID))
 	minute := sum.Sum32() % (24 * 60)
-	return fmt.Sprintf("%d %d * * *", minute%60, minute/60)
+	return fmt.Sprintf("%d %d * * *", minute%60, minute/60), nil
 }

@@ -14,10 +14,10 @@ import (
 // the reason for which a user cannot.
 func ownedValues() map[string]string {
 	owned := map[string]string{
-		"identityTrustAnchorsPEM": "it is taken from identity.trust_bundle_pem",
-		"identity.externalCA":     "the trust bundle is published by the chart",
-		"identity.issuer.scheme":  "the issuer comes from its Secret",
-		"identity.issuer.tls":     "a private key in Helm's values would be readable in the release's Secret; the issuer comes from its Secret",
+		"identityTrustAnchorsPEM": "the trust bundle is published by aksmesh_issuer, which can change it without an outage",
+		"identity.externalCA":     "the trust bundle is published by aksmesh_issuer, not by the chart",
+		"identity.issuer.scheme":  "the issuer comes from the Secret of aksmesh_issuer",
+		"identity.issuer.tls":     "a private key in Helm's values would be readable in the release's Secret; the issuer comes from the Secret of aksmesh_issuer",
 	}
 	for _, w := range webhooks() {
 		for _, key := range []string{"caBundle", "crtPEM", "keyPEM", "externalSecret", "injectCaFrom", "injectCaFromSecret"} {
@@ -34,9 +34,9 @@ func CheckValues(values map[string]any) error {
 }
 
 // compose makes the control plane's values: the chart's own overlay for high
-// availability, then the typed settings, then the user's values, and last what
-// only the provider sets.
-func compose(s Specification, chart *helm.Chart) (map[string]any, error) {
+// availability, then the typed settings with the schedule of the heartbeat, then
+// the user's values, and last what only the provider sets.
+func compose(s Specification, schedule string, chart *helm.Chart) (map[string]any, error) {
 	values := map[string]any{}
 	if s.HighAvailability {
 		overlay, err := chart.ValuesFile("values-ha.yaml")
@@ -50,17 +50,16 @@ func compose(s Specification, chart *helm.Chart) (map[string]any, error) {
 		return nil, fmt.Errorf("chart %s %s: %w", chart.Name(), chart.Version(), err)
 	}
 	own := map[string]any{
-		"identityTrustAnchorsPEM": s.TrustBundle,
-		"identity":                map[string]any{"issuer": map[string]any{"scheme": IssuerScheme}},
+		"identity": map[string]any{"externalCA": true, "issuer": map[string]any{"scheme": IssuerScheme}},
 	}
-	return helm.MergeValues(values, images(s.Registry, defaults), proxyResources(s.Proxy), heartbeat(s), s.Values, own), nil
+	return helm.MergeValues(values, images(s.Registry, defaults), proxyResources(s.Proxy), heartbeat(schedule), s.Values, own), nil
 }
 
-func heartbeat(s Specification) map[string]any {
-	if !s.Heartbeat {
+func heartbeat(schedule string) map[string]any {
+	if schedule == "" {
 		return map[string]any{"disableHeartBeat": true}
 	}
-	return map[string]any{"heartbeatSchedule": heartbeatSchedule(s.TrustBundle)}
+	return map[string]any{"heartbeatSchedule": schedule}
 }
 
 // images points every image of the chart to a registry, keeping the last part

@@ -27,8 +27,7 @@ func webhooks() []webhook {
 }
 
 const (
-	webhookManager = "aksmesh-linkerd"
-	caBundleKey    = "ca.crt"
+	caBundleKey = "ca.crt"
 
 	// WebhookEarlyRenewal is how long before their end the certificates of the
 	// webhooks are renewed. An expired one leaves pods unmeshed without an error.
@@ -103,8 +102,8 @@ func (i Installer) writeWebhookSecret(ctx context.Context, ref kube.Ref, pair *p
 		caBundleKey:             bundle.PEM(),
 	}, map[string]string{
 		// A chart that made this Secret itself before would delete it on upgrade.
-		"helm.sh/resource-policy": "keep",
-	}, kube.ApplyOptions{Manager: webhookManager, Force: true})
+		resourcePolicyAnnotation: keepPolicy,
+	}, kube.ApplyOptions{Manager: manager, Force: true})
 }
 
 // observeWebhookCertificates returns when the first certificate ends, and what

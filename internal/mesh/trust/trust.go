@@ -76,7 +76,7 @@ func CreateAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, opt
 		return nil, false, err
 	default:
 		anchor, err := anchorIn(existing, ref)
-		if err != nil || !kube.Ours(existing.Labels) || anchor.Certificate().Subject.CommonName != options.CommonName {
+		if err != nil || !kube.Ours(existing.Labels) || pki.SubjectOf(anchor.Certificate()) != options.Subject {
 			return nil, false, &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 		}
 		return anchor, true, nil
@@ -189,11 +189,11 @@ func ControlPlaneNamespace(name string) string { return layouts[name].namespace 
 // CreateIssuer has the anchor sign an issuer and hands it to the mesh. One that
 // this provider made from the same anchor, and that is sound, is taken over
 // (adopted is true); any other Secret in its place is an *ExistsError.
-func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, options pki.AuthorityOptions) (issuer *pki.KeyPair, adopted bool, err error) {
+func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, bundle pki.Bundle, options pki.AuthorityOptions) (issuer *pki.KeyPair, adopted bool, err error) {
 	existing, err := cluster.Secret(ctx, ref.Namespace, ref.Secret().Name)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
-		issuer, err := putIssuer(ctx, cluster, anchor, ref, options, kube.ApplyOptions{Manager: issuerManager, CreateOnly: true})
+		issuer, err := putIssuer(ctx, cluster, anchor, ref, bundle, options, kube.ApplyOptions{Manager: issuerManager, CreateOnly: true})
 		if errors.Is(err, kube.ErrExists) {
 			err = &ExistsError{Object: ref.Secret().String(), Import: ref.String()}
 		}
@@ -208,7 +208,7 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 		return nil, false, err
 	}
 	if found.Reason != "" {
-		issuer, err := RenewIssuer(ctx, cluster, anchor, ref, options)
+		issuer, err := RenewIssuer(ctx, cluster, anchor, ref, bundle, options)
 		return issuer, true, err
 	}
 	return found.Issuer, true, nil
@@ -216,12 +216,12 @@ func CreateIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, 
 
 // RenewIssuer has the anchor sign a new issuer with a new key and puts it in
 // the place of the one before. The control plane's namespace is made if absent.
-func RenewIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, options pki.AuthorityOptions) (*pki.KeyPair, error) {
+func RenewIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, bundle pki.Bundle, options pki.AuthorityOptions) (*pki.KeyPair, error) {
 	// Half a certificate by somebody else's hand is no certificate.
-	return putIssuer(ctx, cluster, anchor, ref, options, kube.ApplyOptions{Manager: issuerManager, Force: true})
+	return putIssuer(ctx, cluster, anchor, ref, bundle, options, kube.ApplyOptions{Manager: issuerManager, Force: true})
 }
 
-func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, options pki.AuthorityOptions, how kube.ApplyOptions) (*pki.KeyPair, error) {
+func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref IssuerRef, bundle pki.Bundle, options pki.AuthorityOptions, how kube.ApplyOptions) (*pki.KeyPair, error) {
 	parent, err := ReadAnchor(ctx, cluster, anchor)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor %s: %w", anchor, err)
@@ -231,7 +231,7 @@ func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref
 		return nil, err
 	}
 	l := layouts[ref.Mesh]
-	data, err := l.write(issuer, pki.NewBundle(parent.Certificate()))
+	data, err := l.write(issuer, bundle)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %s: %w", ref, err)
 	}
@@ -242,7 +242,22 @@ func putIssuer(ctx context.Context, cluster *kube.Cluster, anchor AnchorRef, ref
 	if err := mesh.ApplySecret(ctx, cluster, ref.Secret(), l.kind, data, map[string]string{anchorAnnotation: anchor.String()}, how); err != nil {
 		return nil, err
 	}
-	return issuer, nil
+	return issuer, PublishBundle(ctx, cluster, ref, bundle)
+}
+
+// PublishBundle gives the control plane the anchors that its mesh is to trust,
+// where they are not part of the issuer's Secret.
+func PublishBundle(ctx context.Context, cluster *kube.Cluster, ref IssuerRef, bundle pki.Bundle) error {
+	if ref.Mesh != "linkerd" {
+		return nil
+	}
+	object := linkerd.TrustRootsRef(ref.Namespace).Object()
+	object.SetLabels(kube.OursLabels())
+	// A chart that published the bundle before would delete it on upgrade.
+	object.SetAnnotations(map[string]string{"helm.sh/resource-policy": "keep"})
+	object.Object["data"] = map[string]any{linkerd.TrustRootsKey: string(bundle.PEM())}
+	_, err := cluster.Apply(ctx, object, kube.ApplyOptions{Manager: issuerManager, Force: true})
+	return err
 }
 
 // Renewal is what decides whether an issuer is to be renewed.
@@ -261,6 +276,8 @@ type Found struct {
 	Issuer *pki.KeyPair
 	// Anchor is the ID of the anchor that the Secret names.
 	Anchor string
+	// Bundle is what the Secret says of the anchors; empty if it cannot be read.
+	Bundle pki.Bundle
 	// Reason says why the issuer has to be renewed; empty if it need not be.
 	Reason string
 }
@@ -274,6 +291,9 @@ func ReadIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef, want 
 	}
 	l := layouts[ref.Mesh]
 	found := Found{Anchor: secret.Annotations[anchorAnnotation]}
+	if bundle, err := pki.ParseBundle(secret.Data[l.bundle]); err == nil {
+		found.Bundle = bundle
+	}
 	found.Issuer, err = pki.ParseKeyPair(secret.Data[l.certificate], secret.Data[l.key])
 	if err != nil {
 		found.Issuer = nil
@@ -333,6 +353,11 @@ func reason(issuer, anchor *pki.KeyPair, data map[string][]byte, l layout, want 
 func DeleteIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) error {
 	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
 		return err
+	}
+	if ref.Mesh == "linkerd" {
+		if err := cluster.Delete(ctx, linkerd.TrustRootsRef(ref.Namespace), kube.DeleteOptions{}); err != nil {
+			return err
+		}
 	}
 	return cluster.ReleaseNamespace(ctx, ref.Namespace, issuerHolder)
 }
