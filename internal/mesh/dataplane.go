@@ -27,6 +27,9 @@ type DataPlane struct {
 	// replaces; empty if there was none.
 	Former Mark
 	Policy RestartPolicy
+	// Due, unless nil, says instead of the mesh's control plane which meshed pods
+	// have to be made anew, and why; pods outside of the mesh are then left alone.
+	Due func(*corev1.Pod) []Reason
 	// Now is the instant that pods are judged at and restarts are marked with.
 	Now time.Time
 	// Log is told of each step; it may be nil.
@@ -166,7 +169,10 @@ func (d DataPlane) survey(ctx context.Context, will outlook) (Survey, error) {
 		}
 		anew := will != nil && will(&subject)
 		shown := d.Mesh.Proxy(pod)
-		if reason := cmp.Or(d.exempt(subject, anew), d.refused(plane, subject, shown)); reason != "" {
+		if d.Due != nil && shown.Mode == "" {
+			continue
+		}
+		if reason := cmp.Or(d.exempt(subject, anew), d.refused(plane, subject, shown)); reason != "" && d.Due == nil {
 			s.Skipped = append(s.Skipped, PodNote{Pod: pod.Name, Owner: owner, Reason: reason})
 			continue
 		}
@@ -252,6 +258,9 @@ func podOf(template *corev1.PodTemplateSpec, namespace string) *corev1.Pod {
 
 // judge says why a pod has to be made anew; nothing if it is as it should be.
 func (d DataPlane) judge(plane ControlPlane, subject Subject, shown Proxy) []Reason {
+	if d.Due != nil {
+		return d.Due(subject.Pod)
+	}
 	if shown.Mode != "" {
 		if plane == nil {
 			return nil
@@ -267,6 +276,15 @@ func (d DataPlane) judge(plane ControlPlane, subject Subject, shown Proxy) []Rea
 		reason.Detail = err.Error()
 	}
 	return []Reason{reason}
+}
+
+// Unreachable is why no restart of ours makes a pod anew; empty if one does.
+func (d DataPlane) Unreachable(ctx context.Context, pod *corev1.Pod) (string, error) {
+	_, owner, workload, err := d.subject(ctx, pod)
+	if err != nil {
+		return "", err
+	}
+	return d.unreachable(owner, workload), nil
 }
 
 // unreachable is why no restart of ours makes a pod anew; empty if one does.

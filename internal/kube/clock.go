@@ -1,0 +1,24 @@
+package kube
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Clock is the present instant by the API server's clock, cut to the second, as
+// it stamps objects that are made now: the machine that runs Terraform may be
+// ahead or behind. Nothing is made; the right to make Secrets in the namespace,
+// which has to exist, is needed.
+func (c *Cluster) Clock(ctx context.Context, namespace string) (time.Time, error) {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(Secret.GVK())
+	object.SetNamespace(namespace)
+	object.SetName("aksmesh-clock")
+	stamped, err := c.Apply(ctx, object, ApplyOptions{Manager: "aksmesh-clock", DryRun: true, CreateOnly: true})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return stamped.GetCreationTimestamp().UTC(), nil
+}
