@@ -6,14 +6,13 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"go.step.sm/crypto/keyutil"
 	"go.step.sm/crypto/x509util"
 )
 
@@ -40,17 +39,19 @@ const (
 	// would refuse a certificate that begins in their future.
 	Backdate = 5 * time.Minute
 
-	// maxCommonName is ub-common-name of RFC 5280, which openssl enforces.
-	maxCommonName = 64
+	authorityUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 )
 
-// AuthorityOptions describe a certificate authority to be made. Its key is a
-// new ECDSA P-256 key: the one algorithm that every mesh accepts for anchors
-// and issuers alike.
+// AuthorityOptions describe a certificate authority to be made.
 type AuthorityOptions struct {
-	// CommonName of the subject, at most 64 characters. Empty means
+	// Subject must pass its Check. An empty common name means
 	// DefaultAnchorCommonName or DefaultIssuerCommonName.
-	CommonName string
+	Subject Subject
+	// Algorithm of the key that is made. Empty means AlgorithmECDSAP256; without
+	// meaning if there is a Signer.
+	Algorithm Algorithm
+	// Signer is a key that is there already, as in a KMS. Nil makes a new one.
+	Signer crypto.Signer
 	// Now is the instant of making; validity starts Backdate earlier.
 	Now time.Time
 	// Validity is counted from Now, rounded down to whole seconds. Zero means
@@ -61,12 +62,12 @@ type AuthorityOptions struct {
 // NewAnchor makes a self-signed root with path length 1: room for one issuer
 // and nothing more.
 func NewAnchor(opts AuthorityOptions) (*KeyPair, error) {
-	template, err := authorityTemplate(opts, DefaultAnchorCommonName, DefaultAnchorValidity)
+	template, err := opts.template(DefaultAnchorCommonName, DefaultAnchorValidity)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor: %w", err)
 	}
 	template.MaxPathLen = 1
-	pair, err := sign(template, nil)
+	pair, err := opts.sign(template, nil)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor %q: %w", template.Subject.CommonName, err)
 	}
@@ -77,25 +78,29 @@ func NewAnchor(opts AuthorityOptions) (*KeyPair, error) {
 // anchor. An issuer never outlives its anchor: its life is cut to the anchor's,
 // as both meshes do for the certificates below it, because refusing would block
 // the renewal that keeps the mesh alive until the anchor is rotated. The anchor
-// must be a valid authority at opts.Now with room for an issuer, otherwise the
-// error wraps ErrExpired, ErrNotYetValid, ErrNotAuthority or ErrPathLength.
+// must pass CheckAnchor at opts.Now.
 func NewIssuer(anchor *KeyPair, opts AuthorityOptions) (*KeyPair, error) {
-	template, err := authorityTemplate(opts, DefaultIssuerCommonName, DefaultIssuerValidity)
+	template, err := opts.template(DefaultIssuerCommonName, DefaultIssuerValidity)
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
 	name := template.Subject.CommonName
-	if err := checkAnchor(anchor.cert, opts.Now); err != nil {
+	parent := anchor.Certificate()
+	if err := CheckAnchor(parent, opts.Now); err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", name, err)
 	}
-	if template.NotBefore.Before(anchor.cert.NotBefore) {
-		template.NotBefore = anchor.cert.NotBefore
+	if parent.Subject.String() == template.Subject.String() {
+		// Verifiers would take it for the anchor itself.
+		return nil, fmt.Errorf("issuer %q: its anchor %s has the same subject; give it another", name, describe(parent))
 	}
-	if template.NotAfter.After(anchor.cert.NotAfter) {
-		template.NotAfter = anchor.cert.NotAfter
+	if template.NotBefore.Before(parent.NotBefore) {
+		template.NotBefore = parent.NotBefore
+	}
+	if template.NotAfter.After(parent.NotAfter) {
+		template.NotAfter = parent.NotAfter
 	}
 	template.MaxPathLenZero = true
-	pair, err := sign(template, anchor)
+	pair, err := opts.sign(template, anchor)
 	if err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", name, err)
 	}
@@ -121,14 +126,17 @@ func NewServingCertificate(opts ServingOptions) (*KeyPair, error) {
 	// The subject takes the service's name alone: the whole may exceed the 64
 	// characters of a common name, and clients read only the DNS name.
 	service, _, _ := strings.Cut(opts.DNSName, ".")
-	template, err := baseTemplate(service, opts.Now, orDefault(opts.Validity, DefaultServingValidity))
+	template, err := baseTemplate(Subject{CommonName: service}, opts.Now, orDefault(opts.Validity, DefaultServingValidity))
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: %w", err)
+	}
+	if service == "" {
+		return nil, fmt.Errorf("serving certificate: %q is not a DNS name", opts.DNSName)
 	}
 	template.DNSNames = []string{opts.DNSName}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	pair, err := sign(template, nil)
+	pair, err := AuthorityOptions{}.sign(template, nil)
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate of %q: %w", opts.DNSName, err)
 	}
@@ -172,46 +180,76 @@ func CheckValid(cert *x509.Certificate, at time.Time) error {
 	return nil
 }
 
-// checkAuthority tells whether cert may sign others at the given instant.
-func checkAuthority(cert *x509.Certificate, at time.Time) error {
+// CheckAnchor tells whether an issuer can be put below cert at the given
+// instant: it is an authority with room for one, within its life, and without
+// critical extensions that nobody knows. The error wraps ErrExpired,
+// ErrNotYetValid, ErrNotAuthority, ErrPathLength or ErrCriticalExtension.
+func CheckAnchor(cert *x509.Certificate, at time.Time) error {
+	return checkAuthority(cert, 1, at)
+}
+
+// checkAuthority tells whether cert may sign others at the given instant, with
+// so many authorities between it and the certificates of workloads.
+func checkAuthority(cert *x509.Certificate, below int, at time.Time) error {
 	if !cert.BasicConstraintsValid || !cert.IsCA {
 		return fmt.Errorf("certificate %s is %w: basic constraints lack CA:TRUE", describe(cert), ErrNotAuthority)
 	}
 	if cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return fmt.Errorf("certificate %s is %w: key usage lacks certSign", describe(cert), ErrNotAuthority)
 	}
-	return CheckValid(cert, at)
-}
-
-// checkAnchor is checkAuthority for one that must carry an issuer below it.
-func checkAnchor(cert *x509.Certificate, at time.Time) error {
-	if err := checkAuthority(cert, at); err != nil {
+	if len(cert.UnhandledCriticalExtensions) > 0 {
+		return fmt.Errorf("certificate %s has an %w, %v: whoever verifies it must refuse it; make it without",
+			describe(cert), ErrCriticalExtension, cert.UnhandledCriticalExtensions)
+	}
+	if err := CheckValid(cert, at); err != nil {
 		return err
 	}
-	if cert.MaxPathLen == 0 && cert.MaxPathLenZero {
-		return fmt.Errorf("certificate %s: %w", describe(cert), ErrPathLength)
+	if limited := cert.MaxPathLen > 0 || cert.MaxPathLenZero; limited && cert.MaxPathLen < below {
+		return fmt.Errorf("certificate %s: %w: it allows %d authorities below it, %d needed",
+			describe(cert), ErrPathLength, cert.MaxPathLen, below)
 	}
 	return nil
 }
 
-func authorityTemplate(opts AuthorityOptions, defaultName string, defaultValidity time.Duration) (*x509.Certificate, error) {
-	name := opts.CommonName
-	if name == "" {
-		name = defaultName
+// subject returns the subject with its default name.
+func (opts AuthorityOptions) subject(defaultName string) (Subject, error) {
+	subject := opts.Subject
+	if subject.CommonName == "" {
+		subject.CommonName = defaultName
 	}
-	template, err := baseTemplate(name, opts.Now, orDefault(opts.Validity, defaultValidity))
+	return subject, subject.Check()
+}
+
+// key returns the key that is there, or a new one.
+func (opts AuthorityOptions) key() (crypto.Signer, error) {
+	if opts.Signer == nil {
+		key, err := opts.Algorithm.generate()
+		if err != nil {
+			return nil, fmt.Errorf("generate key: %w", err)
+		}
+		return key, nil
+	}
+	if _, err := AlgorithmOf(opts.Signer.Public()); err != nil {
+		return nil, err
+	}
+	return opts.Signer, nil
+}
+
+func (opts AuthorityOptions) template(defaultName string, defaultValidity time.Duration) (*x509.Certificate, error) {
+	subject, err := opts.subject(defaultName)
+	if err != nil {
+		return nil, err
+	}
+	template, err := baseTemplate(subject, opts.Now, orDefault(opts.Validity, defaultValidity))
 	if err != nil {
 		return nil, err
 	}
 	template.IsCA = true
-	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	template.KeyUsage = authorityUsage
 	return template, nil
 }
 
-func baseTemplate(commonName string, now time.Time, validity time.Duration) (*x509.Certificate, error) {
-	if commonName == "" || len(commonName) > maxCommonName {
-		return nil, fmt.Errorf("common name %q must have 1 to %d characters", commonName, maxCommonName)
-	}
+func baseTemplate(subject Subject, now time.Time, validity time.Duration) (*x509.Certificate, error) {
 	if now.IsZero() {
 		return nil, errors.New("the present instant is missing")
 	}
@@ -222,29 +260,29 @@ func baseTemplate(commonName string, now time.Time, validity time.Duration) (*x5
 	// equal to what is encoded.
 	now = now.UTC().Truncate(time.Second)
 	return &x509.Certificate{
-		Subject:               pkix.Name{CommonName: commonName},
+		Subject:               subject.name(),
 		NotBefore:             now.Add(-Backdate),
 		NotAfter:              now.Add(validity.Truncate(time.Second)),
 		BasicConstraintsValid: true,
 	}, nil
 }
 
-// sign makes a key for the template and has the parent sign it, or itself when
+// sign has the parent sign the template for the key, or the key itself when
 // there is no parent.
-func sign(template *x509.Certificate, parent *KeyPair) (*KeyPair, error) {
-	key, err := keyutil.GenerateSigner("EC", "P-256", 0)
+func (opts AuthorityOptions) sign(template *x509.Certificate, parent *KeyPair) (*KeyPair, error) {
+	key, err := opts.key()
 	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
+		return nil, err
 	}
 	parentCert, signer := template, key
 	if parent != nil {
-		parentCert, signer = parent.cert, parent.signer
+		parentCert, signer = parent.Certificate(), parent.signer
 	}
 	cert, err := x509util.CreateCertificate(template, parentCert, key.Public(), signer)
 	if err != nil {
 		return nil, err
 	}
-	return &KeyPair{cert: cert, signer: key}, nil
+	return &KeyPair{chain: []*x509.Certificate{cert}, signer: key}, nil
 }
 
 func orDefault(validity, otherwise time.Duration) time.Duration {

@@ -95,8 +95,8 @@ func TestNewAnchor(t *testing.T) {
 
 func TestNewIssuer(t *testing.T) {
 	t.Parallel()
-	anchor := newAnchor(t, pki.AuthorityOptions{CommonName: "root.example"})
-	cert := newIssuer(t, anchor, pki.AuthorityOptions{CommonName: "identity.example", Validity: 48 * time.Hour}).Certificate()
+	anchor := newAnchor(t, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root.example"}})
+	cert := newIssuer(t, anchor, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "identity.example"}, Validity: 48 * time.Hour}).Certificate()
 
 	if cert.Subject.CommonName != "identity.example" || cert.Issuer.CommonName != "root.example" {
 		t.Errorf("subject %s issued by %s", cert.Subject, cert.Issuer)
@@ -215,7 +215,7 @@ func TestNewIssuerBelowImportedAnchors(t *testing.T) {
 func TestAuthorityOptionsRefused(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]pki.AuthorityOptions{
-		"long name":         {Now: noon, CommonName: strings.Repeat("x", 65)},
+		"long name":         {Now: noon, Subject: pki.Subject{CommonName: strings.Repeat("x", 65)}},
 		"no instant":        {},
 		"negative validity": {Now: noon, Validity: -time.Hour},
 		"no time at all":    {Now: noon, Validity: time.Millisecond},

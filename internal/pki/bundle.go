@@ -1,13 +1,13 @@
 package pki
 
 import (
-	"bytes"
+	"crypto"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"go.step.sm/crypto/keyutil"
 	"go.step.sm/crypto/x509util"
 )
 
@@ -37,11 +37,7 @@ func ParseBundle(data []byte) (Bundle, error) {
 // end. Equal bundles have equal bytes, which matters because Linkerd hashes them
 // and because a second trailing newline breaks its parser.
 func (b Bundle) PEM() []byte {
-	blocks := make([][]byte, len(b.certs))
-	for i, cert := range b.certs {
-		blocks[i] = encodeCertificate(cert)
-	}
-	return bytes.Join(blocks, []byte("\n"))
+	return encodeCertificates(b.certs)
 }
 
 // Certificates returns the anchors in order; they must not be changed.
@@ -73,33 +69,64 @@ func (b Bundle) With(certs ...*x509.Certificate) Bundle {
 	return sum
 }
 
-// Verify tells whether workload certificates signed by issuer at the given
-// instant would be trusted by whoever trusts the bundle, and returns the anchor
-// that they lead to. The issuer is either signed by an anchor or one itself. The
-// error wraps ErrExpired, ErrNotYetValid, ErrNotAuthority, ErrPathLength or
-// ErrUntrusted, and names the certificate at fault.
+// Without returns a bundle that lacks the given certificates.
+func (b Bundle) Without(certs ...*x509.Certificate) Bundle {
+	gone := NewBundle(certs...)
+	return Bundle{certs: slices.DeleteFunc(slices.Clone(b.certs), gone.Contains)}
+}
+
+// WithPublicKey returns the anchors that have the given key. There can be
+// several when an anchor was extended.
+func (b Bundle) WithPublicKey(key crypto.PublicKey) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(b.certs), func(cert *x509.Certificate) bool {
+		return !keyutil.Equal(cert.PublicKey, key)
+	})
+}
+
+// Verify is VerifyChain of an issuer without intermediates.
 func (b Bundle) Verify(issuer *x509.Certificate, at time.Time) (*x509.Certificate, error) {
-	if err := checkAuthority(issuer, at); err != nil {
+	return b.VerifyChain([]*x509.Certificate{issuer}, at)
+}
+
+// VerifyChain tells whether workload certificates signed by an issuer, the first
+// of the chain, at the given instant would be trusted by whoever trusts the
+// bundle, and returns the anchor that they lead to. Of anchors that share a key
+// it is the one that lives longest. Behind the issuer there may be
+// intermediates, in the order of NewKeyPair; the last of the chain is either
+// signed by an anchor or one itself. The error wraps ErrExpired, ErrNotYetValid,
+// ErrNotAuthority, ErrPathLength, ErrCriticalExtension, ErrUntrusted or
+// ErrMalformed, and names the certificate at fault.
+func (b Bundle) VerifyChain(chain []*x509.Certificate, at time.Time) (*x509.Certificate, error) {
+	if err := checkChain(chain); err != nil {
 		return nil, err
 	}
-	signers, err := b.Signers(issuer)
+	for i, cert := range chain {
+		if err := checkAuthority(cert, i, at); err != nil {
+			return nil, err
+		}
+	}
+	signers, err := b.Signers(chain[len(chain)-1])
 	if err != nil {
 		return nil, err
 	}
-	var problems []error
+	slices.SortStableFunc(signers, func(a, b *x509.Certificate) int { return b.NotAfter.Compare(a.NotAfter) })
+	var problem error
 	for _, anchor := range signers {
-		err := verifyBelow(issuer, anchor, at)
+		err := verifyBelow(chain, anchor, at)
 		if err == nil {
 			return anchor, nil
 		}
-		problems = append(problems, err)
+		if problem == nil {
+			problem = err
+		}
 	}
-	return nil, errors.Join(problems...)
+	return nil, problem
 }
 
 // Signers returns the anchors whose key signed cert, at least one, or
 // ErrUntrusted. Several can share a key when an anchor was extended; whether any
-// of them is valid is for Verify to say.
+// of them is valid is for VerifyChain to say. Of a chain, the last certificate is
+// the one to ask for.
 func (b Bundle) Signers(cert *x509.Certificate) ([]*x509.Certificate, error) {
 	var signers []*x509.Certificate
 	for _, anchor := range b.certs {
@@ -119,25 +146,26 @@ func Fingerprint(cert *x509.Certificate) string {
 	return x509util.Fingerprint(cert)
 }
 
-func signedBy(cert, parent *x509.Certificate) bool {
-	return bytes.Equal(cert.RawIssuer, parent.RawSubject) &&
-		parent.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
-}
-
-func verifyBelow(issuer, anchor *x509.Certificate, at time.Time) error {
-	if !issuer.Equal(anchor) {
+// verifyBelow verifies a chain, whose every certificate has passed checkAuthority,
+// with one anchor.
+func verifyBelow(chain []*x509.Certificate, anchor *x509.Certificate, at time.Time) error {
+	last := len(chain) - 1
+	if !chain[last].Equal(anchor) {
 		// The verification below ends with the issuer. Peers verify one
 		// certificate more, and would find the path too long.
-		if err := checkAnchor(anchor, at); err != nil {
+		if err := checkAuthority(anchor, len(chain), at); err != nil {
 			return err
 		}
 	}
-	roots := x509.NewCertPool()
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	roots.AddCert(anchor)
+	for _, cert := range chain[1:] {
+		intermediates.AddCert(cert)
+	}
 	// The default key usage, server authentication, is left on purpose: the
 	// identity controllers of both meshes verify their issuer with it.
-	if _, err := issuer.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: at}); err != nil {
-		return fmt.Errorf("certificate %s: %w: %w", describe(issuer), ErrUntrusted, err)
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at}); err != nil {
+		return fmt.Errorf("certificate %s: %w: %w", describe(chain[0]), ErrUntrusted, err)
 	}
 	return nil
 }

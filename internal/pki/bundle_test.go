@@ -16,7 +16,7 @@ import (
 
 func TestBundleIsCanonical(t *testing.T) {
 	t.Parallel()
-	a, b := newAnchor(t, pki.AuthorityOptions{}), newAnchor(t, pki.AuthorityOptions{CommonName: "second"})
+	a, b := newAnchor(t, pki.AuthorityOptions{}), newAnchor(t, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "second"}})
 	pemA, pemB := string(a.CertificatePEM()), string(b.CertificatePEM())
 	want := pemA + "\n" + pemB
 

@@ -6,7 +6,8 @@ import "errors"
 // concerns certificates or keys wraps exactly one of them, so that callers can
 // tell a renewal (ErrExpired) from a mistake in the configuration.
 var (
-	// ErrMalformed is PEM or DER that cannot be read as what was asked for.
+	// ErrMalformed is PEM or DER that cannot be read as what was asked for, and a
+	// chain of certificates that do not sign one another in its order.
 	ErrMalformed = errors.New("malformed")
 	// ErrEncrypted is a private key protected by a password; nothing that
 	// consumes keys in a cluster could ask for it.
@@ -21,8 +22,11 @@ var (
 	ErrNotYetValid = errors.New("not yet valid")
 	// ErrNotAuthority is a certificate that may not sign others.
 	ErrNotAuthority = errors.New("not a certificate authority")
-	// ErrPathLength is an authority that may not have another one below it.
-	ErrPathLength = errors.New("path length constraint leaves no room for an issuer")
+	// ErrPathLength is an authority that may not have so many others below it.
+	ErrPathLength = errors.New("path length too small")
+	// ErrCriticalExtension is a certificate with an extension that whoever
+	// verifies it has to understand, and does not.
+	ErrCriticalExtension = errors.New("unknown critical extension")
 	// ErrUntrusted is a certificate that no anchor of the bundle vouches for.
 	ErrUntrusted = errors.New("not signed by any anchor of the bundle")
 	// ErrMeshRule is a certificate that is sound but that a mesh refuses.

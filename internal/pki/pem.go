@@ -143,6 +143,10 @@ func encodeBlock(block *pem.Block) []byte {
 	return bytes.TrimSuffix(pem.EncodeToMemory(block), []byte("\n"))
 }
 
-func encodeCertificate(cert *x509.Certificate) []byte {
-	return encodeBlock(&pem.Block{Type: blockCertificate, Bytes: cert.Raw})
+func encodeCertificates(certs []*x509.Certificate) []byte {
+	blocks := make([][]byte, len(certs))
+	for i, cert := range certs {
+		blocks[i] = encodeBlock(&pem.Block{Type: blockCertificate, Bytes: cert.Raw})
+	}
+	return bytes.Join(blocks, []byte("\n"))
 }

@@ -159,9 +159,9 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 	}
 
 	anchor, adopted, err := trust.CreateAnchor(ctx, cluster, model.ref(), pki.AuthorityOptions{
-		CommonName: model.CommonName.ValueString(),
-		Now:        r.session.time(),
-		Validity:   duration(model.Validity, pki.DefaultAnchorValidity),
+		Subject:  pki.Subject{CommonName: model.CommonName.ValueString()},
+		Now:      r.session.time(),
+		Validity: duration(model.Validity, pki.DefaultAnchorValidity),
 	})
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Create Trust Anchor", err)

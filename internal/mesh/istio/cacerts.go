@@ -1,12 +1,10 @@
 package istio
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -26,29 +24,42 @@ const (
 	rootCertFile  = "root-cert.pem"
 )
 
-// CheckCA tells whether istiod can sign with a CA below a bundle at the given
-// instant: it leads to an anchor, as istio's security/pkg/pki/util verifies when
-// istiod starts, and neither it nor an anchor has a key that Envoy cannot
-// verify with its default signature algorithms: RSA, ECDSA P-256 and P-384 are
-// handled. The error wraps pki.ErrMeshRule or one of pki.Bundle.Verify.
-func CheckCA(ca *x509.Certificate, bundle pki.Bundle, at time.Time) error {
-	if err := checkAlgorithms(ca, bundle); err != nil {
+// CheckAlgorithm tells whether Istio accepts CAs, anchors and those below them
+// alike, with such a key: RSA, or ECDSA on one of the two curves that Envoy
+// verifies by its default signature algorithms and that istiod handles
+// (SupportedECSignatureAlgorithms in istio's security/pkg/pki/util). The error
+// wraps pki.ErrMeshRule.
+func CheckAlgorithm(algorithm pki.Algorithm) error {
+	if strings.HasPrefix(string(algorithm), "RSA-") || algorithm == pki.AlgorithmECDSAP256 || algorithm == pki.AlgorithmECDSAP384 {
+		return nil
+	}
+	return fmt.Errorf("%s is %w Istio, which accepts RSA, %s and %s (istio's security/pkg/pki/util and the signature algorithms of Envoy)",
+		algorithm, pki.ErrMeshRule, pki.AlgorithmECDSAP256, pki.AlgorithmECDSAP384)
+}
+
+// CheckCA tells whether istiod can sign below a bundle with a CA, the first of a
+// chain behind which its intermediates are, at the given instant: it leads to
+// an anchor, as istio's security/pkg/pki/util verifies when istiod starts, and
+// all of them and every anchor pass CheckAlgorithm. The error wraps
+// pki.ErrMeshRule, pki.ErrUnsupportedKey or one of pki.Bundle.VerifyChain.
+func CheckCA(chain []*x509.Certificate, bundle pki.Bundle, at time.Time) error {
+	if _, err := bundle.VerifyChain(chain, at); err != nil {
 		return err
 	}
-	_, err := bundle.Verify(ca, at)
-	return err
+	return checkAlgorithms(chain, bundle)
 }
 
 // CACertsSecretData returns the data of CACertsSecret. istiod appends the chain
 // verbatim to every workload certificate and gives peers the root file as
 // their anchors: so the chain begins with the CA itself and ends with the anchor
-// that signed it, while the root file has every anchor of the bundle, and each
-// file ends with one newline.
+// that its intermediates lead to, while the root file has every anchor of the
+// bundle, and each file ends with one newline.
 func CACertsSecretData(ca *pki.KeyPair, bundle pki.Bundle) (map[string][]byte, error) {
-	if err := checkAlgorithms(ca.Certificate(), bundle); err != nil {
+	chain := ca.Chain()
+	if err := checkAlgorithms(chain, bundle); err != nil {
 		return nil, err
 	}
-	signers, err := bundle.Signers(ca.Certificate())
+	signers, err := bundle.Signers(chain[len(chain)-1])
 	if err != nil {
 		return nil, err
 	}
@@ -60,23 +71,19 @@ func CACertsSecretData(ca *pki.KeyPair, bundle pki.Bundle) (map[string][]byte, e
 	return map[string][]byte{
 		caCertFile:    line(ca.CertificatePEM()),
 		caKeyFile:     line(key),
-		certChainFile: line(pki.NewBundle(ca.Certificate(), signers[0]).PEM()),
+		certChainFile: line(pki.NewBundle(append(chain, signers[0])...).PEM()),
 		rootCertFile:  line(bundle.PEM()),
 	}, nil
 }
 
-func checkAlgorithms(ca *x509.Certificate, bundle pki.Bundle) error {
-	for _, cert := range append(bundle.Certificates(), ca) {
-		switch key := cert.PublicKey.(type) {
-		case *rsa.PublicKey:
-		case *ecdsa.PublicKey:
-			if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
-				return fmt.Errorf("certificate %q is %w Istio: its ECDSA key is on %s, must be on P-256 or P-384",
-					cert.Subject.String(), pki.ErrMeshRule, key.Curve.Params().Name)
-			}
-		default:
-			return fmt.Errorf("certificate %q is %w Istio: its key is %s, must be RSA or ECDSA",
-				cert.Subject.String(), pki.ErrMeshRule, cert.PublicKeyAlgorithm)
+func checkAlgorithms(chain []*x509.Certificate, bundle pki.Bundle) error {
+	for _, cert := range append(bundle.Certificates(), chain...) {
+		algorithm, err := pki.AlgorithmOf(cert.PublicKey)
+		if err == nil {
+			err = CheckAlgorithm(algorithm)
+		}
+		if err != nil {
+			return fmt.Errorf("certificate %q: %w", cert.Subject.String(), err)
 		}
 	}
 	return nil

@@ -120,20 +120,20 @@ func TestCheckCA(t *testing.T) {
 	}{
 		"P-384":   {caAnchor(t, p384, err384), nil},
 		"P-521":   {caAnchor(t, p521, err521), pki.ErrMeshRule},
-		"Ed25519": {caAnchor(t, ed, errEd), pki.ErrMeshRule},
+		"Ed25519": {caAnchor(t, ed, errEd), pki.ErrUnsupportedKey},
 	} {
 		ca, err := pki.NewIssuer(test.anchor, pki.AuthorityOptions{Now: caNow})
 		if err != nil {
 			t.Fatal(err)
 		}
 		bundle := pki.NewBundle(test.anchor.Certificate())
-		if err := istio.CheckCA(ca.Certificate(), bundle, caNow); !errors.Is(err, test.want) {
+		if err := istio.CheckCA(ca.Chain(), bundle, caNow); !errors.Is(err, test.want) {
 			t.Errorf("%s: check %v, want %v", name, err, test.want)
 		}
 		if _, err := istio.CACertsSecretData(ca, bundle); !errors.Is(err, test.want) {
 			t.Errorf("%s: data %v, want %v", name, err, test.want)
 		}
-		if err := istio.CheckCA(ca.Certificate(), bundle, caNow.Add(2*time.Hour)); err == nil {
+		if err := istio.CheckCA(ca.Chain(), bundle, caNow.Add(2*time.Hour)); err == nil {
 			t.Errorf("%s: accepted after its end", name)
 		}
 		if _, err := istio.CACertsSecretData(ca, pki.Bundle{}); err == nil {

@@ -152,7 +152,7 @@ func (i Installer) checkCA(ctx context.Context, s Specification) error {
 			return fmt.Errorf("%s: %s is missing; istiod needs all four files", ref, file)
 		}
 	}
-	ca, err := pki.ParseKeyPair(secret.Data[caCertFile], secret.Data[caKeyFile])
+	ca, err := pki.ParseKeyPair(secret.Data[certChainFile], secret.Data[caKeyFile])
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
@@ -160,7 +160,7 @@ func (i Installer) checkCA(ctx context.Context, s Specification) error {
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", ref, rootCertFile, err)
 	}
-	if err := CheckCA(ca.Certificate(), bundle, s.Now); err != nil {
+	if err := CheckCA(ca.Chain(), bundle, s.Now); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 // rootValidFrom is the PEM of an anchor.
 func rootValidFrom(t *testing.T, from time.Time) string {
 	t.Helper()
-	anchor, err := pki.NewAnchor(pki.AuthorityOptions{CommonName: "root", Now: from, Validity: 24 * 365 * time.Hour})
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root"}, Now: from, Validity: 24 * 365 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

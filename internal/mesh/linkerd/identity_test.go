@@ -13,6 +13,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,19 +52,19 @@ func TestCheckAnchor(t *testing.T) {
 	for name, test := range map[string]struct {
 		key       crypto.Signer
 		algorithm x509.SignatureAlgorithm
-		ok        bool
+		want      error
 	}{
-		"P-256":                {p256, x509.ECDSAWithSHA256, true},
-		"P-256 with SHA-384":   {p256, x509.ECDSAWithSHA384, false},
-		"P-384":                {p384, x509.ECDSAWithSHA384, false},
-		"P-384 with SHA-256":   {p384, x509.ECDSAWithSHA256, false},
-		"RSA 2048":             {rsa2048, x509.SHA256WithRSA, true},
-		"RSA 2048 and SHA-512": {rsa2048, x509.SHA512WithRSA, false},
-		"RSA 3072":             {rsa3072, x509.SHA256WithRSA, false},
-		"Ed25519":              {ed, x509.PureEd25519, false},
+		"P-256":                {p256, x509.ECDSAWithSHA256, nil},
+		"P-256 with SHA-384":   {p256, x509.ECDSAWithSHA384, pki.ErrMeshRule},
+		"P-384":                {p384, x509.ECDSAWithSHA384, pki.ErrMeshRule},
+		"P-384 with SHA-256":   {p384, x509.ECDSAWithSHA256, pki.ErrMeshRule},
+		"RSA 2048":             {rsa2048, x509.SHA256WithRSA, nil},
+		"RSA 2048 and SHA-512": {rsa2048, x509.SHA512WithRSA, pki.ErrMeshRule},
+		"RSA 3072":             {rsa3072, x509.SHA256WithRSA, pki.ErrMeshRule},
+		"Ed25519":              {ed, x509.PureEd25519, pki.ErrUnsupportedKey},
 	} {
 		err := linkerd.CheckAnchor(identityAnchor(t, test.key, test.algorithm).Certificate())
-		if (err == nil) != test.ok || err != nil && !errors.Is(err, pki.ErrMeshRule) {
+		if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), "hand made") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -96,7 +97,7 @@ func TestIssuer(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := linkerd.CheckIssuer(issuer.Certificate(), test.bundle, identityNow); !errors.Is(err, test.want) {
+		if err := linkerd.CheckIssuer(issuer.Chain(), test.bundle, identityNow); !errors.Is(err, test.want) {
 			t.Errorf("%s: check %v, want %v", name, err, test.want)
 		}
 		data, err := linkerd.IssuerSecretData(issuer, test.bundle)
@@ -123,11 +124,11 @@ func TestIssuer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := linkerd.CheckIssuer(issuer.Certificate(), pki.NewBundle(made.Certificate()), identityNow.Add(2*time.Hour)); !errors.Is(err, pki.ErrExpired) {
+	if err := linkerd.CheckIssuer(issuer.Chain(), pki.NewBundle(made.Certificate()), identityNow.Add(2*time.Hour)); !errors.Is(err, pki.ErrExpired) {
 		t.Errorf("expired issuer: %v", err)
 	}
 	rsaIssuer := identityAnchor(t, rsa2048, x509.SHA256WithRSA)
-	if err := linkerd.CheckIssuer(rsaIssuer.Certificate(), pki.NewBundle(rsaIssuer.Certificate()), identityNow); !errors.Is(err, pki.ErrMeshRule) {
+	if err := linkerd.CheckIssuer(rsaIssuer.Chain(), pki.NewBundle(rsaIssuer.Certificate()), identityNow); !errors.Is(err, pki.ErrMeshRule) {
 		t.Errorf("an anchor with an RSA key as issuer: %v", err)
 	}
 }

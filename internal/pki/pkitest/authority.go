@@ -29,7 +29,7 @@ func SelfSigned(t testing.TB, now time.Time, key crypto.Signer, edit func(*x509.
 		MaxPathLen:            -1,
 	}
 	edit(template)
-	pair, err := pki.NewKeyPair(Sign(t, template, template, key.Public(), key), key)
+	pair, err := pki.NewKeyPair([]*x509.Certificate{Sign(t, template, template, key.Public(), key)}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
