@@ -96,8 +96,7 @@ func (c controlPlane) Stale(subject mesh.Subject, shown mesh.Proxy) []mesh.Reaso
 	because := func(cause mesh.Cause, format string, args ...any) {
 		reasons = append(reasons, mesh.Reason{Cause: cause, Detail: fmt.Sprintf(format, args...)})
 	}
-	byHand := strings.HasPrefix(subject.Pod.Annotations[createdByAnnotation], "linkerd/cli")
-	if !byHand && subject.Template != nil && !(Injection{}).Claims(mesh.MarkOf(subject.Namespace), mesh.MarkOf(subject.Template)) {
+	if !byHand(subject.Pod) && subject.Template != nil && !(Injection{}).Claims(mesh.MarkOf(subject.Namespace), mesh.MarkOf(subject.Template)) {
 		return []mesh.Reason{{Cause: mesh.Withdrawn}}
 	}
 	version, overridden := c.wanted(subject, inheritance{key: proxyVersionOverride})
@@ -110,7 +109,7 @@ func (c controlPlane) Stale(subject mesh.Subject, shown mesh.Proxy) []mesh.Reaso
 	if c.trustRoots != "" && shown.TrustRoots != "" && shown.TrustRoots != c.trustRoots {
 		because(mesh.StaleTrustRoots, "%s instead of %s", brief(shown.TrustRoots), brief(c.trustRoots))
 	}
-	if byHand {
+	if byHand(subject.Pod) {
 		for i := range reasons {
 			reasons[i].Lasting = true
 			reasons[i].Detail += "; the proxy is part of the pod template (linkerd inject --manual), so a restart does not renew it: take it out there (linkerd uninject)"
@@ -124,6 +123,11 @@ func (c controlPlane) Stale(subject mesh.Subject, shown mesh.Proxy) []mesh.Reaso
 		because(mesh.OtherMode, "%s instead of %s", shown.Mode, mode)
 	}
 	return reasons
+}
+
+// byHand reports whether the proxy of a pod is part of its template.
+func byHand(pod *corev1.Pod) bool {
+	return strings.HasPrefix(pod.Annotations[createdByAnnotation], "linkerd/cli")
 }
 
 func brief(hash string) string { return hash[:min(8, len(hash))] }
