@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"fmt"
@@ -129,15 +130,25 @@ func (b Bundle) VerifyChain(chain []*x509.Certificate, at time.Time) (*x509.Cert
 // the one to ask for.
 func (b Bundle) Signers(cert *x509.Certificate) ([]*x509.Certificate, error) {
 	var signers []*x509.Certificate
+	var problem error
 	for _, anchor := range b.certs {
-		if signedBy(cert, anchor) {
+		err := checkSignature(cert, anchor)
+		switch {
+		case err == nil:
 			signers = append(signers, anchor)
+		case bytes.Equal(cert.RawIssuer, anchor.RawSubject):
+			// Generations of an anchor share their name, so that the name misleads.
+			problem = fmt.Errorf("%s has the name of its issuer, but: %w", describe(anchor), err)
 		}
 	}
-	if len(signers) == 0 {
-		return nil, fmt.Errorf("certificate %s, issued by %q, is %w", describe(cert), cert.Issuer.String(), ErrUntrusted)
+	switch {
+	case len(signers) > 0:
+		return signers, nil
+	case problem != nil:
+		return nil, fmt.Errorf("certificate %s is %w: %w", describe(cert), ErrUntrusted, problem)
+	default:
+		return nil, fmt.Errorf("certificate %s is %w: its issuer is %q", describe(cert), ErrUntrusted, cert.Issuer.String())
 	}
-	return signers, nil
 }
 
 // Fingerprint returns the SHA-256 of the certificate's DER form as 64 lower-case

@@ -91,7 +91,7 @@ func TestParseBundleRefuses(t *testing.T) {
 		"damaged":           {damaged, "block 1 is damaged"},
 		"damaged between":   {good + "\n" + damaged + "\n" + good, "block 2 is damaged"},
 		"cut off":           {good + "\n" + good[:len(good)/2], "block 2 is damaged"},
-		"a private key":     {good + "\n" + string(key), `block 2 is "PRIVATE KEY"`},
+		"a private key":     {good + "\n" + string(key), `a private key is in its place (PEM block 2, "PRIVATE KEY")`},
 		"not a certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "in PEM block 1"},
 	} {
 		_, err := pki.ParseBundle([]byte(test.input))

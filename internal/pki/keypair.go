@@ -27,7 +27,7 @@ func NewKeyPair(chain []*x509.Certificate, signer crypto.Signer) (*KeyPair, erro
 	if err := checkChain(chain); err != nil {
 		return nil, err
 	}
-	if last := len(chain) - 1; last > 0 && signedBy(chain[last], chain[last]) {
+	if last := len(chain) - 1; last > 0 && checkSignature(chain[last], chain[last]) == nil {
 		chain = chain[:last]
 	}
 	if err := keyutil.VerifyPair(chain[0].PublicKey, signer); err != nil {
@@ -80,15 +80,18 @@ func checkChain(chain []*x509.Certificate) error {
 		return fmt.Errorf("%w chain: no certificate", ErrMalformed)
 	}
 	for i, cert := range chain[:len(chain)-1] {
-		if !signedBy(cert, chain[i+1]) {
-			return fmt.Errorf("%w chain: certificate %s is not signed by the next one, %s; put the issuer first and behind each certificate the one that signed it",
-				ErrMalformed, describe(cert), describe(chain[i+1]))
+		if err := checkSignature(cert, chain[i+1]); err != nil {
+			return fmt.Errorf("%w chain: certificate %s is not signed by the next one, %s: %w; put the issuer first and behind each certificate the one that signed it",
+				ErrMalformed, describe(cert), describe(chain[i+1]), err)
 		}
 	}
 	return nil
 }
 
-func signedBy(cert, parent *x509.Certificate) bool {
-	return bytes.Equal(cert.RawIssuer, parent.RawSubject) &&
-		parent.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+// checkSignature tells whether the key of parent signed cert, in its name.
+func checkSignature(cert, parent *x509.Certificate) error {
+	if !bytes.Equal(cert.RawIssuer, parent.RawSubject) {
+		return fmt.Errorf("its issuer is %q", cert.Issuer.String())
+	}
+	return parent.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"strings"
@@ -16,6 +18,12 @@ import (
 const (
 	blockCertificate  = "CERTIFICATE"
 	blockECParameters = "EC PARAMETERS"
+)
+
+// The algorithms of PKCS#8 that ParseKey reads, by RFC 8017 and RFC 5480.
+var (
+	oidRSA   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
+	oidECDSA = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 )
 
 // ParseCertificate reads exactly one certificate from PEM. Text before the
@@ -48,18 +56,12 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%w private key: %d PEM blocks where one is expected", ErrMalformed, len(blocks))
 	}
 	block := blocks[0]
-	// Asked before pemutil sees the block: it would prompt for the password.
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, fmt.Errorf("%w: remove its password first, e.g. with `openssl pkey`", ErrEncrypted)
+		return nil, fmt.Errorf("%w: nothing in a cluster could ask for its password; take it off, e.g. with `openssl pkey -in encrypted.key -out plain.key`", ErrEncrypted)
 	}
-	switch block.Type {
-	case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
-	default:
-		return nil, fmt.Errorf("%w private key: PEM block is %q", ErrMalformed, block.Type)
-	}
-	key, err := pemutil.Parse(pem.EncodeToMemory(block))
+	key, err := parseKeyBlock(block)
 	if err != nil {
-		return nil, fmt.Errorf("%w private key: %w", ErrMalformed, err)
+		return nil, err
 	}
 	switch key := key.(type) {
 	case *ecdsa.PrivateKey:
@@ -69,6 +71,43 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 	default:
 		return nil, fmt.Errorf("%w: %T is neither RSA nor ECDSA", ErrUnsupportedKey, key)
 	}
+}
+
+func parseKeyBlock(block *pem.Block) (key any, err error) {
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil && wrapsOther(block.Bytes) {
+			return nil, fmt.Errorf("%w: it is neither RSA nor ECDSA", ErrUnsupportedKey)
+		}
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "DSA PRIVATE KEY":
+		return nil, fmt.Errorf("%w: DSA is neither RSA nor ECDSA", ErrUnsupportedKey)
+	case blockCertificate:
+		return nil, fmt.Errorf("%w private key: a certificate is in its place", ErrMalformed)
+	default:
+		return nil, fmt.Errorf("%w private key: PEM block is %q; write it as PKCS#8, e.g. with `openssl pkey`", ErrMalformed, block.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w private key: %w", ErrMalformed, err)
+	}
+	return key, nil
+}
+
+// wrapsOther tells whether PKCS#8 holds a key of an algorithm that crypto/x509
+// does not know, such as DSA: it tells these from damaged ones by words alone.
+func wrapsOther(der []byte) bool {
+	var form struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}
+	_, err := asn1.Unmarshal(der, &form)
+	algorithm := form.Algorithm.Algorithm
+	return err == nil && !algorithm.Equal(oidRSA) && !algorithm.Equal(oidECDSA)
 }
 
 // EncodeKey writes an RSA or ECDSA private key as unencrypted PKCS#8 PEM
@@ -95,6 +134,9 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	}
 	certs := make([]*x509.Certificate, 0, len(blocks))
 	for i, block := range blocks {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return nil, fmt.Errorf("%w certificate: a private key is in its place (PEM block %d, %q)", ErrMalformed, i+1, block.Type)
+		}
 		if block.Type != blockCertificate {
 			return nil, fmt.Errorf("%w certificate: PEM block %d is %q", ErrMalformed, i+1, block.Type)
 		}

@@ -26,14 +26,14 @@ const (
 
 // CheckAlgorithm tells whether Istio accepts CAs, anchors and those below them
 // alike, with such a key: RSA, or ECDSA on one of the two curves that Envoy
-// verifies by its default signature algorithms and that istiod handles
-// (SupportedECSignatureAlgorithms in istio's security/pkg/pki/util). The error
-// wraps pki.ErrMeshRule.
+// verifies by its default signature algorithms; istiod takes every other curve
+// for P-256 (GetEllipticCurve in istio's security/pkg/pki/util). The error wraps
+// pki.ErrMeshRule.
 func CheckAlgorithm(algorithm pki.Algorithm) error {
 	if strings.HasPrefix(string(algorithm), "RSA-") || algorithm == pki.AlgorithmECDSAP256 || algorithm == pki.AlgorithmECDSAP384 {
 		return nil
 	}
-	return fmt.Errorf("%s is %w Istio, which accepts RSA, %s and %s (istio's security/pkg/pki/util and the signature algorithms of Envoy)",
+	return fmt.Errorf("%s is %w Istio, which accepts RSA, %s and %s (GetEllipticCurve in istio's security/pkg/pki/util, and the default signature algorithms of Envoy)",
 		algorithm, pki.ErrMeshRule, pki.AlgorithmECDSAP256, pki.AlgorithmECDSAP384)
 }
 
@@ -74,6 +74,29 @@ func CACertsSecretData(ca *pki.KeyPair, bundle pki.Bundle) (map[string][]byte, e
 		certChainFile: line(pki.NewBundle(append(chain, signers[0])...).PEM()),
 		rootCertFile:  line(bundle.PEM()),
 	}, nil
+}
+
+// parseCACerts reads what CACertsSecretData wrote, or somebody else in its place.
+func parseCACerts(data map[string][]byte) (ca *pki.KeyPair, bundle pki.Bundle, err error) {
+	for _, file := range []string{caCertFile, caKeyFile, certChainFile, rootCertFile} {
+		if len(data[file]) == 0 {
+			return nil, pki.Bundle{}, fmt.Errorf("%s is missing; istiod needs all four files", file)
+		}
+	}
+	if ca, err = pki.ParseKeyPair(data[certChainFile], data[caKeyFile]); err != nil {
+		return nil, pki.Bundle{}, fmt.Errorf("%s and %s: %w", certChainFile, caKeyFile, err)
+	}
+	cert, err := pki.ParseCertificate(data[caCertFile])
+	if err != nil {
+		return nil, pki.Bundle{}, fmt.Errorf("%s: %w", caCertFile, err)
+	}
+	if !cert.Equal(ca.Certificate()) {
+		return nil, pki.Bundle{}, fmt.Errorf("%s does not begin with the certificate of %s; istiod appends it to those that it signs, and peers could verify none", certChainFile, caCertFile)
+	}
+	if bundle, err = pki.ParseBundle(data[rootCertFile]); err != nil {
+		return nil, pki.Bundle{}, fmt.Errorf("%s: %w", rootCertFile, err)
+	}
+	return ca, bundle, nil
 }
 
 func checkAlgorithms(chain []*x509.Certificate, bundle pki.Bundle) error {

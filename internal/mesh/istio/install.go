@@ -13,7 +13,6 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
 const (
@@ -147,18 +146,9 @@ func (i Installer) checkCA(ctx context.Context, s Specification) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{caCertFile, caKeyFile, certChainFile, rootCertFile} {
-		if len(secret.Data[file]) == 0 {
-			return fmt.Errorf("%s: %s is missing; istiod needs all four files", ref, file)
-		}
-	}
-	ca, err := pki.ParseKeyPair(secret.Data[certChainFile], secret.Data[caKeyFile])
+	ca, bundle, err := parseCACerts(secret.Data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
-	}
-	bundle, err := pki.ParseBundle(secret.Data[rootCertFile])
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", ref, rootCertFile, err)
 	}
 	if err := CheckCA(ca.Chain(), bundle, s.Now); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
