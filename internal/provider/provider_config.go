@@ -257,6 +257,8 @@ type session struct {
 	// held are the IDs of releases that the state is known to have, or had before
 	// its own successor.
 	held sync.Map
+	// anchors are what the plan makes of trust anchors, each a plannedAnchor, by ID.
+	anchors sync.Map
 	// Both are nil while the provider's configuration is not known.
 	cluster *kube.Cluster
 	library *helm.Library

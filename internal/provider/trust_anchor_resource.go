@@ -230,6 +230,26 @@ func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteReq
 	}
 }
 
+// plannedAnchor is what a plan makes of a trust anchor, for resources that are
+// planned after it: much of what the anchor will be is unknown to their
+// configurations then. It is there for warnings and refusals only, never for
+// planned values: an apply plans anew, without the anchors that stay as they are.
+type plannedAnchor struct {
+	algorithm pki.Algorithm // of the key that it will have; empty while unknown
+	rotating  bool          // whether the apply gives it a new key and certificate
+}
+
+// plannedAnchor returns what the plan makes of an anchor of this provider, if it
+// has got there.
+func (s *session) plannedAnchor(id string) (plannedAnchor, bool) {
+	if s == nil {
+		return plannedAnchor{}, false
+	}
+	value, _ := s.anchors.Load(id)
+	planned, ok := value.(plannedAnchor)
+	return planned, ok
+}
+
 // validateRenewal refuses an early renewal as long as the validity: the
 // certificate would be due again as soon as it is made.
 func validateRenewal(validity types.String, defaultValidity time.Duration, early types.String, diags *diag.Diagnostics) {
