@@ -43,8 +43,11 @@ func parseSoft(parsed *uri.URI) (key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if path == "" {
-		path = values["path"]
+	if given, ok := values["path"]; ok {
+		if path != "" {
+			return nil, errors.New("softkms key URI names the path twice")
+		}
+		path = given
 	}
 	if path == "" {
 		return nil, errors.New("softkms key URI lacks the path: it is softkms:path=<file>, or softkms:path=<directory>/")
