@@ -1,7 +1,6 @@
 package pki_test
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -180,35 +179,4 @@ func signedBelow(t testing.TB, parent *pki.KeyPair, edit func(*x509.Certificate)
 	template := *child.Certificate()
 	edit(&template)
 	return pkitest.Sign(t, &template, parent.Certificate(), child.Certificate().PublicKey, pkitest.Key(t, parent))
-}
-
-func FuzzParseBundle(f *testing.F) {
-	a, b := newAnchor(f, pki.AuthorityOptions{}), newAnchor(f, pki.AuthorityOptions{})
-	pemA, pemB := a.CertificatePEM(), b.CertificatePEM()
-	f.Add(pemA)
-	f.Add(bytes.Join([][]byte{pemA, pemB, pemA}, []byte("\r\n\r\n")))
-	f.Add(append([]byte("subject=x\n"), pemA...))
-	f.Add(append(slices.Clone(pemA), "\ngarbage"...))
-	f.Add(pemA[:len(pemA)/2])
-	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		bundle, err := pki.ParseBundle(data)
-		if err != nil {
-			if !errors.Is(err, pki.ErrMalformed) {
-				t.Fatalf("untyped error %v", err)
-			}
-			return
-		}
-		canonical := bundle.PEM()
-		again, err := pki.ParseBundle(canonical)
-		if err != nil {
-			t.Fatalf("canonical form is refused: %v", err)
-		}
-		if !bytes.Equal(again.PEM(), canonical) {
-			t.Fatal("canonical form changes when parsed again")
-		}
-		if blocks := bytes.Count(data, []byte("-----BEGIN CERTIFICATE-----")); blocks < len(bundle.Certificates()) {
-			t.Fatalf("%d certificates from %d blocks", len(bundle.Certificates()), blocks)
-		}
-	})
 }

@@ -64,6 +64,9 @@ func (p *KeyPair) CertificatePEM() []byte { return encodeCertificates(p.chain[:1
 // canonical form of bundles.
 func (p *KeyPair) ChainPEM() []byte { return encodeCertificates(p.chain) }
 
+// Signer signs with the private key.
+func (p *KeyPair) Signer() crypto.Signer { return p.signer }
+
 // KeyPEM returns the private key as unencrypted PKCS#8 PEM without a trailing
 // newline, or ErrUnsupportedKey if it is not held in memory.
 func (p *KeyPair) KeyPEM() ([]byte, error) { return EncodeKey(p.signer) }

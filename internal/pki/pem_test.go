@@ -157,28 +157,3 @@ func TestParseKeyPair(t *testing.T) {
 		t.Errorf("no key: %v", err)
 	}
 }
-
-func FuzzParseKey(f *testing.F) {
-	_, _, forms := keyForms(f)
-	for _, form := range forms {
-		f.Add(form)
-	}
-	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----"))
-	f.Add([]byte("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		key, err := pki.ParseKey(data)
-		if err != nil {
-			if !errors.Is(err, pki.ErrMalformed) && !errors.Is(err, pki.ErrEncrypted) && !errors.Is(err, pki.ErrUnsupportedKey) {
-				t.Fatalf("untyped error %v", err)
-			}
-			return
-		}
-		encoded, err := pki.EncodeKey(key)
-		if err != nil {
-			return // A key that Go parses but cannot write, e.g. on an exotic curve.
-		}
-		if _, err := pki.ParseKey(encoded); err != nil {
-			t.Fatalf("own encoding is refused: %v", err)
-		}
-	})
-}
