@@ -80,7 +80,7 @@ func (r *injectionResource) Schema(ctx context.Context, _ resource.SchemaRequest
 					"`[aksmesh_linkerd.this.version, aksmesh_trust_anchor.this.bundle_pem]`. An upgrade of the control plane, or new trust roots, and the " +
 					"restarts that they call for are then one apply. Pods that are right already are not restarted.",
 			},
-			"restart": restartAttribute(),
+			"restart": restartAttribute(inNamespace()),
 			"force_conflicts": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether an apply takes labels and annotations over that another field manager has set to something else. " +

@@ -209,22 +209,47 @@ func settingAttribute(s mesh.Setting, preset string) schema.Attribute {
 	}
 }
 
+// restartScope is what the attribute `restart` is about: the workloads of one
+// namespace, or those of all.
+type restartScope struct {
+	parallel int // how many roll at the same time by default; 0 is all
+	spelling string
+	example  string
+	path     validator.String
+}
+
+func inNamespace() restartScope {
+	return restartScope{spelling: "<kind>/<name>", example: `["StatefulSet/alpha", "Deployment/web"]`, path: workloadPath()}
+}
+
+func everywhere() restartScope {
+	return restartScope{
+		parallel: 10, spelling: "<kind>/<namespace>/<name>", example: `["StatefulSet/dgraph/alpha", "Deployment/shop/web"]`,
+		path: namespacedWorkloadPath(),
+	}
+}
+
 // restartAttribute is the attribute `restart`, about the restarts of workloads.
-func restartAttribute() schema.SingleNestedAttribute {
+func restartAttribute(of restartScope) schema.SingleNestedAttribute {
+	parallel, roll := "all", "all roll"
+	if of.parallel > 0 {
+		parallel = strconv.Itoa(of.parallel)
+		roll = parallel + " roll"
+	}
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "How workloads are restarted that have to be. Left out, all roll at the same time, each by its own update strategy, " +
+		MarkdownDescription: "How workloads are restarted that have to be. Left out, " + roll + " at the same time, each by its own update strategy, " +
 			"and none takes down more than the PodDisruptionBudgets of its pods allow.",
 		Attributes: map[string]schema.Attribute{
 			"max_parallel": schema.Int64Attribute{
 				Optional:            true,
-				MarkdownDescription: "How many workloads roll at the same time. Default: all.",
+				MarkdownDescription: "How many workloads roll at the same time. Default: " + parallel + ".",
 				Validators:          []validator.Int64{int64validator.AtLeast(1)},
 			},
 			"order": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
-				MarkdownDescription: "Workloads that go first, one after the other, each as `<kind>/<name>`: `[\"StatefulSet/alpha\", \"Deployment/web\"]`. The others follow together.",
-				Validators:          []validator.List{listvalidator.UniqueValues(), listvalidator.ValueStringsAre(workloadPath())},
+				MarkdownDescription: "Workloads that go first, one after the other, each as `" + of.spelling + "`: `" + of.example + "`. The others follow together.",
+				Validators:          []validator.List{listvalidator.UniqueValues(), listvalidator.ValueStringsAre(of.path)},
 			},
 			"ignore_disruption_budgets": schema.BoolAttribute{
 				Optional:            true,
@@ -242,29 +267,60 @@ type restartModel struct {
 
 // restartPolicy reads the attribute `restart` for workloads of a namespace.
 func restartPolicy(ctx context.Context, value types.Object, namespace string, diags *diag.Diagnostics) mesh.RestartPolicy {
+	return readRestart(ctx, value, inNamespace(), func(kind, name string) kube.Ref {
+		return kube.Ref{Kind: workloadKind(kind), Namespace: namespace, Name: name}
+	}, diags)
+}
+
+// restartPolicyEverywhere reads the attribute `restart` for workloads of all
+// namespaces.
+func restartPolicyEverywhere(ctx context.Context, value types.Object, diags *diag.Diagnostics) mesh.RestartPolicy {
+	return readRestart(ctx, value, everywhere(), func(kind, path string) kube.Ref {
+		namespace, name, _ := strings.Cut(path, "/")
+		return kube.Ref{Kind: workloadKind(kind), Namespace: namespace, Name: name}
+	}, diags)
+}
+
+func readRestart(ctx context.Context, value types.Object, scope restartScope, refOf func(kind, rest string) kube.Ref, diags *diag.Diagnostics) mesh.RestartPolicy {
+	policy := mesh.RestartPolicy{MaxParallel: scope.parallel}
 	if value.IsNull() || !fullyKnown(ctx, value) {
-		return mesh.RestartPolicy{} // Plans restart nothing.
+		return policy // Plans restart nothing.
 	}
 	var m restartModel
 	diags.Append(value.As(ctx, &m, objectAsOptions)...)
-	policy := mesh.RestartPolicy{MaxParallel: int(m.MaxParallel.ValueInt64()), IgnoreBudgets: m.IgnoreBudgets.ValueBool()}
+	if !m.MaxParallel.IsNull() {
+		policy.MaxParallel = int(m.MaxParallel.ValueInt64())
+	}
+	policy.IgnoreBudgets = m.IgnoreBudgets.ValueBool()
 	for _, entry := range stringList(ctx, m.Order, diags) {
-		kind, name, _ := strings.Cut(entry, "/")
-		policy.Order = append(policy.Order, kube.Ref{Kind: workloadKind(kind), Namespace: namespace, Name: name})
+		kind, rest, _ := strings.Cut(entry, "/")
+		policy.Order = append(policy.Order, refOf(kind, rest))
 	}
 	return policy
 }
 
 // workloadPath accepts a workload of a namespace as `Deployment/web`.
 func workloadPath() validator.String {
+	return workloadAs("Deployment/web", func(path string) []string { return validation.IsDNS1123Subdomain(path) })
+}
+
+// namespacedWorkloadPath accepts a workload as `Deployment/shop/web`.
+func namespacedWorkloadPath() validator.String {
+	return workloadAs("Deployment/shop/web", func(path string) []string {
+		namespace, name, _ := strings.Cut(path, "/")
+		return append(validation.IsDNS1123Label(namespace), validation.IsDNS1123Subdomain(name)...)
+	})
+}
+
+func workloadAs(example string, check func(path string) []string) validator.String {
 	return checked{
-		description: "a workload such as Deployment/web; kinds are " + strings.Join(workloadKinds(), ", "),
+		description: "a workload such as " + example + "; kinds are " + strings.Join(workloadKinds(), ", "),
 		check: func(value string) error {
-			kind, name, _ := strings.Cut(value, "/")
+			kind, path, _ := strings.Cut(value, "/")
 			if !slices.Contains(workloadKinds(), kind) {
 				return fmt.Errorf("%q is no kind of workload", kind)
 			}
-			return complaints(validation.IsDNS1123Subdomain(name))
+			return complaints(check(path))
 		},
 	}
 }

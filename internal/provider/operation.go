@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -36,17 +37,20 @@ const (
 // lookTimeout is how long reading may take unless configured otherwise.
 const lookTimeout = 2 * time.Minute
 
+// changeTimeout is how long a change may take unless configured otherwise: long
+// enough for an image pull on a fresh node.
+const changeTimeout = 10 * time.Minute
+
 // limit is how long the operation may take, by the timeouts block or, without
-// an entry there, long enough for an image pull on a fresh node.
-func (o operation) limit(ctx context.Context, configured timeouts.Value) (time.Duration, diag.Diagnostics) {
-	const change = 10 * time.Minute
+// an entry there, as long as the resource needs to be created or updated.
+func (o operation) limit(ctx context.Context, configured timeouts.Value, change time.Duration) (time.Duration, diag.Diagnostics) {
 	switch o {
 	case creating:
 		return configured.Create(ctx, change)
 	case updating:
 		return configured.Update(ctx, change)
 	case deleting:
-		return configured.Delete(ctx, change)
+		return configured.Delete(ctx, changeTimeout)
 	default:
 		return configured.Read(ctx, lookTimeout)
 	}
@@ -60,7 +64,7 @@ func (b *resourceBase) begin(ctx context.Context, o operation, from interface {
 ) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
 	diags.Append(from.Get(ctx, m)...)
 	cluster, ok = b.session.requireCluster(diags)
-	limit, d := o.limit(ctx, m.common().Timeouts)
+	limit, d := o.limit(ctx, m.common().Timeouts, cmp.Or(b.changeTimeout, changeTimeout))
 	diags.Append(d...)
 	limited, end = context.WithTimeout(ctx, limit)
 	return limited, end, cluster, ok && !diags.HasError()

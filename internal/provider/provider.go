@@ -8,9 +8,15 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
 	"github.com/hashicorp/terraform-plugin-framework/function"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+)
+
+var (
+	_ provider.ProviderWithFunctions          = (*meshProvider)(nil)
+	_ provider.ProviderWithEphemeralResources = (*meshProvider)(nil)
 )
 
 // meshProvider is the aksmesh provider.
@@ -43,6 +49,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{
 		newTrustAnchorResource,
 		newIssuerResource,
+		newIssuerRequestResource,
 		newLinkerdResource,
 		newIstioResource,
 		newInjectionResource,
@@ -54,6 +61,12 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		newProxiesDataSource,
+	}
+}
+
+func (p *meshProvider) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
+	return []func() ephemeral.EphemeralResource{
+		newIssuerEphemeralResource,
 	}
 }
 

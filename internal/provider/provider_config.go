@@ -183,7 +183,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 
 // offer hands the session to all that the provider serves.
 func offer(resp *provider.ConfigureResponse, s *session) {
-	resp.ResourceData, resp.DataSourceData = s, s
+	resp.ResourceData, resp.DataSourceData, resp.EphemeralResourceData = s, s, s
 }
 
 // settings turns the block into connection settings; a missing block leaves

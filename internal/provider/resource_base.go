@@ -23,7 +23,10 @@ import (
 type resourceBase struct {
 	noun     string // after "aksmesh_" in the type's name
 	identity string // what the ID is made of, in Markdown
-	session  *session
+	// changeTimeout is how long it may take to be created or updated unless
+	// configured otherwise; zero is as long as for most.
+	changeTimeout time.Duration
+	session       *session
 }
 
 // meshResource is what every resource of the provider offers.
