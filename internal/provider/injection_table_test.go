@@ -497,16 +497,14 @@ func TestAccInjectionTable_istio(t *testing.T) {
 	})
 	cluster := connect(t, table.cluster)
 	issuer := trust.IssuerRef{Mesh: "istio", Namespace: istioSystem}
-	anchorOf := func(name string) (trust.AnchorRef, *pki.KeyPair) {
-		ref := trust.AnchorRef{Namespace: "trust", Name: name}
-		anchor, _, err := trust.CreateAnchor(t.Context(), cluster, ref, pki.AuthorityOptions{Subject: pki.Subject{CommonName: name}, Now: time.Now()})
+	anchorOf := func(name string) *pki.KeyPair {
+		anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: name}, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ref, anchor
+		return anchor
 	}
-	first, firstAnchor := anchorOf("first")
-	if _, _, err := trust.CreateIssuer(t.Context(), cluster, first, issuer, pki.NewBundle(firstAnchor.Certificate()), pki.AuthorityOptions{Now: time.Now()}); err != nil {
+	if err := keepIssuer(t.Context(), cluster, issuer, anchorOf("first")); err != nil {
 		t.Fatal(err)
 	}
 
@@ -610,10 +608,9 @@ func TestAccInjectionTable_istio(t *testing.T) {
 			}),
 			// Another root: proxies with sidecars have the former for half a day still.
 			table.step(config(istioNew, loud), func() {
-				second, anchor := anchorOf("second")
-				if _, err := trust.RenewIssuer(t.Context(), cluster, second, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: time.Now()}); err != nil {
-					t.Fatal(err)
-				}
+				anchor := anchorOf("second")
+				// By somebody's hand, all at once.
+				swapCACerts(t, table.cluster, anchor)
 				scale(t, table.cluster, istioSystem, "istiod", 0)
 				scale(t, table.cluster, istioSystem, "istiod", 1)
 				await(t, "istiod's other root", func(ctx context.Context) bool {
@@ -697,5 +694,27 @@ func (table *tableTest) installAmbient(cluster *kube.Cluster, version string) {
 		if err != nil {
 			table.t.Fatal(err)
 		}
+	}
+}
+
+// swapCACerts gives istiod a CA below another root, and nothing of the one before.
+func swapCACerts(t *testing.T, cluster *testcluster.Cluster, anchor *pki.KeyPair) {
+	t.Helper()
+	ca, err := pki.NewIssuer(anchor, pki.AuthorityOptions{Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := istio.CACertsSecretData(ca, pki.NewBundle(anchor.Certificate()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := cluster.Client().CoreV1().Secrets(istioSystem)
+	secret, err := secrets.Get(t.Context(), istio.CACertsSecret, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data = data
+	if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
@@ -196,17 +197,11 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 	if !ok {
 		return
 	}
-	anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
-	if err != nil {
-		problemAt(&resp.Diagnostics, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
+	keeper, ok := r.keeper(ctx, cluster, &model, &resp.Diagnostics)
+	if !ok {
 		return
 	}
-	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
-	if err != nil {
-		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
-		return
-	}
-	issuer, adopted, err := trust.CreateIssuer(ctx, cluster, anchor, model.ref(), bundle, model.options(r.session.time()))
+	adopted, err := keeper.Resumable(ctx)
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Create Issuer", err)
 		return
@@ -214,7 +209,12 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 	if adopted {
 		warnAdopted(&resp.Diagnostics, "issuer "+model.ref().String())
 	}
-	model.observe(issuer)
+	standing, err := keeper.Keep(ctx, false)
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Create Issuer", err)
+		return
+	}
+	model.observe(standing.Issuer)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
@@ -231,11 +231,15 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 		return
 	}
 	setWhenNull(&model.EarlyRenewal, plainDuration(pki.DefaultEarlyRenewal))
-	found, err := trust.ReadIssuer(ctx, cluster, ref, trust.Renewal{
-		Anchor: model.TrustAnchorID.ValueString(),
-		Early:  duration(model.EarlyRenewal, pki.DefaultEarlyRenewal),
-		Now:    r.session.time(),
-	})
+	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
+	if err != nil && !model.TrustBundlePEM.IsNull() {
+		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
+		return
+	}
+	found, err := trust.Keeper{
+		Cluster: cluster, Ref: ref, Wanted: bundle, AnchorID: model.TrustAnchorID.ValueString(),
+		Options: model.options(r.session.time()), Early: duration(model.EarlyRenewal, pki.DefaultEarlyRenewal),
+	}.Look(ctx)
 	if errors.Is(err, kube.ErrNotFound) {
 		forget(ctx, resp, model.ID)
 		return
@@ -245,9 +249,9 @@ func (r *issuerResource) Read(ctx context.Context, req resource.ReadRequest, res
 		return
 	}
 	model.Mesh, model.Namespace = types.StringValue(ref.Mesh), types.StringValue(ref.Namespace)
-	setWhenNull(&model.TrustAnchorID, found.Anchor)
-	setWhenNull(&model.TrustBundlePEM, string(found.Bundle.PEM()))
-	model.Renewal = types.StringValue(found.Reason)
+	setWhenNull(&model.TrustAnchorID, found.AnchorID)
+	setWhenNull(&model.TrustBundlePEM, string(found.Published.PEM()))
+	model.Renewal = types.StringValue(found.Renewal)
 	if found.Issuer != nil {
 		cert := found.Issuer.Certificate()
 		setWhenNull(&model.Validity, plainDuration(cert.NotAfter.Sub(cert.NotBefore)-pki.Backdate))
@@ -264,30 +268,41 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 	if !ok {
 		return
 	}
-	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
-	if err != nil {
-		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
-		return
-	}
-	if err := trust.PublishBundle(ctx, cluster, model.ref(), bundle); err != nil {
-		problem(&resp.Diagnostics, "Unable to Publish Trust Bundle", err)
+	keeper, ok := r.keeper(ctx, cluster, &model, &resp.Diagnostics)
+	if !ok {
 		return
 	}
 	// A certificate that the plan keeps is known; one to be renewed is not.
-	if model.CertificatePEM.IsUnknown() {
-		anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
-		if err != nil {
-			problemAt(&resp.Diagnostics, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
-			return
-		}
-		issuer, err := trust.RenewIssuer(ctx, cluster, anchor, model.ref(), bundle, model.options(r.session.time()))
-		if err != nil {
-			problem(&resp.Diagnostics, "Unable to Renew Issuer", err)
-			return
-		}
-		model.observe(issuer)
+	standing, err := keeper.Keep(ctx, model.CertificatePEM.IsUnknown())
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Renew Issuer", err)
+		return
 	}
+	model.observe(standing.Issuer)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// keeper looks after the trust that the model describes.
+func (r *issuerResource) keeper(ctx context.Context, cluster *kube.Cluster, model *issuerModel, diags *diag.Diagnostics) (trust.Keeper, bool) {
+	anchor, err := trust.ParseAnchorRef(model.TrustAnchorID.ValueString())
+	if err != nil {
+		problemAt(diags, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
+		return trust.Keeper{}, false
+	}
+	bundle, err := pki.ParseBundle([]byte(model.TrustBundlePEM.ValueString()))
+	if err != nil {
+		problemAt(diags, path.Root("trust_bundle_pem"), "Invalid Trust Bundle", err)
+		return trust.Keeper{}, false
+	}
+	signer, err := trust.StoredAnchor(ctx, cluster, anchor)
+	if err != nil {
+		problemAt(diags, path.Root("trust_anchor_id"), "Unable to Sign", err)
+		return trust.Keeper{}, false
+	}
+	return trust.Keeper{
+		Cluster: cluster, Ref: model.ref(), Wanted: bundle, Signer: signer, AnchorID: anchor.String(),
+		Options: model.options(r.session.time()), Early: duration(model.EarlyRenewal, pki.DefaultEarlyRenewal),
+	}, true
 }
 
 func (r *issuerResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

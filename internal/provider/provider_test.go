@@ -136,14 +136,24 @@ func testCharts(cluster *kube.Cluster) (mesh.Charts, error) {
 	return mesh.Charts{Cluster: cluster, Library: library, Releases: releases}, nil
 }
 
-func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
-	now := time.Now()
-	anchor, _, err := trust.CreateAnchor(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "shared"}, Now: now})
+// keepIssuer has a control plane trust an anchor, and issue below it.
+func keepIssuer(ctx context.Context, cluster *kube.Cluster, ref trust.IssuerRef, anchor *pki.KeyPair) error {
+	bundle := pki.NewBundle(anchor.Certificate())
+	signer, err := trust.SigningKey(anchor.Signer(), bundle)
 	if err != nil {
 		return err
 	}
-	issuer := trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}
-	if _, _, err := trust.CreateIssuer(ctx, cluster, trust.AnchorRef{Namespace: "shared-trust", Name: "linkerd"}, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: now}); err != nil {
+	_, err = trust.Keeper{Cluster: cluster, Ref: ref, Wanted: bundle, Signer: signer, Options: pki.AuthorityOptions{Now: time.Now()}}.Keep(ctx, false)
+	return err
+}
+
+func installLinkerd(ctx context.Context, cluster *kube.Cluster, repository, version string) error {
+	now := time.Now()
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: "shared"}, Now: now})
+	if err != nil {
+		return err
+	}
+	if err := keepIssuer(ctx, cluster, trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}, anchor); err != nil {
 		return err
 	}
 	charts, err := testCharts(cluster)

@@ -104,3 +104,17 @@ func (t Trust) Published(ctx context.Context, secret *corev1.Secret) (pki.Bundle
 	}
 	return bundle, nil
 }
+
+// ReadCACertsSecret reads the CA of a CACertsSecret, with its intermediates.
+func ReadCACertsSecret(data map[string][]byte) (*pki.KeyPair, error) {
+	ca, bundle, err := parseCACerts(data)
+	if err != nil {
+		return nil, err
+	}
+	// The file ends with the anchor, which is no part of the path to it.
+	chain := ca.Chain()
+	for len(chain) > 1 && bundle.Contains(chain[len(chain)-1]) {
+		chain = chain[:len(chain)-1]
+	}
+	return pki.NewKeyPair(chain, ca.Signer())
+}

@@ -57,13 +57,20 @@ func connect(t *testing.T, embedded *testcluster.Cluster) *kube.Cluster {
 func install(t *testing.T, cluster *kube.Cluster, repository string) {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
-	root := trust.AnchorRef{Namespace: "trust", Name: "linkerd"}
-	anchor, _, err := trust.CreateAnchor(ctx, cluster, root, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root"}, Now: now})
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root"}, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer := trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace}
-	if _, _, err := trust.CreateIssuer(ctx, cluster, root, issuer, pki.NewBundle(anchor.Certificate()), pki.AuthorityOptions{Now: now}); err != nil {
+	bundle := pki.NewBundle(anchor.Certificate())
+	signer, err := trust.SigningKey(anchor.Signer(), bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper := trust.Keeper{
+		Cluster: cluster, Ref: trust.IssuerRef{Mesh: "linkerd", Namespace: linkerd.DefaultNamespace},
+		Wanted: bundle, Signer: signer, Options: pki.AuthorityOptions{Now: now},
+	}
+	if _, err := keeper.Keep(ctx, false); err != nil {
 		t.Fatal(err)
 	}
 	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})

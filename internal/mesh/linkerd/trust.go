@@ -113,3 +113,9 @@ func (t Trust) Published(ctx context.Context, _ *corev1.Secret) (pki.Bundle, err
 	}
 	return bundle, nil
 }
+
+// ReadIssuerSecret reads the issuer of an IssuerSecret in the layout of
+// IssuerScheme, with its intermediates.
+func ReadIssuerSecret(data map[string][]byte) (*pki.KeyPair, error) {
+	return pki.ParseKeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
+}

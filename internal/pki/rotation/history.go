@@ -22,16 +22,15 @@ type Handout struct {
 // not show: a proxy has what was given to it when it last asked.
 type History []Handout
 
-// Adopt is the history of a control plane that nobody has kept one for: any
-// published anchor may have been its issuer's.
+// Adopt is the history of a control plane that nobody has kept one for. Any
+// published anchor may have been its issuer's; and as to whom proxies trust, it is
+// only known that they verify each other, so that all trust the issuer's anchor.
 func Adopt(issuer Anchor, published Anchors) History {
-	var h History
+	h := History{{Issuer: issuer, Roots: Anchors{issuer}}}
 	for _, anchor := range published {
-		if anchor != issuer {
-			h = append(h, Handout{Issuer: anchor, Roots: published})
-		}
+		h = h.Begun(anchor, published, time.Time{})
 	}
-	return append(h, Handout{Issuer: issuer, Roots: published})
+	return h.Begun(issuer, published, time.Time{})
 }
 
 // Newest is what is handed out once the control plane has read all; zero for an
@@ -43,13 +42,34 @@ func (h History) Newest() Handout {
 	return h[len(h)-1]
 }
 
+// Former is what was handed out before the newest; zero if nothing was.
+func (h History) Former() Handout {
+	if len(h) < 2 {
+		return Handout{}
+	}
+	return h[len(h)-2]
+}
+
 // Begun is the history with something that is about to be handed out, from the
-// given instant on. Nothing is added if it is handed out already.
+// given instant on. Nothing is added if it is handed out already. What was handed
+// out before and is again is not kept twice: it may have been all the time.
 func (h History) Begun(issuer Anchor, roots Anchors, at time.Time) History {
-	if newest := h.Newest(); len(h) > 0 && newest.Issuer == issuer && newest.Roots.Same(roots) {
+	same := func(handout Handout) bool { return handout.Issuer == issuer && handout.Roots.Same(roots) }
+	if len(h) > 0 && same(h.Newest()) {
 		return h
 	}
-	return append(slices.Clone(h), Handout{Issuer: issuer, Roots: slices.Clone(roots), Begin: at})
+	return append(slices.DeleteFunc(slices.Clone(h), same), Handout{Issuer: issuer, Roots: slices.Clone(roots), Begin: at})
+}
+
+// Revived is the history with an issuer that takes the place of one that has
+// expired: nobody presents what was issued before, but all still trust what they
+// were told to.
+func (h History) Revived(issuer Anchor, roots Anchors, at time.Time) History {
+	expired := slices.Clone(h)
+	for i := range expired {
+		expired[i].Issuer = ""
+	}
+	return expired.Begun(issuer, roots, at)
 }
 
 // Ended is the history of a control plane of which every pod hands out only the
@@ -75,6 +95,20 @@ func (h History) Settled() bool {
 	return !slices.ContainsFunc(h[:max(0, len(h)-1)], func(handout Handout) bool { return handout.End.IsZero() })
 }
 
+// Admitting is until when pods may appear that were admitted by a pod of the
+// control plane that is gone: within the API server's limit for a request after
+// former handouts have ended. It is zero if all of them have appeared.
+func (h History) Admitting(now time.Time, limit time.Duration) time.Time {
+	var until time.Time
+	for _, handout := range h {
+		// Instants may be cut to the second.
+		if appeared := handout.End.Add(limit + time.Second); !handout.End.IsZero() && appeared.After(now) && appeared.After(until) {
+			until = appeared
+		}
+	}
+	return until
+}
+
 // Given is what proxies that asked at the given instant or later may have been
 // given: the anchors that their certificates may lead to, those that they trust in
 // any case, and those that they may trust. Creation times of pods are cut to the
@@ -85,7 +119,9 @@ func (h History) Given(since time.Time) (presents, trusts, mayTrust Anchors) {
 		if !handout.End.IsZero() && handout.End.Before(since) {
 			continue
 		}
-		presents = presents.With(handout.Issuer)
+		if handout.Issuer != "" {
+			presents = presents.With(handout.Issuer)
+		}
 		mayTrust = mayTrust.With(handout.Roots...)
 		if first {
 			trusts, first = slices.Clone(handout.Roots), false

@@ -1,0 +1,191 @@
+package trust
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+)
+
+type certificate = *x509.Certificate
+
+// issuerManager writes what an issuer consists of.
+const issuerManager = "aksmesh-issuer"
+
+// issuerHolder holds the control plane's namespace for its issuer.
+const issuerHolder = "issuer"
+
+// IssuerRef names the one issuer of a control plane; its String form is
+// `<mesh>/<namespace>`.
+type IssuerRef struct{ Mesh, Namespace string }
+
+func (r IssuerRef) String() string { return r.Mesh + "/" + r.Namespace }
+
+// Secret is the object that the mesh reads.
+func (r IssuerRef) Secret() kube.Ref {
+	return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: layouts[r.Mesh].secret}
+}
+
+// ParseIssuerRef reads the String form.
+func ParseIssuerRef(id string) (IssuerRef, error) {
+	name, namespace, _ := strings.Cut(id, "/")
+	if _, ok := layouts[name]; !ok || namespace == "" || strings.Contains(namespace, "/") {
+		return IssuerRef{}, fmt.Errorf("%q is not the ID of an issuer, <mesh>/<namespace> with one of %s as the mesh", id, strings.Join(Meshes(), ", "))
+	}
+	return IssuerRef{Mesh: name, Namespace: namespace}, nil
+}
+
+// A layout is how one mesh wants its issuer.
+type layout struct {
+	namespace string
+	secret    string
+	kind      corev1.SecretType
+	metadata  func(namespace string) (labels, annotations map[string]string)
+	read      func(data map[string][]byte) (*pki.KeyPair, error)
+	write     func(issuer *pki.KeyPair, bundle pki.Bundle) (map[string][]byte, error)
+	// key of the Secret that holds the private key, and those that are public.
+	key    string
+	public []string
+	// apart tells that the trust bundle has an object of its own, which bundleRef
+	// names.
+	apart     bool
+	bundleRef func(IssuerRef) kube.Ref
+	plane     func(cluster *kube.Cluster, namespace string) plane
+}
+
+var layouts = map[string]layout{
+	"linkerd": {
+		namespace: linkerd.DefaultNamespace, secret: linkerd.IssuerSecret, kind: corev1.SecretTypeTLS,
+		metadata: linkerd.NamespaceMetadata, read: linkerd.ReadIssuerSecret, write: linkerd.IssuerSecretData,
+		key: corev1.TLSPrivateKeyKey, public: []string{corev1.TLSCertKey, corev1.ServiceAccountRootCAKey},
+		apart:  true, bundleRef: func(r IssuerRef) kube.Ref { return linkerd.TrustRootsRef(r.Namespace) },
+		plane: func(cluster *kube.Cluster, namespace string) plane {
+			return linkerd.Trust{Cluster: cluster, Namespace: namespace}
+		},
+	},
+	"istio": {
+		namespace: istio.DefaultNamespace, secret: istio.CACertsSecret, kind: corev1.SecretTypeOpaque,
+		metadata: istio.NamespaceMetadata, read: istio.ReadCACertsSecret, write: istio.CACertsSecretData,
+		key: "ca-key.pem", public: []string{"ca-cert.pem", "cert-chain.pem", "root-cert.pem"},
+		bundleRef: func(r IssuerRef) kube.Ref {
+			return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: istio.CACertsSecret}
+		},
+		plane: func(cluster *kube.Cluster, namespace string) plane {
+			return istio.Trust{Cluster: cluster, Namespace: namespace}
+		},
+	},
+}
+
+// Meshes returns the meshes that an issuer can be for, in order.
+func Meshes() []string {
+	names := make([]string, 0, len(layouts))
+	for name := range layouts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ControlPlaneNamespace is where a mesh's control plane lives unless told otherwise.
+func ControlPlaneNamespace(name string) string { return layouts[name].namespace }
+
+// differs is the first key of an issuer's Secret that is not as it would be
+// written; empty if there is none.
+func (l layout) differs(secret *corev1.Secret, issuer *pki.KeyPair, bundle pki.Bundle) string {
+	wanted, err := l.write(issuer, bundle)
+	if err != nil {
+		return err.Error()
+	}
+	for _, key := range l.public {
+		if strings.TrimSpace(string(wanted[key])) != strings.TrimSpace(string(secret.Data[key])) {
+			return key
+		}
+	}
+	return ""
+}
+
+// write gives the control plane an issuer and a trust bundle, and keeps the record
+// that goes with them. The record is written with the bundle; what is about to be
+// issued is noted before it is, and a bundle is there before the issuer.
+func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pki.Bundle, record record) error {
+	l := layouts[r.Ref.Mesh]
+	labels, annotations := l.metadata(r.Ref.Namespace)
+	if _, err := r.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: r.Ref.Namespace, Holder: issuerHolder, Labels: labels, Annotations: annotations}); err != nil {
+		return err
+	}
+	note, err := record.annotation()
+	if err != nil {
+		return err
+	}
+	if l.apart {
+		object := l.bundleRef(r.Ref).Object()
+		object.SetLabels(kube.OursLabels())
+		object.SetAnnotations(map[string]string{
+			// A chart that published the bundle before would delete it on upgrade.
+			"helm.sh/resource-policy": "keep",
+			recordAnnotation:          note,
+		})
+		object.Object["data"] = map[string]any{linkerd.TrustRootsKey: string(bundle.PEM())}
+		if _, err := r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: issuerManager, Force: true}); err != nil {
+			return err
+		}
+	}
+	if issuer == nil {
+		return nil
+	}
+	data, err := l.write(issuer, bundle)
+	if err != nil {
+		return fmt.Errorf("issuer %s: %w", r.Ref, err)
+	}
+	notes := map[string]string{}
+	if r.AnchorID != "" {
+		notes[anchorAnnotation] = r.AnchorID
+	}
+	if !l.apart {
+		notes[recordAnnotation] = note
+	}
+	// Half a certificate by somebody else's hand is no certificate: force.
+	how := kube.ApplyOptions{Manager: issuerManager, Force: v.secret != nil, CreateOnly: v.secret == nil}
+	return mesh.ApplySecret(ctx, r.Cluster, r.Ref.Secret(), l.kind, data, notes, how)
+}
+
+// note keeps the record alone.
+func (r *run) note(ctx context.Context, record record) error {
+	text, err := record.annotation()
+	if err != nil {
+		return err
+	}
+	object := layouts[r.Ref.Mesh].bundleRef(r.Ref).Object()
+	object.SetAnnotations(map[string]string{recordAnnotation: text})
+	_, err = r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: rotationManager, Force: true})
+	return err
+}
+
+// DeleteIssuer deletes the issuer's Secret and the trust bundle, and the namespace
+// if nobody else holds it.
+func DeleteIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) error {
+	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
+		return err
+	}
+	if l := layouts[ref.Mesh]; l.apart {
+		if err := cluster.Delete(ctx, l.bundleRef(ref), kube.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	return cluster.ReleaseNamespace(ctx, ref.Namespace, issuerHolder)
+}
+
+// setTemplateAnnotation puts an annotation on the pod template of a workload.
+func setTemplateAnnotation(object map[string]any, key, value string) error {
+	return unstructured.SetNestedField(object, value, "spec", "template", "metadata", "annotations", key)
+}

@@ -1,0 +1,489 @@
+package trust
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/rotation"
+)
+
+// A Keeper looks after the trust of one control plane: its issuer and its trust
+// bundle.
+type Keeper struct {
+	Cluster *kube.Cluster
+	Ref     IssuerRef
+	// Wanted are the anchors to be trusted in the end.
+	Wanted pki.Bundle
+	// Signer makes issuers; nil where nothing is to be signed.
+	Signer Signer
+	// AnchorID is the ID of the anchor that signs, noted on the issuer's Secret;
+	// empty if it has none.
+	AnchorID string
+	// Options are those of issuers that are made. Their Now is the instant that
+	// certificates are judged at.
+	Options pki.AuthorityOptions
+	// Early is how long before its end the issuer is renewed.
+	Early time.Duration
+	// Complete carries a rotation to its end, and restarts pods rather than waiting
+	// until they come round by themselves.
+	Complete bool
+	Policy   mesh.RestartPolicy
+	// Log is told of each step; it may be nil.
+	Log func(message string, fields map[string]any)
+}
+
+// A Standing is where the trust of a control plane stands.
+type Standing struct {
+	// Issuer is nil when the Secret cannot be read as one.
+	Issuer *pki.KeyPair
+	// AnchorID is what the Secret notes; empty if it notes nothing.
+	AnchorID string
+	// Published are the anchors that are trusted by what is made now.
+	Published pki.Bundle
+	// Stages are those of a rotation that are still to come; empty if there is
+	// nothing to rotate.
+	Stages []rotation.Stage
+	// Next is the first step of them.
+	Next rotation.Decision
+	// Renewal is why the issuer has to be written anew apart from a rotation; empty
+	// if it has not.
+	Renewal string
+}
+
+// ending is how long before its end an issuer is in the way of a rotation: there
+// may be two waits of a day in it.
+const ending = 48 * time.Hour
+
+// Look says where the trust of the control plane stands, without changing
+// anything; kube.ErrNotFound if there is no issuer.
+func (k Keeper) Look(ctx context.Context) (Standing, error) {
+	r := &run{Keeper: k}
+	v, err := r.view(ctx)
+	if err != nil {
+		return Standing{}, err
+	}
+	if v.secret == nil {
+		return Standing{}, fmt.Errorf("%s: %w", k.Ref.Secret(), kube.ErrNotFound)
+	}
+	return v.standing(k), nil
+}
+
+// Resumable tells whether an issuer that must not exist yet is one of ours that
+// an apply left behind when it was cut off. One that is somebody else's, or below
+// another anchor, is an *ExistsError.
+func (k Keeper) Resumable(ctx context.Context) (bool, error) {
+	existing, err := k.Cluster.Secret(ctx, k.Ref.Namespace, k.Ref.Secret().Name)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !kube.Ours(existing.Labels) || existing.Annotations[anchorAnnotation] != k.AnchorID:
+		return false, &ExistsError{Object: k.Ref.Secret().String(), Import: k.Ref.String()}
+	}
+	return true, nil
+}
+
+// BlockedError tells that a rotation cannot go on before somebody has done
+// something.
+type BlockedError struct{ Decision rotation.Decision }
+
+func (e *BlockedError) Error() string {
+	return fmt.Sprintf("the rotation stands before %q: %s", e.Decision.Stage, e.Decision.Reason)
+}
+
+// Keep brings the control plane one stage nearer to what is wanted, or all the
+// way if it is to be complete. When nothing is to be rotated, it renews the
+// issuer if that is due, or asked for by renew. Where there is neither a control
+// plane nor a meshed pod, all is written at once. The standing is that of the end,
+// also with an error: what has been done stays, and another call goes on from
+// there. A complete rotation that cannot be carried to its end is a
+// *BlockedError.
+func (k Keeper) Keep(ctx context.Context, renew bool) (Standing, error) {
+	r := &run{Keeper: k}
+	err := r.keep(ctx, renew)
+	v, lookErr := r.view(context.WithoutCancel(ctx))
+	if lookErr != nil {
+		return Standing{}, errors.Join(err, lookErr)
+	}
+	return v.standing(k), err
+}
+
+// A run is one call of a Keeper.
+type run struct {
+	Keeper
+	// before are the pods that were there when the control plane was last seen to
+	// hand out nothing but the newest: any other has asked since. Nil if that was
+	// not seen in this run.
+	before map[types.UID]bool
+	// restarted is when this run last restarted anything: restarts are told apart
+	// by the second.
+	restarted time.Time
+}
+
+// patience is how often a step may be repeated that seems to do nothing.
+const patience = 3
+
+func (r *run) keep(ctx context.Context, renew bool) error {
+	if r.Signer == nil || !r.Wanted.Contains(r.Signer.Anchors()[0]) {
+		return fmt.Errorf("%w: the trust bundle lacks the anchor that signs the issuer", pki.ErrUntrusted)
+	}
+	var stage rotation.Stage
+	var last rotation.Decision
+	for repeated := 0; ; {
+		v, err := r.view(ctx)
+		if err != nil {
+			return err
+		}
+		if !v.populated {
+			return r.writeAtOnce(ctx, v, renew)
+		}
+		if err := r.settle(ctx, v); err != nil {
+			return err
+		}
+		d := rotation.Next(v.View, r.Complete)
+		if d.Step == rotation.Done {
+			return r.finish(ctx, v, renew)
+		}
+		if stage == "" {
+			stage = d.Stage
+		}
+		if d.Stage != stage && !r.Complete {
+			return nil
+		}
+		r.log("rotation", map[string]any{"issuer": r.Ref.String(), "stage": string(d.Stage), "standing": d.Reason})
+		if d.Step == rotation.Wait && (d.Blocked || !d.Until.IsZero()) {
+			if r.Complete {
+				return &BlockedError{Decision: d}
+			}
+			return nil
+		}
+		if repeated++; d.Step != last.Step || d.Stage != last.Stage || len(d.Proxies) != len(last.Proxies) {
+			repeated = 0
+		}
+		if last = d; repeated >= patience {
+			return fmt.Errorf("%s does not go on: %s is repeated without effect: %s", r.Ref, d.Stage, d.Reason)
+		}
+		if err := r.take(ctx, v, d); err != nil {
+			return err
+		}
+	}
+}
+
+// take takes one step.
+func (r *run) take(ctx context.Context, v *view, d rotation.Decision) error {
+	switch d.Step {
+	case rotation.Publish:
+		return r.publish(ctx, v, d.Bundle)
+	case rotation.Issue:
+		return r.issue(ctx, v, d)
+	case rotation.RestartControlPlane:
+		return r.restartControlPlane(ctx, v)
+	case rotation.RestartDataPlane:
+		return r.restartDataPlane(ctx, v, d)
+	case rotation.Wait:
+		return r.awaitGone(ctx, v, d.Proxies)
+	case rotation.Done:
+	}
+	return nil
+}
+
+func (r *run) publish(ctx context.Context, v *view, wanted rotation.Anchors) error {
+	if v.issuer == nil && !layouts[r.Ref.Mesh].apart {
+		return fmt.Errorf("the control plane of %s signs with a CA of its own, and whoever has its certificates would not trust yours: uninstall the mesh, create the issuer, and install it again", r.Ref)
+	}
+	var bundle pki.Bundle
+	for _, anchor := range wanted {
+		bundle = bundle.With(v.known[anchor])
+	}
+	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
+	if err != nil {
+		return err
+	}
+	r.before = nil
+	return r.write(ctx, v, v.issuer, bundle, v.record.begun(v.record.Handouts.Newest().Issuer, wanted, at))
+}
+
+func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
+	issuer, err := r.Signer.Issuer(v.known[d.Anchor], r.Options)
+	if err != nil {
+		return err
+	}
+	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
+	if err != nil {
+		return err
+	}
+	r.before = nil
+	record := v.record.begun(d.Anchor, v.Published, at)
+	if d.Stage == rotation.Recover {
+		// Nothing of before verifies any more.
+		record.Handouts = rotation.History{record.Handouts.Newest()}
+	}
+	return r.write(ctx, v, issuer, v.published, record)
+}
+
+// settle takes down that the control plane hands out only the newest.
+func (r *run) settle(ctx context.Context, v *view) error {
+	if v.behind || v.record.Handouts.Settled() || v.secret == nil || len(v.Published) == 0 {
+		return nil
+	}
+	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
+	if err != nil {
+		return err
+	}
+	pods, err := r.Cluster.Pods(ctx, "")
+	if err != nil {
+		return err
+	}
+	r.before = map[types.UID]bool{}
+	for _, pod := range pods {
+		r.before[pod.UID] = true
+	}
+	v.record.Handouts = v.record.Handouts.Ended(at, 0)
+	if err := r.note(ctx, v.record); err != nil {
+		return err
+	}
+	again, err := r.view(ctx)
+	if err == nil {
+		*v = *again
+	}
+	return err
+}
+
+// finish takes down that the rotation is over, and renews the issuer.
+func (r *run) finish(ctx context.Context, v *view, renew bool) error {
+	due := renew || v.renewal(r.Keeper) != ""
+	record := v.record.settled(v.View)
+	if !due {
+		if record.same(v.record) {
+			return nil
+		}
+		return r.note(ctx, record)
+	}
+	issuer, err := r.Signer.Issuer(r.Signer.Anchors()[0], r.Options)
+	if err != nil {
+		return err
+	}
+	return r.write(ctx, v, issuer, v.published, record)
+}
+
+// writeAtOnce writes everything where nobody is there to be cut off.
+func (r *run) writeAtOnce(ctx context.Context, v *view, renew bool) error {
+	anchor := r.Signer.Anchors()[0]
+	issuer := v.issuer
+	if issuer == nil || renew || v.Issuer.Anchor != rotation.AnchorOf(anchor) || v.renewal(r.Keeper) != "" {
+		var err error
+		if issuer, err = r.Signer.Issuer(anchor, r.Options); err != nil {
+			return err
+		}
+	}
+	v.Published, v.Issuer.Anchor = rotation.AnchorsOf(r.Wanted), rotation.AnchorOf(anchor)
+	// Whoever comes finds it all, so it has begun before anybody.
+	record := record{Handouts: rotation.History{{Issuer: v.Issuer.Anchor, Roots: v.Published}}}
+	return r.write(ctx, v, issuer, r.Wanted, record.settled(v.View))
+}
+
+// awaitGone waits until pods are gone that are on their way out.
+func (r *run) awaitGone(ctx context.Context, v *view, names []string) error {
+	uids := map[types.UID]string{}
+	for _, name := range names {
+		if pod := v.pods[name]; pod != nil {
+			uids[pod.UID] = name
+		}
+	}
+	return r.Cluster.Await(ctx, "", []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
+		pods, err := r.Cluster.Pods(ctx, "")
+		if err != nil {
+			return "", err
+		}
+		for _, pod := range pods {
+			if name, is := uids[pod.UID]; is && !finished(pod) {
+				return fmt.Sprintf("pod %s to go, which is being deleted", name), nil
+			}
+		}
+		return "", nil
+	})
+}
+
+// restartControlPlane makes the pods of the control plane anew that have not read
+// what is published, those that sign first: the others get their certificates
+// from them.
+func (r *run) restartControlPlane(ctx context.Context, v *view) error {
+	for _, signs := range []bool{true, false} {
+		var refs []kube.Ref
+		for _, c := range v.components {
+			if c.signs != signs || !c.behind {
+				continue
+			}
+			object := c.workload.Ref.Object()
+			if err := setTemplateAnnotation(object.Object, trustAnnotation, c.mark); err != nil {
+				return fmt.Errorf("%s: %w", c.workload.Ref, err)
+			}
+			r.log("restarting the control plane", map[string]any{"workload": c.workload.Ref.String()})
+			if _, err := r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: rotationManager, Force: true}); err != nil {
+				return err
+			}
+			refs = append(refs, c.workload.Ref)
+		}
+		if err := r.Cluster.AwaitRollouts(ctx, 0, r.Log, refs...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restartDataPlane makes pods anew, those of the control plane by what it
+// consists of.
+func (r *run) restartDataPlane(ctx context.Context, v *view, d rotation.Decision) error {
+	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
+	if err != nil {
+		return err
+	}
+	if !at.After(r.restarted) {
+		at = r.restarted.Add(time.Second)
+	}
+	r.restarted = at.Add(time.Second) // A second attempt takes the next one.
+	due := map[types.UID]bool{}
+	components := map[kube.Ref]bool{}
+	for _, name := range d.Proxies {
+		if component, is := v.componentOf[name]; is {
+			components[component] = true
+			continue
+		}
+		due[v.pods[name].UID] = true
+	}
+	for _, signs := range []bool{true, false} {
+		rollout := kube.Rollout{At: at, IgnoreBudgets: r.Policy.IgnoreBudgets, Log: r.Log}
+		for _, c := range v.components {
+			if c.signs == signs && components[c.workload.Ref] {
+				rollout.Stages = append(rollout.Stages, []kube.Ref{c.workload.Ref})
+			}
+		}
+		if _, err := r.Cluster.Roll(ctx, rollout); err != nil {
+			return err
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	reason := mesh.Reason{Cause: mesh.StaleTrustRoots, Detail: string(d.Stage)}
+	plane := mesh.DataPlane{
+		Cluster: r.Cluster, Mesh: v.plane.Mesh(), Policy: r.Policy, Now: at, Log: r.Log,
+		Due: func(pod *corev1.Pod) []mesh.Reason {
+			if due[pod.UID] {
+				return []mesh.Reason{reason}
+			}
+			return nil
+		},
+	}
+	_, err = plane.Settle(ctx)
+	return err
+}
+
+func (r *run) log(message string, fields map[string]any) {
+	if r.Log != nil {
+		r.Log(message, fields)
+	}
+}
+
+// A record is what is kept of a control plane's past beside its trust bundle.
+type record struct {
+	Handouts rotation.History `json:"handouts"`
+	// Settled is the mark of what everybody has; empty while a rotation is under
+	// way.
+	Settled string `json:"settled,omitempty"`
+}
+
+// begun is the record with what is about to be handed out. What was about to be
+// before and has not been, as when a run was cut off, begins now.
+func (r record) begun(issuer rotation.Anchor, roots rotation.Anchors, at time.Time) record {
+	h := r.Handouts
+	if newest := h.Newest(); len(h) > 0 && newest.Issuer == issuer && newest.Roots.Same(roots) {
+		h = h[:len(h)-1]
+	}
+	return record{Handouts: h.Begun(issuer, roots, at)}
+}
+
+// settled is the record of a rotation that is over.
+func (r record) settled(v rotation.View) record {
+	return record{Handouts: rotation.History{r.Handouts.Newest()}, Settled: settledMark(v)}
+}
+
+func (r record) same(other record) bool {
+	return r.Settled == other.Settled && len(r.Handouts) == len(other.Handouts)
+}
+
+// settledMark stands for what is wanted, published and issued below.
+func settledMark(v rotation.View) string {
+	return digest(string(v.Signer), string(v.Issuer.Anchor), joined(v.Wanted), joined(v.Published))
+}
+
+func joined(anchors rotation.Anchors) string {
+	names := make([]string, len(anchors))
+	for i, a := range anchors {
+		names[i] = string(a)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:8])
+}
+
+func recordIn(annotations map[string]string) (r record, ok bool) {
+	text, is := annotations[recordAnnotation]
+	if !is || json.Unmarshal([]byte(text), &r) != nil || len(r.Handouts) == 0 {
+		return record{}, false // It is made up anew, on the safe side.
+	}
+	return r, true
+}
+
+func (r record) annotation() (string, error) {
+	text, err := json.Marshal(r)
+	return string(text), err
+}
+
+const (
+	// rotationManager stamps the control plane, and keeps the record of it.
+	rotationManager = "aksmesh-rotation"
+	// trustAnnotation on the pods of a control plane says which trust they have
+	// read when they started.
+	trustAnnotation = "aksmesh.io/trust"
+	// recordAnnotation is where the record is kept.
+	recordAnnotation = "aksmesh.io/trust-record"
+)
+
+// finished reports whether the containers of a pod have ended.
+func finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// forbidden reports whether the API server has refused a request for lack of a right.
+func forbidden(err error) bool { return apierrors.IsForbidden(err) }
+
+// certificatesOf are the anchors that are known by their certificates.
+func certificatesOf(bundles ...pki.Bundle) map[rotation.Anchor]certificate {
+	known := map[rotation.Anchor]certificate{}
+	for _, bundle := range bundles {
+		for _, cert := range bundle.Certificates() {
+			known[rotation.AnchorOf(cert)] = cert
+		}
+	}
+	return known
+}
