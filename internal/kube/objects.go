@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -192,6 +193,50 @@ func (c *Cluster) release(ctx context.Context, ref Ref, uid types.UID, version, 
 		return nil, fmt.Errorf("encode %s: %w", ref, err)
 	}
 	return c.patch(ctx, "release", ref, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: new(true)})
+}
+
+// Amend changes fields of an object that is somebody else's, in the very state
+// that it was read in, as a JSON merge patch says, and returns the object as it
+// is then. Its fields stay with the managers that own them, so that the next
+// apply of theirs meets no conflict. The error wraps [ErrChanged] if the object
+// is in another state by now.
+func (c *Cluster) Amend(ctx context.Context, live *unstructured.Unstructured, change map[string]any, manager string) (*unstructured.Unstructured, error) {
+	amended, err := c.mergePatch(ctx, live, change, manager)
+	if err != nil || len(live.GetManagedFields()) == 0 {
+		return amended, err
+	}
+	managers, _, err := unstructured.NestedSlice(live.Object, "metadata", "managedFields")
+	if err != nil {
+		return amended, err
+	}
+	// The API server takes a change of its records for no change of the fields.
+	returned, err := c.mergePatch(ctx, amended, map[string]any{"metadata": map[string]any{"managedFields": managers}}, manager)
+	if errors.Is(err, ErrChanged) {
+		return amended, nil // Somebody has written since, with the records as they are now.
+	}
+	return returned, err
+}
+
+func (c *Cluster) mergePatch(ctx context.Context, live *unstructured.Unstructured, change map[string]any, manager string) (*unstructured.Unstructured, error) {
+	ref, err := c.RefOf(ctx, live)
+	if err != nil {
+		return nil, err
+	}
+	patch := maps.Clone(change)
+	metadata, _, err := unstructured.NestedMap(patch, "metadata")
+	if err != nil {
+		return nil, fmt.Errorf("change %s: %w", ref, err)
+	}
+	if metadata == nil {
+		metadata = map[string]any{}
+	}
+	metadata["uid"], metadata["resourceVersion"] = string(live.GetUID()), live.GetResourceVersion()
+	patch["metadata"] = metadata
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", ref, err)
+	}
+	return c.patch(ctx, "change", ref, types.MergePatchType, body, metav1.PatchOptions{FieldManager: manager, FieldValidation: metav1.FieldValidationStrict})
 }
 
 // DeleteOptions say which object exactly is deleted and whether to wait.

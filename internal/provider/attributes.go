@@ -150,11 +150,25 @@ func settle(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.
 	changed := !before.Equal(after)
 	for _, at := range computed {
 		if changed {
-			resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, at, types.StringUnknown())...)
+			resp.Diagnostics.Append(leaveToApply(ctx, &resp.Plan, at)...)
 		} else {
 			resp.Diagnostics.Append(copyAttribute(ctx, req.State, &resp.Plan, at)...)
 		}
 	}
+}
+
+// leaveToApply leaves an attribute of a plan to the apply.
+func leaveToApply(ctx context.Context, plan *tfsdk.Plan, at path.Path) diag.Diagnostics {
+	kind, diags := plan.Schema.TypeAtPath(ctx, at)
+	if diags.HasError() {
+		return diags
+	}
+	unknown, err := kind.ValueFromTerraform(ctx, tftypes.NewValue(kind.TerraformType(ctx), tftypes.UnknownValue))
+	if err != nil {
+		diags.AddAttributeError(at, "Unable to Plan", fmt.Sprintf("%v. This is a bug in the provider.", err))
+		return diags
+	}
+	return append(diags, plan.SetAttribute(ctx, at, unknown)...)
 }
 
 func copyAttribute(ctx context.Context, from tfsdk.State, to *tfsdk.Plan, at path.Path) diag.Diagnostics {

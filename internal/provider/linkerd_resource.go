@@ -24,6 +24,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
 var _ meshResource = (*linkerdResource)(nil)
@@ -41,8 +42,9 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the `linkerd-crds` chart, then the `linkerd-control-plane` chart. " +
 			"An apply returns when the control plane is healthy. What an apply has left behind whose provider was killed, the next one finishes; " +
 			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
-			"Issuer and trust bundle come from an `aksmesh_issuer`, so no private key passes through Helm. The provider also owns the certificates of " +
-			"Linkerd's three webhooks, which the charts would otherwise make anew on each render, and renews them 60 days before their end.",
+			"Issuer and trust bundle come from an `aksmesh_issuer`, so no private key passes through Helm. The provider also looks after the certificates " +
+			"of Linkerd's three webhooks, which its chart would make anew on each render, and after those of `linkerd-viz`, which nobody renews otherwise: they are renewed " +
+			"`webhook_early_renewal` before their end, and the API server accepts the new one before any pod serves it. Certificates that cert-manager or another controller has in hand are left alone.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("Namespace of the control plane."),
 			"version": schema.StringAttribute{
@@ -97,9 +99,15 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether destroy deletes Linkerd's CRDs, and with them every ServiceProfile, Server, AuthorizationPolicy and so on of the cluster. Default `false`: they stay, and a later install adopts them.",
 			},
+			"webhook_early_renewal": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(plainDuration(linkerd.DefaultWebhookEarlyRenewal)),
+				MarkdownDescription: "How long before their end the certificates of the webhooks are renewed by the next apply, as a Go duration. Default `1440h`, the 60 days at which `linkerd check` begins to warn.",
+				Validators:          []validator.String{goDuration(0, pki.DefaultServingValidity-time.Hour)},
+			},
 			"app_version":          computedString("Version of Linkerd, such as `edge-26.8.3`."),
 			"values_sha256":        computedString("SHA-256 of the control plane's values as they were applied."),
-			"webhooks_valid_until": computedString("When the first certificate of the webhooks ends, RFC 3339."),
+			"webhooks":             webhooksAttribute(),
+			"webhooks_valid_until": computedString("When the first of these certificates ends, RFC 3339; empty if none can be read."),
 			"drift":                driftAttribute("objects of the charts that are missing or changed, releases that somebody else has touched, webhook certificates that are due"),
 			"timeouts":             timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
 		},
@@ -108,20 +116,22 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 
 type linkerdModel struct {
 	commonModel
-	Version            types.String `tfsdk:"version"`
-	Namespace          types.String `tfsdk:"namespace"`
-	Repository         types.String `tfsdk:"repository"`
-	IssuerID           types.String `tfsdk:"issuer_id"`
-	HighAvailability   types.Bool   `tfsdk:"high_availability"`
-	Registry           types.String `tfsdk:"registry"`
-	Proxy              types.Object `tfsdk:"proxy"`
-	Heartbeat          types.Bool   `tfsdk:"heartbeat"`
-	Values             types.List   `tfsdk:"values"`
-	DeleteCRDs         types.Bool   `tfsdk:"delete_crds"`
-	AppVersion         types.String `tfsdk:"app_version"`
-	ValuesDigest       types.String `tfsdk:"values_sha256"`
-	WebhooksValidUntil types.String `tfsdk:"webhooks_valid_until"`
-	Drift              types.List   `tfsdk:"drift"`
+	Version             types.String `tfsdk:"version"`
+	Namespace           types.String `tfsdk:"namespace"`
+	Repository          types.String `tfsdk:"repository"`
+	IssuerID            types.String `tfsdk:"issuer_id"`
+	HighAvailability    types.Bool   `tfsdk:"high_availability"`
+	Registry            types.String `tfsdk:"registry"`
+	Proxy               types.Object `tfsdk:"proxy"`
+	Heartbeat           types.Bool   `tfsdk:"heartbeat"`
+	Values              types.List   `tfsdk:"values"`
+	DeleteCRDs          types.Bool   `tfsdk:"delete_crds"`
+	AppVersion          types.String `tfsdk:"app_version"`
+	ValuesDigest        types.String `tfsdk:"values_sha256"`
+	WebhookEarlyRenewal types.String `tfsdk:"webhook_early_renewal"`
+	Webhooks            types.List   `tfsdk:"webhooks"`
+	WebhooksValidUntil  types.String `tfsdk:"webhooks_valid_until"`
+	Drift               types.List   `tfsdk:"drift"`
 }
 
 type proxyResourcesModel struct {
@@ -140,7 +150,9 @@ func (m *linkerdModel) specification(ctx context.Context, now time.Time, diags *
 		HighAvailability: m.HighAvailability.ValueBool(),
 		Registry:         m.Registry.ValueString(),
 		Heartbeat:        m.Heartbeat.ValueBool(),
-		Now:              now,
+
+		WebhookEarlyRenewal: m.webhookChecks(now).Early,
+		Now:                 now,
 	}
 	if !m.Proxy.IsNull() {
 		var p proxyResourcesModel
@@ -154,12 +166,17 @@ func (m *linkerdModel) specification(ctx context.Context, now time.Time, diags *
 	return s
 }
 
+func (m *linkerdModel) webhookChecks(now time.Time) linkerd.WebhookChecks {
+	return linkerd.WebhookChecks{Early: duration(m.WebhookEarlyRenewal, linkerd.DefaultWebhookEarlyRenewal), Now: now}
+}
+
 // observe fills in what the cluster shows, as far as it is known.
 func (m *linkerdModel) observe(ctx context.Context, found linkerd.Installed, diags *diag.Diagnostics) {
 	m.ID = m.Namespace
 	m.AppVersion = types.StringValue(found.AppVersion)
 	m.ValuesDigest = types.StringValue(found.ValuesDigest)
-	m.WebhooksValidUntil = types.StringValue(found.WebhooksExpire.Format(time.RFC3339))
+	m.Webhooks = webhooksList(ctx, found.Webhooks, diags)
+	m.WebhooksValidUntil = types.StringValue(firstEnd(found.Webhooks))
 	m.Drift = notesList(ctx, found.Drift, nil, diags)
 }
 
@@ -185,7 +202,8 @@ func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
-	settle(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks_valid_until"))
+	settle(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks"), path.Root("webhooks_valid_until"))
+	r.warnOfWebhooks(ctx, req, resp)
 }
 
 func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -231,7 +249,7 @@ func (r *linkerdResource) prepare(ctx context.Context, installer linkerd.Install
 func (r *linkerdResource) apply(ctx context.Context, installer linkerd.Installer, prepared *linkerd.Prepared, model *linkerdModel, diags *diag.Diagnostics) {
 	applied := installer.Apply(ctx, prepared)
 	recordInstall(ctx, "Linkerd", applied, func(ctx context.Context) error {
-		found, err := installer.Observe(ctx, model.Namespace.ValueString(), r.session.time())
+		found, err := installer.Observe(ctx, model.Namespace.ValueString(), model.webhookChecks(r.session.time()))
 		if err != nil {
 			return err
 		}
@@ -255,7 +273,8 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	if !ok {
 		return
 	}
-	found, err := installer.Observe(ctx, model.ID.ValueString(), r.session.time())
+	setWhenNull(&model.WebhookEarlyRenewal, plainDuration(linkerd.DefaultWebhookEarlyRenewal))
+	found, err := installer.Observe(ctx, model.ID.ValueString(), model.webhookChecks(r.session.time()))
 	if errors.Is(err, helm.ErrReleaseNotFound) {
 		forget(ctx, resp, model.ID)
 		return
@@ -268,6 +287,10 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		// CRDs alone are no Linkerd to import.
 		forget(ctx, resp, model.ID)
 		return
+	}
+	for _, what := range found.Hidden {
+		resp.Diagnostics.AddWarning("Certificates of Linkerd's Extension Not Seen", fmt.Sprintf(
+			"These credentials may not look at the certificates of linkerd-viz, so nobody renews them: %s.", what))
 	}
 	compareValues(model.ValuesDigest, &found.ValuesDigest, &found.Drift, "the values of release linkerd-control-plane are not those that were applied")
 	model.Namespace = model.ID

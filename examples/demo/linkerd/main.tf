@@ -39,8 +39,7 @@ resource "aksmesh_issuer" "linkerd" {
 resource "aksmesh_linkerd" "this" {
   version    = "2026.8.3"
   repository = var.chart_repository
-
-  issuer_id = aksmesh_issuer.linkerd.id
+  issuer_id  = aksmesh_issuer.linkerd.id
 }
 
 # All of Dgraph's traffic stays in the mesh, its peers' on 5080 and 7080 too:

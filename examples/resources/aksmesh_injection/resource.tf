@@ -7,8 +7,7 @@ resource "aksmesh_issuer" "linkerd" {
 }
 
 resource "aksmesh_linkerd" "this" {
-  version = "2026.8.3"
-
+  version   = "2026.8.3"
   issuer_id = aksmesh_issuer.linkerd.id
 }
 

@@ -8,9 +8,8 @@ resource "aksmesh_issuer" "linkerd" {
 
 resource "aksmesh_linkerd" "this" {
   version           = "2026.8.3"
+  issuer_id         = aksmesh_issuer.linkerd.id
   high_availability = true
-
-  issuer_id = aksmesh_issuer.linkerd.id
 
   proxy = {
     cpu_request    = "100m"

@@ -27,6 +27,7 @@ const (
 
 	resourcePolicyAnnotation = "helm.sh/resource-policy"
 	keepPolicy               = "keep"
+	releaseNameAnnotation    = "meta.helm.sh/release-name"
 )
 
 // Resources are the compute resources of the proxies, as Kubernetes
@@ -51,7 +52,14 @@ type Specification struct {
 	// Values are the user's, merged over the settings above. OwnedValue tells
 	// which keys they must not have.
 	Values map[string]any
-	Now    time.Time
+	// WebhookEarlyRenewal is how long before their end the certificates of
+	// webhooks are renewed.
+	WebhookEarlyRenewal time.Duration
+	Now                 time.Time
+}
+
+func (s Specification) webhookChecks() WebhookChecks {
+	return WebhookChecks{Early: s.WebhookEarlyRenewal, Now: s.Now}
 }
 
 // Installer installs Linkerd and looks after it.
@@ -114,17 +122,20 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	if _, err := i.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: s.Namespace, Holder: namespaceHolder, Labels: labels, Annotations: annotations}); err != nil {
 		return err
 	}
-	bundles, err := i.ensureWebhookCertificates(ctx, s.Namespace, s.Now)
+	webhookValues, err := i.ensureWebhooks(ctx, s.Namespace, s.webhookChecks())
 	if err != nil {
 		return err
 	}
 	if err := i.Deploy(ctx, mesh.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues}); err != nil {
 		return err
 	}
-	return i.Deploy(ctx, mesh.Release{
+	if err := i.Deploy(ctx, mesh.Release{
 		Namespace: s.Namespace, Name: controlPlaneChart, Chart: p.controlPlane,
-		Values: helm.MergeValues(p.values, webhookValues(bundles)),
-	})
+		Values: helm.MergeValues(p.values, webhookValues),
+	}); err != nil {
+		return err
+	}
+	return i.ensureViz(ctx, s.webhookChecks())
 }
 
 // crdsValues leaves the Gateway API's CRDs alone: on AKS they may belong to
@@ -180,11 +191,11 @@ func (i Installer) checkIssuer(ctx context.Context, s Specification) error {
 	return i.keep(ctx, roots, published.Annotations)
 }
 
-// keep has Helm leave an object in the cluster. A release that others have
-// installed may have made it by its chart, which does not from now on: Helm
-// would delete it on the upgrade.
+// keep has Helm leave an object in the cluster that it has made. The chart of a
+// release that others have installed may have had it, and has not from now on:
+// Helm would delete it on the upgrade.
 func (i Installer) keep(ctx context.Context, ref kube.Ref, annotations map[string]string) error {
-	if annotations[resourcePolicyAnnotation] == keepPolicy {
+	if annotations[releaseNameAnnotation] == "" || annotations[resourcePolicyAnnotation] == keepPolicy {
 		return nil
 	}
 	object := ref.Object()
@@ -202,8 +213,10 @@ type Installed struct {
 	ValuesDigest string
 	// What the values say of the settings that they were composed from.
 	HighAvailability, Heartbeat bool
-	// WebhooksExpire is the end of the webhook certificate that ends first.
-	WebhooksExpire time.Time
+	// Webhooks are the control plane's and those of the viz extension, if it is
+	// there. Hidden says, one line each, which the credentials may not see.
+	Webhooks []Webhook
+	Hidden   []string
 	// Drift says what is not as it was installed.
 	Drift []string
 }
@@ -211,7 +224,7 @@ type Installed struct {
 // Observe looks at the Linkerd in a namespace; helm.ErrReleaseNotFound if
 // there is neither a control plane nor the release of its CRDs, as an install
 // or a destroy that was cut off may leave it alone.
-func (i Installer) Observe(ctx context.Context, namespace string, now time.Time) (Installed, error) {
+func (i Installer) Observe(ctx context.Context, namespace string, checks WebhookChecks) (Installed, error) {
 	controlPlane, missing := i.release(ctx, namespace, controlPlaneChart)
 	if missing != nil && !errors.Is(missing, helm.ErrReleaseNotFound) {
 		return Installed{}, missing
@@ -249,12 +262,9 @@ func (i Installer) Observe(ctx context.Context, namespace string, now time.Time)
 		}
 		found.Drift = append(found.Drift, drift...)
 	}
-	expire, problems, err := i.observeWebhookCertificates(ctx, namespace, values, now)
-	if err != nil {
+	if err := i.observeWebhooks(ctx, namespace, checks, &found); err != nil {
 		return Installed{}, err
 	}
-	found.WebhooksExpire = expire
-	found.Drift = append(found.Drift, problems...)
 	return found, nil
 }
 
@@ -275,7 +285,7 @@ func (i Installer) Uninstall(ctx context.Context, namespace string, deleteCRDs b
 			return err
 		}
 	}
-	if err := i.deleteWebhookCertificates(ctx, namespace); err != nil {
+	if err := i.deleteWebhookSecrets(ctx, namespace); err != nil {
 		return err
 	}
 	return i.Cluster.ReleaseNamespace(ctx, namespace, namespaceHolder)

@@ -19,9 +19,9 @@ func ownedValues() map[string]string {
 		"identity.issuer.scheme":  "the issuer comes from the Secret of aksmesh_issuer",
 		"identity.issuer.tls":     "a private key in Helm's values would be readable in the release's Secret; the issuer comes from the Secret of aksmesh_issuer",
 	}
-	for _, w := range webhooks() {
+	for _, s := range controlPlaneServers("") {
 		for _, key := range []string{"caBundle", "crtPEM", "keyPEM", "externalSecret", "injectCaFrom", "injectCaFromSecret"} {
-			owned[w.values+"."+key] = "the provider looks after the webhook's certificate"
+			owned[s.values+"."+key] = "the provider looks after the webhook's certificate"
 		}
 	}
 	return owned

@@ -1,163 +1,290 @@
 package linkerd
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-// A webhook is one of the control plane's: the chart values that configure it
-// and the Service that answers it.
-type webhook struct{ values, service string }
-
-func webhooks() []webhook {
-	return []webhook{
-		{values: "proxyInjector", service: "linkerd-proxy-injector"},
-		{values: "profileValidator", service: "linkerd-sp-validator"},
-		{values: "policyValidator", service: "linkerd-policy-validator"},
-	}
+// A server is one that the API server calls: a webhook of the control plane, or
+// one of the viz extension, whose API for taps is aggregated besides.
+type server struct {
+	namespace string
+	// name is that of its Service.
+	name string
+	// values are the values of the control plane's chart that configure it;
+	// empty for servers of viz.
+	values string
+	// registration is the object by which the API server knows of it, and which
+	// certificates to accept.
+	registration kube.Ref
+	// rust servers read no private key in SEC 1 form.
+	rust bool
 }
+
+// secretRef keeps the certificate that it serves. Pods take up another without a
+// restart, some time after it was written.
+func (s server) secretRef() kube.Ref {
+	return kube.Ref{Kind: kube.Secret, Namespace: s.namespace, Name: s.name + "-k8s-tls"}
+}
+
+// dnsName is what the API server wants of the certificate.
+func (s server) dnsName() string { return s.name + "." + s.namespace + ".svc" }
+
+// caBundleKey is where the Secret of a webhook of the control plane has the
+// bundle by which the API server is to accept its certificate.
+const caBundleKey = "ca.crt"
 
 const (
-	caBundleKey = "ca.crt"
-
-	// WebhookEarlyRenewal is how long before their end the certificates of the
-	// webhooks are renewed. An expired one leaves pods unmeshed without an error.
-	WebhookEarlyRenewal = pki.DefaultEarlyRenewal
+	proxyInjector   = "linkerd-proxy-injector"
+	spValidator     = "linkerd-sp-validator"
+	policyValidator = "linkerd-policy-validator"
+	tap             = "tap"
+	tapInjector     = "tap-injector"
 )
 
-func (w webhook) secret(namespace string) kube.Ref {
-	return kube.Ref{Kind: kube.Secret, Namespace: namespace, Name: w.service + "-k8s-tls"}
-}
-
-func (w webhook) dnsName(namespace string) string { return w.service + "." + namespace + ".svc" }
-
-// webhookValues keep the chart from making certificates of its own on every
-// render, and tell the API server which to trust.
-func webhookValues(bundles map[string]string) map[string]any {
-	values := map[string]any{}
-	for name, bundle := range bundles {
-		values[name] = map[string]any{"externalSecret": true, "caBundle": bundle}
+// controlPlaneServers are the webhooks of a control plane.
+func controlPlaneServers(namespace string) []server {
+	of := func(name, values string, kind kube.Kind) server {
+		return server{namespace: namespace, name: name, values: values, registration: kube.Ref{Kind: kind, Name: name + "-webhook-config"}}
 	}
-	return values
+	policy := of(policyValidator, "policyValidator", kube.ValidatingWebhookConfiguration)
+	policy.rust = true
+	return []server{
+		of(proxyInjector, "proxyInjector", kube.MutatingWebhookConfiguration),
+		of(spValidator, "profileValidator", kube.ValidatingWebhookConfiguration),
+		policy,
+	}
 }
 
-// trusts reports whether the values of the control plane's release tell the API
-// server to trust the certificate in the webhook's Secret.
-func (w webhook) trusts(values map[string]any, secret *corev1.Secret) bool {
-	bundle, _, err := unstructured.NestedString(values, w.values, "caBundle")
-	return err == nil && bundle == string(secret.Data[caBundleKey])
+// vizServers are those of the extension in a namespace. Its chart makes their
+// certificates for a year, which nobody renews.
+func vizServers(namespace string) []server {
+	return []server{
+		{namespace: namespace, name: tap, registration: kube.Ref{Kind: kube.APIService, Name: "v1alpha1.tap.linkerd.io"}},
+		{namespace: namespace, name: tapInjector, registration: kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-tap-injector-webhook-config"}},
+	}
 }
 
-// ensureWebhookCertificates makes the webhooks' serving certificates where they
-// are missing, broken or due, and returns for each the CA bundle by which the
-// API server is to trust it. The bundle keeps the certificate before, so that
-// the webhook answers while its pods still serve the old one.
-func (i Installer) ensureWebhookCertificates(ctx context.Context, namespace string, now time.Time) (map[string]string, error) {
-	bundles := map[string]string{}
-	for _, w := range webhooks() {
-		ref := w.secret(namespace)
-		secret, err := i.Cluster.Secret(ctx, ref.Namespace, ref.Name)
-		if err != nil && !errors.Is(err, kube.ErrNotFound) {
-			return nil, err
+// Webhook is what is known of the certificate of one webhook or API.
+type Webhook struct {
+	// Name is that of its Service: linkerd-proxy-injector, tap.
+	Name string
+	// NotAfter is when the API server ceases to accept the certificate; zero if
+	// there is none that can be read.
+	NotAfter time.Time
+	// RenewedBy names who looks after the certificate; empty if it is this
+	// provider.
+	RenewedBy string
+}
+
+// WebhookOutage says what happens while the certificate of the webhook or API of
+// that name is not accepted.
+func WebhookOutage(name string) string {
+	switch name {
+	case proxyInjector:
+		return "pods are created without a proxy, in silence (with high_availability none can be created)"
+	case spValidator:
+		return "ServiceProfiles are not checked (with high_availability none can be written)"
+	case policyValidator:
+		return "policies and routes are not checked (with high_availability none can be written)"
+	case tap:
+		return "taps fail, and no namespace of the cluster can be deleted to the end"
+	default:
+		return "pods are created that cannot be tapped"
+	}
+}
+
+// WebhookChecks say when and how early certificates are due.
+type WebhookChecks struct {
+	// Early is how long before its end a certificate is renewed.
+	Early time.Duration
+	Now   time.Time
+}
+
+// DefaultWebhookEarlyRenewal is how long before their end the certificates of
+// webhooks are renewed unless told otherwise.
+const DefaultWebhookEarlyRenewal = pki.DefaultEarlyRenewal
+
+// extensionLabel marks the namespaces of extensions.
+const extensionLabel = "linkerd.io/extension"
+
+// vizNamespaces are where the extension is, by the shared reads.
+func (i Installer) vizNamespaces(ctx context.Context) ([]string, error) {
+	all, err := i.Cluster.Namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var viz []string
+	for _, namespace := range all {
+		if namespace.Labels[extensionLabel] == "viz" {
+			viz = append(viz, namespace.Name)
 		}
-		if err == nil && webhookProblem(secret, w.dnsName(namespace), now) == "" {
-			bundles[w.values] = string(secret.Data[caBundleKey])
-			continue
+	}
+	return viz, nil
+}
+
+// vizServings looks at the certificates of the viz extension, whoever has
+// installed it. What may not be read is named and left out: the right to see to
+// Linkerd does not imply that to see to its extensions.
+func (i Installer) vizServings(ctx context.Context, checks WebhookChecks) (found []serving, hidden []string, err error) {
+	namespaces, err := i.vizNamespaces(ctx)
+	if err != nil {
+		if !apierrors.IsForbidden(err) {
+			return nil, nil, err
 		}
-		pair, err := pki.NewServingCertificate(pki.ServingOptions{DNSName: w.dnsName(namespace), Now: now})
+		return nil, []string{err.Error()}, nil
+	}
+	for _, namespace := range namespaces {
+		for _, s := range vizServers(namespace) {
+			looked, err := i.look(ctx, s, checks, i.Cluster.Find)
+			switch {
+			case apierrors.IsForbidden(err):
+				hidden = append(hidden, err.Error())
+			case err != nil:
+				return nil, nil, err
+			case looked.secret != nil && len(looked.calls()) > 0:
+				found = append(found, looked)
+			}
+		}
+	}
+	return found, hidden, nil
+}
+
+// observeWebhooks fills in what is known of the certificates, and what is wrong
+// with those that are this provider's to look after.
+func (i Installer) observeWebhooks(ctx context.Context, namespace string, checks WebhookChecks, found *Installed) error {
+	var all []serving
+	for _, s := range controlPlaneServers(namespace) {
+		looked, err := i.look(ctx, s, checks, i.Cluster.Find)
+		if err != nil {
+			return err
+		}
+		all = append(all, looked)
+	}
+	viz, hidden, err := i.vizServings(ctx, checks)
+	if err != nil {
+		return err
+	}
+	found.Hidden = hidden
+	for _, looked := range slices.Concat(all, viz) {
+		found.Webhooks = append(found.Webhooks, Webhook{Name: looked.name, NotAfter: looked.notAfter, RenewedBy: looked.renewedBy})
+		if looked.problem != "" && looked.renewedBy == "" {
+			found.Drift = append(found.Drift, looked.secretRef().String()+": "+looked.problem)
+		}
+	}
+	return nil
+}
+
+// ensureWebhooks sees to the certificates of the control plane's webhooks and
+// returns the values by which its chart leaves them alone.
+func (i Installer) ensureWebhooks(ctx context.Context, namespace string, checks WebhookChecks) (map[string]any, error) {
+	values := map[string]any{}
+	for _, s := range controlPlaneServers(namespace) {
+		looked, bundle, err := i.settle(ctx, s, checks, i.writeWebhookSecret)
 		if err != nil {
 			return nil, err
 		}
-		bundle := pki.NewBundle(pair.Certificate())
-		if secret != nil {
-			if before, err := pki.ParseCertificate(secret.Data[corev1.TLSCertKey]); err == nil && pki.CheckValid(before, now) == nil {
-				bundle = bundle.With(before)
-			}
+		if looked.renewedBy != "" {
+			values[s.values] = looked.othersValues()
+		} else {
+			values[s.values] = map[string]any{"externalSecret": true, "caBundle": string(bundle.PEM())}
 		}
-		if err := i.writeWebhookSecret(ctx, ref, pair, bundle); err != nil {
-			return nil, err
-		}
-		bundles[w.values] = string(bundle.PEM())
 	}
-	return bundles, nil
+	return values, nil
 }
 
-func (i Installer) writeWebhookSecret(ctx context.Context, ref kube.Ref, pair *pki.KeyPair, bundle pki.Bundle) error {
-	key, err := pair.KeyPEM()
+// ensureViz renews the certificates of the viz extension that are due, in the
+// objects of whoever has installed it.
+func (i Installer) ensureViz(ctx context.Context, checks WebhookChecks) error {
+	found, _, err := i.vizServings(ctx, checks)
 	if err != nil {
-		return fmt.Errorf("%s: %w", ref, err)
+		return err
 	}
-	return mesh.ApplySecret(ctx, i.Cluster, ref, corev1.SecretTypeTLS, map[string][]byte{
-		corev1.TLSCertKey:       pair.CertificatePEM(),
-		corev1.TLSPrivateKeyKey: key,
-		caBundleKey:             bundle.PEM(),
-	}, map[string]string{
+	for _, looked := range found {
+		if looked.problem == "" {
+			continue
+		}
+		if _, _, err := i.settle(ctx, looked.server, checks, i.amendSecret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeWebhookSecret writes the Secret of a webhook of the control plane, with
+// the bundle by which it is to be trusted. A nil pair leaves the certificate and
+// the key that are there.
+func (i Installer) writeWebhookSecret(ctx context.Context, looked serving, pair *pki.KeyPair, bundle pki.Bundle) error {
+	data := map[string][]byte{caBundleKey: bundle.PEM()}
+	switch {
+	case pair != nil:
+		key, err := pair.KeyPEM()
+		if err != nil {
+			return fmt.Errorf("%s: %w", looked.secretRef(), err)
+		}
+		data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey] = pair.CertificatePEM(), key
+	case kube.Ours(looked.secret.Labels) && bytes.Equal(looked.secret.Data[caBundleKey], data[caBundleKey]):
+		return nil
+	default:
+		for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+			data[key] = looked.secret.Data[key]
+		}
+	}
+	return mesh.ApplySecret(ctx, i.Cluster, looked.secretRef(), corev1.SecretTypeTLS, data, map[string]string{
 		// A chart that made this Secret itself before would delete it on upgrade.
 		resourcePolicyAnnotation: keepPolicy,
 	}, kube.ApplyOptions{Manager: manager, Force: true})
 }
 
-// observeWebhookCertificates returns when the first certificate ends, and what
-// is wrong with any of them. Values are those of the control plane's release.
-func (i Installer) observeWebhookCertificates(ctx context.Context, namespace string, values map[string]any, now time.Time) (first time.Time, problems []string, err error) {
-	for _, w := range webhooks() {
-		ref := w.secret(namespace)
-		secret, err := i.Cluster.Secret(ctx, ref.Namespace, ref.Name)
-		if errors.Is(err, kube.ErrNotFound) {
-			problems = append(problems, ref.String()+" is missing")
+// amendSecret puts another certificate into a Secret of somebody else's. A nil
+// pair leaves it alone.
+func (i Installer) amendSecret(ctx context.Context, looked serving, pair *pki.KeyPair, _ pki.Bundle) error {
+	if pair == nil {
+		return nil
+	}
+	key, err := pair.KeyPEM()
+	if err != nil {
+		return fmt.Errorf("%s: %w", looked.secretRef(), err)
+	}
+	live, err := i.Cluster.Get(ctx, looked.secretRef())
+	if err != nil {
+		return err
+	}
+	if live.GetResourceVersion() != looked.secret.ResourceVersion {
+		return fmt.Errorf("%s: %w", looked.secretRef(), kube.ErrChanged)
+	}
+	_, err = i.Cluster.Amend(ctx, live, map[string]any{"data": map[string]any{
+		corev1.TLSCertKey:       base64.StdEncoding.EncodeToString(pair.CertificatePEM()),
+		corev1.TLSPrivateKeyKey: base64.StdEncoding.EncodeToString(key),
+	}}, manager)
+	return err
+}
+
+// deleteWebhookSecrets deletes those that are ours.
+func (i Installer) deleteWebhookSecrets(ctx context.Context, namespace string) error {
+	for _, s := range controlPlaneServers(namespace) {
+		secret, err := i.Cluster.Secret(ctx, namespace, s.secretRef().Name)
+		switch {
+		case errors.Is(err, kube.ErrNotFound):
+			continue
+		case err != nil:
+			return err
+		case !kube.Ours(secret.Labels):
 			continue
 		}
-		if err != nil {
-			return first, nil, err
-		}
-		problem := webhookProblem(secret, w.dnsName(namespace), now)
-		if problem == "" && !w.trusts(values, secret) {
-			// An apply was cut off after it had renewed the certificate.
-			problem = "the API server has not been told of the certificate"
-		}
-		if problem != "" {
-			problems = append(problems, ref.String()+": "+problem)
-		}
-		if cert, err := pki.ParseCertificate(secret.Data[corev1.TLSCertKey]); err == nil && (first.IsZero() || cert.NotAfter.Before(first)) {
-			first = cert.NotAfter
-		}
-	}
-	return first, problems, nil
-}
-
-// webhookProblem says why a webhook's certificate has to be made anew; empty if
-// it is sound and not due.
-func webhookProblem(secret *corev1.Secret, dnsName string, now time.Time) string {
-	pair, err := pki.ParseKeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
-	if err != nil {
-		return err.Error()
-	}
-	cert := pair.Certificate()
-	if err := cert.VerifyHostname(dnsName); err != nil {
-		return err.Error()
-	}
-	bundle, err := pki.ParseBundle(secret.Data[caBundleKey])
-	if err != nil || !bundle.Contains(cert) {
-		return caBundleKey + " does not vouch for the certificate"
-	}
-	if pki.RenewalDue(cert.NotAfter, WebhookEarlyRenewal, now) {
-		return "the certificate is valid only until " + cert.NotAfter.Format(time.RFC3339)
-	}
-	return ""
-}
-
-func (i Installer) deleteWebhookCertificates(ctx context.Context, namespace string) error {
-	for _, w := range webhooks() {
-		if err := i.Cluster.Delete(ctx, w.secret(namespace), kube.DeleteOptions{}); err != nil {
+		if err := i.Cluster.Delete(ctx, s.secretRef(), kube.DeleteOptions{UID: secret.UID}); err != nil {
 			return err
 		}
 	}
