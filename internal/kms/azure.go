@@ -134,7 +134,7 @@ func (k azureKey) create(ctx context.Context, request apiv1.CreateKeyRequest) (c
 	}
 	opened, err := version.open(ctx)
 	if err != nil {
-		return creation{}, err
+		return creation{}, fmt.Errorf("version %s was made but cannot be used: %w", version.version, err)
 	}
 	return creation{key: version, signer: opened}, nil
 }

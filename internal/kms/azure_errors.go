@@ -47,11 +47,11 @@ func (k azureKey) explain(operation operation, err error) error {
 	case errors.As(err, &response):
 		text = k.explainResponse(operation, response)
 	case errors.As(err, &authentication):
-		text = "Microsoft Entra ID refused the credentials: " + authenticationReason(authentication) +
+		text = "the Azure credentials were refused: " + authenticationReason(authentication) +
 			"; check ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID, or how the Azure CLI or the managed identity is logged in"
 	case errors.As(err, &unavailable):
-		text = "no Azure credentials were found; set ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID, use a workload or managed identity, or log in with `az login` (" +
-			oneLine(unavailable) + ")"
+		text = "no Azure credentials could be used (" + oneLine(unavailable) +
+			"); set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID, use a workload or managed identity, or log in with `az login`"
 	case errors.Is(err, context.DeadlineExceeded):
 		text = fmt.Sprintf("vault %s did not answer in time; check the network between this machine and the vault, and whether the vault is reachable by a private endpoint only", k.vault)
 	case errors.As(err, &resolution) && resolution.IsNotFound:
@@ -79,6 +79,10 @@ func (k azureKey) explainResponse(operation operation, response *azcore.Response
 	case http.StatusNotFound:
 		return fmt.Sprintf("there is no such key in vault %[1]s; check name and version, and if it was deleted, bring it back with `az keyvault key recover --vault-name %[1]s --name %[2]s`", k.vault, k.name)
 	case http.StatusForbidden:
+		if inner := answer.Inner.Code; inner != "" && inner != "ForbiddenByRbac" && inner != "AccessDenied" {
+			// As for a key that is expired: no role would help.
+			return fmt.Sprintf("vault %s refuses it: %s", k.vault, answer.describe(response))
+		}
 		need := azureRoles[operation]
 		return fmt.Sprintf("forbidden in vault %s: %s; assign the role %q on the vault or key, which takes effect after some minutes, or in a vault with access policies grant the key permission %q",
 			k.vault, answer.describe(response), need.role, need.permission)

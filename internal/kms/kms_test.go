@@ -253,6 +253,24 @@ func TestKeyVaultRefusals(t *testing.T) {
 			do:   sign,
 			want: []string{"sign: forbidden", `"Key Vault Crypto User"`, `"Sign"`},
 		},
+		"made but not readable": {
+			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Get, testkeyvault.Forbidden) },
+			do:      create,
+			want:    []string{"was made but cannot be used: read: forbidden", `"Get"`},
+		},
+		"expired key": {
+			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+				t.Helper()
+				importP256(t, vault)
+				vault.Fail(testkeyvault.Sign, func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(http.StatusForbidden)
+					fmt.Fprint(w, `{"error":{"code":"Forbidden","message":"Operation sign is not allowed on an expired key.","innererror":{"code":"KeyExpired"}}}`)
+				})
+			},
+			do:   sign,
+			want: []string{"refuses it: Operation sign is not allowed on an expired key (KeyExpired)"},
+		},
 		"firewall": {
 			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Get, testkeyvault.Firewalled) },
 			do:      open,
@@ -410,11 +428,11 @@ func TestCredentials(t *testing.T) {
 	}{
 		"none": {
 			map[string]string{"ARM_CLIENT_SECRET": "", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"},
-			[]string{"no Azure credentials were found", "set ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID", "az login"},
+			[]string{"no Azure credentials could be used (DefaultAzureCredential: failed", "set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID", "az login"},
 		},
 		"wrong secret": {
 			map[string]string{"ARM_CLIENT_SECRET": "wrong-hunter2"},
-			[]string{"Microsoft Entra ID refused the credentials: AADSTS7000215: Invalid client secret provided", "check ARM_CLIENT_ID"},
+			[]string{"the Azure credentials were refused: AADSTS7000215: Invalid client secret provided", "check ARM_CLIENT_ID"},
 		},
 		"unknown application": {
 			map[string]string{"ARM_CLIENT_ID": "00000000-0000-0000-0000-00000000000a"},
@@ -422,7 +440,7 @@ func TestCredentials(t *testing.T) {
 		},
 		"tenant of another vault": {
 			map[string]string{"ARM_TENANT_ID": "00000000-0000-0000-0000-00000000000b"},
-			[]string{"isn't configured to acquire tokens for tenant"},
+			[]string{"isn't configured to acquire tokens for tenant", "to the vault's tenant, ARM_TENANT_ID"},
 		},
 		"malformed tenant": {
 			map[string]string{"ARM_TENANT_ID": "not a tenant!"},
