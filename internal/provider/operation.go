@@ -56,18 +56,26 @@ func (o operation) limit(ctx context.Context, configured timeouts.Value, change 
 	}
 }
 
-// begin starts an operation: it decodes the model, finds the cluster, and
-// limits the context, which the caller ends. It is over if ok is false.
-func (b *resourceBase) begin(ctx context.Context, o operation, from interface {
+// source is what a model is decoded from: a plan or a state.
+type source interface {
 	Get(ctx context.Context, target any) diag.Diagnostics
-}, m model, diags *diag.Diagnostics,
-) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
+}
+
+// start starts an operation: it decodes the model and limits the context, which
+// the caller ends. It is over if ok is false.
+func (b *resourceBase) start(ctx context.Context, o operation, from source, m model, diags *diag.Diagnostics) (limited context.Context, end context.CancelFunc, ok bool) {
 	diags.Append(from.Get(ctx, m)...)
-	cluster, ok = b.session.requireCluster(diags)
 	limit, d := o.limit(ctx, m.common().Timeouts, cmp.Or(b.changeTimeout, changeTimeout))
 	diags.Append(d...)
 	limited, end = context.WithTimeout(ctx, limit)
-	return limited, end, cluster, ok && !diags.HasError()
+	return limited, end, !diags.HasError()
+}
+
+// begin is start for an operation that needs the cluster, which it finds.
+func (b *resourceBase) begin(ctx context.Context, o operation, from source, m model, diags *diag.Diagnostics) (limited context.Context, end context.CancelFunc, cluster *kube.Cluster, ok bool) {
+	limited, end, started := b.start(ctx, o, from, m, diags)
+	cluster, ok = b.session.requireCluster(diags)
+	return limited, end, cluster, started && ok
 }
 
 // beginRead is begin for Read. Without a cluster to ask, the state stays as it

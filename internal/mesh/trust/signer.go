@@ -48,11 +48,15 @@ func (anchorKeys) Renews() bool { return true }
 // StoredAnchor signs with an anchor that is kept in a Secret: its current
 // generation, or the former one as long as its key is kept.
 func StoredAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef) (Signer, error) {
-	anchor, err := ReadAnchor(ctx, cluster, ref)
+	anchor, err := ReadAnchor(ctx, cluster, ref, nil)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor %s: %w", ref, err)
 	}
-	return anchorKeys{anchor}, nil
+	pairs, err := anchor.KeyPairs()
+	if err != nil {
+		return nil, fmt.Errorf("trust anchor %s: %w", ref, err)
+	}
+	return anchorKeys(pairs), nil
 }
 
 // SigningKey signs with a key that belongs to an anchor of the bundle.
