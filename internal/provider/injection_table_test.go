@@ -25,6 +25,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
