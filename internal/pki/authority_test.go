@@ -194,7 +194,7 @@ func TestNewIssuerBelowImportedAnchors(t *testing.T) {
 	// An anchor made by openssl or cert-manager often has no path length.
 	unlimited := selfSigned(t, func(*x509.Certificate) {})
 	bundle := pki.NewBundle(unlimited.Certificate())
-	if _, err := bundle.Verify(newIssuer(t, unlimited, pki.AuthorityOptions{}).Certificate(), noon); err != nil {
+	if _, err := bundle.VerifyChain(newIssuer(t, unlimited, pki.AuthorityOptions{}).Chain(), noon); err != nil {
 		t.Errorf("below an anchor without path length: %v", err)
 	}
 
@@ -207,7 +207,7 @@ func TestNewIssuerBelowImportedAnchors(t *testing.T) {
 	if issuer.SignatureAlgorithm != x509.SHA256WithRSA || issuer.PublicKeyAlgorithm != x509.ECDSA {
 		t.Errorf("%s key signed with %s", issuer.PublicKeyAlgorithm, issuer.SignatureAlgorithm)
 	}
-	if _, err := pki.NewBundle(anchor.Certificate()).Verify(issuer, noon); err != nil {
+	if _, err := pki.NewBundle(anchor.Certificate()).VerifyChain([]*x509.Certificate{issuer}, noon); err != nil {
 		t.Errorf("below an RSA anchor: %v", err)
 	}
 }

@@ -84,11 +84,6 @@ func (b Bundle) WithPublicKey(key crypto.PublicKey) []*x509.Certificate {
 	})
 }
 
-// Verify is VerifyChain of an issuer without intermediates.
-func (b Bundle) Verify(issuer *x509.Certificate, at time.Time) (*x509.Certificate, error) {
-	return b.VerifyChain([]*x509.Certificate{issuer}, at)
-}
-
 // VerifyChain tells whether workload certificates signed by an issuer, the first
 // of the chain, at the given instant would be trusted by whoever trusts the
 // bundle, and returns the anchor that they lead to. Of anchors that share a key

@@ -1,7 +1,12 @@
 package pki_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"slices"
@@ -127,21 +132,21 @@ func TestVerify(t *testing.T) {
 		"issuer expired":                {both, issuer, noon.Add(501 * time.Hour), nil, pki.ErrExpired},
 		"issuer not yet valid":          {both, issuer, noon.Add(-time.Hour), nil, pki.ErrNotYetValid},
 		"not an authority":              {both, newServing(t, "a.b.svc").Certificate(), noon, nil, pki.ErrNotAuthority},
-		"anchor has room for no issuer": {pki.NewBundle(flat.Certificate()), signedBelow(t, flat, func(*x509.Certificate) {}), noon, nil, pki.ErrPathLength},
+		"anchor has room for no issuer": {pki.NewBundle(flat.Certificate()), below(t, flat, func(*x509.Certificate) {}).Certificate(), noon, nil, pki.ErrPathLength},
 		"anchor expired before issuer": {
 			pki.NewBundle(flat.Certificate()),
-			signedBelow(t, flat, func(c *x509.Certificate) { c.NotAfter = noon.Add(48 * time.Hour) }),
+			below(t, flat, func(c *x509.Certificate) { c.NotAfter = noon.Add(48 * time.Hour) }).Certificate(),
 			noon.Add(24 * time.Hour), nil, pki.ErrExpired,
 		},
 		"restrictive extended key usage": {
 			pki.NewBundle(current.Certificate()),
-			signedBelow(t, current, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			below(t, current, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }).Certificate(),
 			noon, nil, pki.ErrUntrusted,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			anchor, err := test.bundle.Verify(test.issuer, test.at)
+			anchor, err := test.bundle.VerifyChain([]*x509.Certificate{test.issuer}, test.at)
 			if !errors.Is(err, test.want) {
 				t.Fatalf("error %v, want %v", err, test.want)
 			}
@@ -165,18 +170,129 @@ func TestVerifyAgreesWithPeers(t *testing.T) {
 		if at.Before(noon.Add(-time.Minute)) {
 			continue // The workload's own certificate has not begun.
 		}
-		_, err := bundle.Verify(issuer.Certificate(), at)
+		_, err := bundle.VerifyChain(issuer.Chain(), at)
 		if peer := leaf(at); (err == nil) != (peer == nil) {
 			t.Errorf("at %s the bundle says %v, a peer %v", at, err, peer)
 		}
 	}
 }
 
-// signedBelow has parent sign a CA that differs from a sound issuer by edit.
-func signedBelow(t testing.TB, parent *pki.KeyPair, edit func(*x509.Certificate)) *x509.Certificate {
+// below has parent sign an authority that differs from a sound one, without a
+// path length, by edit.
+func below(t testing.TB, parent *pki.KeyPair, edit func(*x509.Certificate)) *pki.KeyPair {
 	t.Helper()
-	child := selfSigned(t, func(c *x509.Certificate) { c.Subject.CommonName = "below" })
-	template := *child.Certificate()
-	edit(&template)
-	return pkitest.Sign(t, &template, parent.Certificate(), child.Certificate().PublicKey, pkitest.Key(t, parent))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkitest.Below(t, noon, parent, key, func(c *x509.Certificate) {
+		c.Subject.CommonName = "below"
+		edit(c)
+	})
+}
+
+func TestVerifyChain(t *testing.T) {
+	t.Parallel()
+	named := func(name string, pathLength int) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.Subject.CommonName, c.MaxPathLen, c.MaxPathLenZero = name, pathLength, pathLength == 0
+		}
+	}
+	root := selfSigned(t, named("root", -1))
+	upper := below(t, root, named("upper", 2))
+	lower := below(t, upper, named("lower", 1))
+	issuer := below(t, lower, named("issuer", 0))
+	short := below(t, root, named("short", 1))
+	narrow := selfSigned(t, named("narrow", 1))
+	certs := func(pairs ...*pki.KeyPair) []*x509.Certificate {
+		var chain []*x509.Certificate
+		for _, pair := range pairs {
+			chain = append(chain, pair.Certificate())
+		}
+		return chain
+	}
+	intermediate := func(parent *pki.KeyPair, edit func(*x509.Certificate)) []*x509.Certificate {
+		return below(t, below(t, parent, edit), named("issuer", 0)).Chain()
+	}
+	bundle := pki.NewBundle(certs(root, narrow)...)
+
+	for name, chain := range map[string][]*x509.Certificate{
+		"an authority":        certs(upper),
+		"one intermediate":    certs(lower, upper),
+		"two intermediates":   issuer.Chain(),
+		"anchor at the end":   certs(issuer, lower, upper, root),
+		"an anchor alone":     certs(root),
+		"without path length": intermediate(root, named("middle", -1)),
+	} {
+		if anchor, err := bundle.VerifyChain(chain, noon); err != nil || !anchor.Equal(root.Certificate()) {
+			t.Errorf("%s: leads to %v, %v", name, anchor, err)
+		}
+	}
+	for name, test := range map[string]struct {
+		chain []*x509.Certificate
+		want  error
+		words []string
+	}{
+		"empty":             {nil, pki.ErrMalformed, []string{"no certificate"}},
+		"wrong order":       {certs(lower, issuer, upper), pki.ErrMalformed, []string{`"CN=lower"`, `not signed by the next one, "CN=issuer"`, "issuer first"}},
+		"one left out":      {certs(issuer, upper), pki.ErrMalformed, []string{`"CN=issuer"`, `its issuer is "CN=lower"`}},
+		"last left out":     {certs(issuer, lower), pki.ErrUntrusted, []string{`"CN=lower"`, `its issuer is "CN=upper"`}},
+		"short in between":  {intermediate(short, named("middle", -1)), pki.ErrPathLength, []string{`"CN=short"`, "allows 1", "2 needed"}},
+		"anchor too narrow": {intermediate(narrow, named("middle", 1)), pki.ErrPathLength, []string{`"CN=narrow"`, "allows 1", "2 needed"}},
+		"path length 0 in between": {
+			intermediate(root, named("middle", 0)), pki.ErrPathLength, []string{`"CN=middle"`, "allows 0", "1 needed"},
+		},
+		"expired in between": {
+			intermediate(root, func(c *x509.Certificate) { c.Subject.CommonName, c.NotAfter = "middle", noon.Add(-time.Minute) }),
+			pki.ErrExpired,
+			[]string{`"CN=middle"`},
+		},
+		"no authority in between": {
+			intermediate(root, func(c *x509.Certificate) { c.Subject.CommonName, c.IsCA = "middle", false }),
+			pki.ErrNotAuthority,
+			[]string{`"CN=middle"`},
+		},
+		"critical extension": {
+			intermediate(root, func(c *x509.Certificate) {
+				c.Subject.CommonName = "middle"
+				c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
+			}),
+			pki.ErrCriticalExtension,
+			[]string{`"CN=middle"`, "1.2.3.4"},
+		},
+	} {
+		_, err := bundle.VerifyChain(test.chain, noon)
+		refused(t, name, err, test.want, test.words...)
+	}
+}
+
+// TestVerifyWithGenerations has anchors that share a name, or a key as well.
+func TestVerifyWithGenerations(t *testing.T) {
+	t.Parallel()
+	key := pkitest.Key(t, newAnchor(t, pki.AuthorityOptions{}))
+	generation := func(validity time.Duration) *pki.KeyPair {
+		return newAnchor(t, pki.AuthorityOptions{Signer: key, Validity: validity})
+	}
+	first, second, third := generation(time.Hour), generation(3*time.Hour), generation(2*time.Hour)
+	issuer := newIssuer(t, second, pki.AuthorityOptions{})
+	bundle := pki.NewBundle(first.Certificate(), second.Certificate(), third.Certificate())
+	if signers, err := bundle.Signers(issuer.Certificate()); err != nil || len(signers) != 3 {
+		t.Errorf("signed by %d anchors, %v", len(signers), err)
+	}
+	if anchor, err := bundle.VerifyChain(issuer.Chain(), noon); err != nil || !anchor.Equal(second.Certificate()) {
+		t.Errorf("leads to %v, %v; want the one that lives longest", anchor, err)
+	}
+	without := bundle.Without(second.Certificate())
+	if len(without.Certificates()) != 2 || without.Contains(second.Certificate()) || !bundle.Contains(second.Certificate()) {
+		t.Errorf("without one: %v of %v", without.Fingerprints(), bundle.Fingerprints())
+	}
+	if anchor, err := without.VerifyChain(issuer.Chain(), noon); err != nil || !anchor.Equal(third.Certificate()) {
+		t.Errorf("leads to %v, %v", anchor, err)
+	}
+	_, err := without.VerifyChain(issuer.Chain(), noon.Add(150*time.Minute))
+	refused(t, "after the end of both", err, pki.ErrExpired, third.Certificate().NotAfter.Format(time.RFC3339))
+
+	other := pki.NewBundle(newAnchor(t, pki.AuthorityOptions{}).Certificate())
+	_, err = other.VerifyChain(issuer.Chain(), noon)
+	refused(t, "another key of that name", err, pki.ErrUntrusted, "has the name of its issuer", "x509")
 }

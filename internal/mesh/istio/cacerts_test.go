@@ -13,6 +13,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,96 @@ func TestCACertsSecretData(t *testing.T) {
 		t.Error(err)
 	}
 	checkWorkload(t, data)
+}
+
+// TestCAWithIntermediates has a CA from a PKI with more levels.
+func TestCAWithIntermediates(t *testing.T) {
+	t.Parallel()
+	key := func() crypto.Signer {
+		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	named := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.Subject.CommonName = name }
+	}
+	root := caAnchor(t, key(), nil)
+	middle := pkitest.Below(t, caNow, root, key(), named("middle"))
+	ca := pkitest.Below(t, caNow, middle, key(), named("ca"))
+	bundle := pki.NewBundle(root.Certificate())
+	if err := istio.CheckCA(ca.Chain(), bundle, caNow); err != nil {
+		t.Error(err)
+	}
+	data, err := istio.CACertsSecretData(ca, bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := pki.ParseBundle(data["cert-chain.pem"])
+	if want := []*x509.Certificate{ca.Certificate(), middle.Certificate(), root.Certificate()}; err != nil || !slices.EqualFunc(chain.Certificates(), want, (*x509.Certificate).Equal) {
+		t.Errorf("cert-chain.pem holds %v, %v", chain.Fingerprints(), err)
+	}
+	checkWorkload(t, data)
+	if again, err := istio.ReadCACertsSecret(data); err != nil || !bytes.Equal(again.ChainPEM(), ca.ChainPEM()) {
+		t.Errorf("read as %v, %v", again, err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := pkitest.Below(t, caNow, pkitest.Below(t, caNow, root, p521, named("middle")), key(), named("ca"))
+	if err := istio.CheckCA(refused.Chain(), bundle, caNow); !errors.Is(err, pki.ErrMeshRule) {
+		t.Errorf("with an intermediate on P-521: %v", err)
+	}
+}
+
+func TestReadCACertsSecretRefuses(t *testing.T) {
+	t.Parallel()
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Now: caNow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func() map[string][]byte {
+		ca, err := pki.NewIssuer(anchor, pki.AuthorityOptions{Now: caNow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := istio.CACertsSecretData(ca, pki.NewBundle(anchor.Certificate()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	other := made()
+	for name, test := range map[string]struct {
+		edit func(map[string][]byte)
+		word string
+	}{
+		"key of another":   {func(data map[string][]byte) { data["ca-key.pem"] = other["ca-key.pem"] }, "cert-chain.pem and ca-key.pem: "},
+		"chain of another": {func(data map[string][]byte) { data["ca-cert.pem"] = other["ca-cert.pem"] }, "does not begin with the certificate of ca-cert.pem"},
+		"root is no PEM":   {func(data map[string][]byte) { data["root-cert.pem"] = []byte("x") }, "root-cert.pem: "},
+		"CA is no PEM":     {func(data map[string][]byte) { data["ca-cert.pem"] = []byte("x") }, "ca-cert.pem: "},
+		"no chain":         {func(data map[string][]byte) { delete(data, "cert-chain.pem") }, "cert-chain.pem is missing"},
+	} {
+		data := made()
+		test.edit(data)
+		if _, err := istio.ReadCACertsSecret(data); err == nil || !strings.Contains(err.Error(), test.word) {
+			t.Errorf("%s: %v, want an error with %q", name, err, test.word)
+		}
+	}
+}
+
+func TestCheckAlgorithm(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range append(pki.Algorithms(), "RSA-3072") {
+		if err := istio.CheckAlgorithm(pki.Algorithm(algorithm)); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+	}
+	if err := istio.CheckAlgorithm("ECDSA-P521"); !errors.Is(err, pki.ErrMeshRule) || !strings.Contains(err.Error(), "GetEllipticCurve in istio's security/pkg/pki/util") {
+		t.Errorf("ECDSA-P521: %v", err)
+	}
 }
 
 // checkWorkload does what istiod and a peer do: sign a workload's certificate,

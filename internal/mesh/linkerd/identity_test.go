@@ -132,3 +132,82 @@ func TestIssuer(t *testing.T) {
 		t.Errorf("an anchor with an RSA key as issuer: %v", err)
 	}
 }
+
+func TestAlgorithmRules(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]struct {
+		check    func(pki.Algorithm) error
+		accepted []pki.Algorithm
+		upstream string
+	}{
+		"anchors": {
+			linkerd.CheckAnchorAlgorithm,
+			[]pki.Algorithm{pki.AlgorithmECDSAP256, pki.AlgorithmRSA2048, pki.AlgorithmRSA4096},
+			"CheckTrustAnchorAlgoRequirements in linkerd2's pkg/issuercerts",
+		},
+		"issuers": {
+			linkerd.CheckIssuerAlgorithm,
+			[]pki.Algorithm{pki.AlgorithmECDSAP256},
+			"CheckIssuerCertAlgoRequirements in linkerd2's pkg/issuercerts",
+		},
+	} {
+		for _, algorithm := range append(pki.Algorithms(), "RSA-3072", "ECDSA-P521") {
+			err := rule.check(pki.Algorithm(algorithm))
+			if slices.Contains(rule.accepted, pki.Algorithm(algorithm)) {
+				if err != nil {
+					t.Errorf("%s with %s: %v", name, algorithm, err)
+				}
+				continue
+			}
+			if !errors.Is(err, pki.ErrMeshRule) || !strings.Contains(err.Error(), algorithm) || !strings.Contains(err.Error(), rule.upstream) {
+				t.Errorf("%s with %s: %v", name, algorithm, err)
+			}
+		}
+	}
+}
+
+// TestIssuerWithIntermediates has an issuer from a PKI with more levels.
+func TestIssuerWithIntermediates(t *testing.T) {
+	t.Parallel()
+	p256, p384, rsa2048, _, _ := identityKeys(t)
+	named := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.Subject.CommonName = name }
+	}
+	root := identityAnchor(t, rsa2048, x509.SHA256WithRSA)
+	bundle := pki.NewBundle(root.Certificate())
+	issuerBelow := func(key crypto.Signer) *pki.KeyPair {
+		middle := pkitest.Below(t, identityNow, root, key, named("middle"))
+		issuer, _, _, _, _ := identityKeys(t)
+		return pkitest.Below(t, identityNow, middle, issuer, named("issuer"))
+	}
+	for name, key := range map[string]crypto.Signer{"P-256": p256, "RSA": rsa2048} {
+		issuer := issuerBelow(key)
+		if err := linkerd.CheckIssuer(issuer.Chain(), bundle, identityNow); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		data, err := linkerd.IssuerSecretData(issuer, bundle)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		// What proxies are given, and what they trust.
+		pair, err := tls.X509KeyPair(data["tls.crt"], data["tls.key"])
+		if err != nil || len(pair.Certificate) != 2 {
+			t.Errorf("%s: tls.crt has %d certificates, %v", name, len(pair.Certificate), err)
+		}
+		if !bytes.Equal(data["ca.crt"], bundle.PEM()) {
+			t.Errorf("%s: ca.crt is not the bundle", name)
+		}
+	}
+	// P-384 signs with SHA-384.
+	refused := issuerBelow(p384)
+	if err := linkerd.CheckIssuer(refused.Chain(), bundle, identityNow); !errors.Is(err, pki.ErrMeshRule) || !strings.Contains(err.Error(), "CheckIssuerCertAlgoRequirements") {
+		t.Errorf("signed by P-384: %v", err)
+	}
+	if _, err := linkerd.IssuerSecretData(refused, bundle); !errors.Is(err, pki.ErrMeshRule) {
+		t.Errorf("signed by P-384: %v", err)
+	}
+	if err := linkerd.CheckIssuer(issuerBelow(p256).Chain()[:1], bundle, identityNow); !errors.Is(err, pki.ErrUntrusted) {
+		t.Errorf("without its intermediate: %v", err)
+	}
+}

@@ -18,6 +18,18 @@ import (
 // before now to an hour after it and without a path length, as changed by edit.
 func SelfSigned(t testing.TB, now time.Time, key crypto.Signer, edit func(*x509.Certificate)) *pki.KeyPair {
 	t.Helper()
+	template := authority(now, edit)
+	return pair(t, key, Sign(t, template, template, key.Public(), key))
+}
+
+// Below returns a CA like that of SelfSigned, with its chain, signed by a parent.
+func Below(t testing.TB, now time.Time, parent *pki.KeyPair, key crypto.Signer, edit func(*x509.Certificate)) *pki.KeyPair {
+	t.Helper()
+	cert := Sign(t, authority(now, edit), parent.Certificate(), key.Public(), Key(t, parent))
+	return pair(t, key, append([]*x509.Certificate{cert}, parent.Chain()...)...)
+}
+
+func authority(now time.Time, edit func(*x509.Certificate)) *x509.Certificate {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(7),
 		Subject:               pkix.Name{CommonName: "hand made"},
@@ -29,7 +41,12 @@ func SelfSigned(t testing.TB, now time.Time, key crypto.Signer, edit func(*x509.
 		MaxPathLen:            -1,
 	}
 	edit(template)
-	pair, err := pki.NewKeyPair([]*x509.Certificate{Sign(t, template, template, key.Public(), key)}, key)
+	return template
+}
+
+func pair(t testing.TB, key crypto.Signer, chain ...*x509.Certificate) *pki.KeyPair {
+	t.Helper()
+	pair, err := pki.NewKeyPair(chain, key)
 	if err != nil {
 		t.Fatal(err)
 	}
