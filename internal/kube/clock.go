@@ -22,3 +22,21 @@ func (c *Cluster) Clock(ctx context.Context, namespace string) (time.Time, error
 	}
 	return stamped.GetCreationTimestamp().UTC(), nil
 }
+
+// AwaitClock waits until the API server's clock is past an instant, so that what
+// is made then can be told from what was made before.
+func (c *Cluster) AwaitClock(ctx context.Context, namespace string, past time.Time) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now, err := c.Clock(ctx, namespace)
+		if err != nil || now.After(past) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

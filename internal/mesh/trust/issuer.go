@@ -68,7 +68,7 @@ var layouts = map[string]layout{
 		namespace: linkerd.DefaultNamespace, secret: linkerd.IssuerSecret, kind: corev1.SecretTypeTLS,
 		metadata: linkerd.NamespaceMetadata, read: linkerd.ReadIssuerSecret, write: linkerd.IssuerSecretData,
 		key: corev1.TLSPrivateKeyKey, public: []string{corev1.TLSCertKey, corev1.ServiceAccountRootCAKey},
-		apart:  true, bundleRef: func(r IssuerRef) kube.Ref { return linkerd.TrustRootsRef(r.Namespace) },
+		apart: true, bundleRef: func(r IssuerRef) kube.Ref { return linkerd.TrustRootsRef(r.Namespace) },
 		plane: func(cluster *kube.Cluster, namespace string) plane {
 			return linkerd.Trust{Cluster: cluster, Namespace: namespace}
 		},

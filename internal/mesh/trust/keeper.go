@@ -12,7 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -126,10 +125,6 @@ func (k Keeper) Keep(ctx context.Context, renew bool) (Standing, error) {
 // A run is one call of a Keeper.
 type run struct {
 	Keeper
-	// before are the pods that were there when the control plane was last seen to
-	// hand out nothing but the newest: any other has asked since. Nil if that was
-	// not seen in this run.
-	before map[types.UID]bool
 	// restarted is when this run last restarted anything: restarts are told apart
 	// by the second.
 	restarted time.Time
@@ -188,7 +183,7 @@ func (r *run) keep(ctx context.Context, renew bool) error {
 func (r *run) take(ctx context.Context, v *view, d rotation.Decision) error {
 	switch d.Step {
 	case rotation.Publish:
-		return r.publish(ctx, v, d.Bundle)
+		return r.publish(ctx, v, d)
 	case rotation.Issue:
 		return r.issue(ctx, v, d)
 	case rotation.RestartControlPlane:
@@ -202,20 +197,22 @@ func (r *run) take(ctx context.Context, v *view, d rotation.Decision) error {
 	return nil
 }
 
-func (r *run) publish(ctx context.Context, v *view, wanted rotation.Anchors) error {
+func (r *run) publish(ctx context.Context, v *view, d rotation.Decision) error {
+	if d.Stage == rotation.Recover {
+		return r.writeAtOnce(ctx, v, true) // Nobody is left to be cut off.
+	}
 	if v.issuer == nil && !layouts[r.Ref.Mesh].apart {
 		return fmt.Errorf("the control plane of %s signs with a CA of its own, and whoever has its certificates would not trust yours: uninstall the mesh, create the issuer, and install it again", r.Ref)
 	}
 	var bundle pki.Bundle
-	for _, anchor := range wanted {
+	for _, anchor := range d.Bundle {
 		bundle = bundle.With(v.known[anchor])
 	}
 	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
 	if err != nil {
 		return err
 	}
-	r.before = nil
-	return r.write(ctx, v, v.issuer, bundle, v.record.begun(v.record.Handouts.Newest().Issuer, wanted, at))
+	return r.write(ctx, v, v.issuer, bundle, v.record.begun(v.record.Handouts.Newest().Issuer, d.Bundle, at))
 }
 
 func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
@@ -227,7 +224,6 @@ func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
 	if err != nil {
 		return err
 	}
-	r.before = nil
 	record := v.record.begun(d.Anchor, v.Published, at)
 	if d.Stage == rotation.Recover {
 		// Nothing of before verifies any more.
@@ -245,16 +241,12 @@ func (r *run) settle(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
-	pods, err := r.Cluster.Pods(ctx, "")
-	if err != nil {
-		return err
-	}
-	r.before = map[types.UID]bool{}
-	for _, pod := range pods {
-		r.before[pod.UID] = true
-	}
 	v.record.Handouts = v.record.Handouts.Ended(at, 0)
 	if err := r.note(ctx, v.record); err != nil {
+		return err
+	}
+	// Pods made in the same second might have asked before.
+	if err := r.Cluster.AwaitClock(ctx, r.Ref.Namespace, at); err != nil {
 		return err
 	}
 	again, err := r.view(ctx)
@@ -292,9 +284,17 @@ func (r *run) writeAtOnce(ctx context.Context, v *view, renew bool) error {
 		}
 	}
 	v.Published, v.Issuer.Anchor = rotation.AnchorsOf(r.Wanted), rotation.AnchorOf(anchor)
-	// Whoever comes finds it all, so it has begun before anybody.
-	record := record{Handouts: rotation.History{{Issuer: v.Issuer.Anchor, Roots: v.Published}}}
-	return r.write(ctx, v, issuer, r.Wanted, record.settled(v.View))
+	handout := rotation.Handout{Issuer: v.Issuer.Anchor, Roots: v.Published}
+	if !v.populated {
+		// Whoever comes finds it all, so it has begun before anybody.
+		return r.write(ctx, v, issuer, r.Wanted, record{Handouts: rotation.History{handout}}.settled(v.View))
+	}
+	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
+	if err != nil {
+		return err
+	}
+	handout.Begin = at
+	return r.write(ctx, v, issuer, r.Wanted, record{Handouts: rotation.History{handout}})
 }
 
 // awaitGone waits until pods are gone that are on their way out.
@@ -329,11 +329,11 @@ func (r *run) restartControlPlane(ctx context.Context, v *view) error {
 			if c.signs != signs || !c.behind {
 				continue
 			}
-			object := c.workload.Ref.Object()
+			object := c.workload.Object()
 			if err := setTemplateAnnotation(object.Object, trustAnnotation, c.mark); err != nil {
 				return fmt.Errorf("%s: %w", c.workload.Ref, err)
 			}
-			r.log("restarting the control plane", map[string]any{"workload": c.workload.Ref.String()})
+			r.log("restarting the control plane", map[string]any{"workload": c.workload.String()})
 			if _, err := r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: rotationManager, Force: true}); err != nil {
 				return err
 			}
@@ -473,9 +473,6 @@ const (
 func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
-
-// forbidden reports whether the API server has refused a request for lack of a right.
-func forbidden(err error) bool { return apierrors.IsForbidden(err) }
 
 // certificatesOf are the anchors that are known by their certificates.
 func certificatesOf(bundles ...pki.Bundle) map[rotation.Anchor]certificate {

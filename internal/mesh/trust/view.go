@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -109,11 +111,12 @@ func (r *run) view(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// clock is the API server's, or, for whoever may only read, this machine's, put
-// back by as much as it may be ahead: pods then seem to have asked earlier.
+// clock is the API server's, or, for whoever may only read and where the namespace
+// is yet to be made, this machine's, put back by as much as it may be ahead: pods
+// then seem to have asked earlier.
 func (r *run) clock(ctx context.Context) (time.Time, error) {
 	now, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
-	if forbidden(err) || errors.Is(err, kube.ErrNotFound) {
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
 		return time.Now().Add(-pki.Backdate), nil
 	}
 	return now, err
@@ -291,9 +294,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view, now time.Time) error {
 		p := rotation.Proxy{Name: name, Leaving: pod.DeletionTimestamp != nil}
 		life := lifetime(pod)
 		since := pod.CreationTimestamp.Time
-		if r.before != nil && !r.before[pod.UID] {
-			since = now.Add(life) // It asked after the control plane had turned over.
-		} else if renewed := now.Add(-life); renewed.After(since) {
+		if renewed := now.Add(-life); renewed.After(since) {
 			since = renewed
 		}
 		p.Presents, p.Trusts, p.MayTrust = v.record.Handouts.Given(since)
@@ -304,9 +305,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view, now time.Time) error {
 			if _, read := shown[text]; !read {
 				bundle, _ := pki.ParseBundle([]byte(text)) // A proxy trusts nobody by what it cannot read.
 				shown[text] = rotation.AnchorsOf(bundle)
-				for anchor, cert := range certificatesOf(bundle) {
-					v.known[anchor] = cert
-				}
+				maps.Copy(v.known, certificatesOf(bundle))
 			}
 			p.Trusts, p.MayTrust = shown[text], shown[text]
 		case own:
