@@ -230,6 +230,19 @@ func (s *serving) change() (change, error) {
 	return change{bundle: pki.NewBundle(pair.Certificate()).With(s.kept().Certificates()...), pair: pair, publish: true}, nil
 }
 
+// told is the registration's part that names a bundle for every call.
+func (s *serving) told(bundle pki.Bundle) map[string]any {
+	changed := serving{server: s.server, registered: s.registered.DeepCopy()}
+	for _, call := range changed.calls() {
+		call["caBundle"] = base64.StdEncoding.EncodeToString(bundle.PEM())
+	}
+	part := "webhooks"
+	if s.registration.Kind == kube.APIService {
+		part = "spec"
+	}
+	return map[string]any{part: changed.registered.Object[part]}
+}
+
 // settleAttempts bound how often a certificate is looked at anew because others
 // change it at the same time.
 const settleAttempts = 3
@@ -270,15 +283,7 @@ func (i Installer) publish(ctx context.Context, looked serving, bundle pki.Bundl
 	if len(looked.calls()) == 0 {
 		return nil
 	}
-	changed := serving{server: looked.server, registered: looked.registered.DeepCopy()}
-	for _, call := range changed.calls() {
-		call["caBundle"] = base64.StdEncoding.EncodeToString(bundle.PEM())
-	}
-	part := "webhooks"
-	if looked.registration.Kind == kube.APIService {
-		part = "spec"
-	}
-	_, err := i.Cluster.Amend(ctx, looked.registered, map[string]any{part: changed.registered.Object[part]}, manager)
+	_, err := i.Cluster.Amend(ctx, looked.registered, looked.told(bundle), manager)
 	return err
 }
 
