@@ -316,7 +316,9 @@ func (r *run) lookAtProxies(ctx context.Context, v *view, now time.Time) error {
 			p.Learns = v.record.turned(life, func(h rotation.Handout) bool { return !h.Roots.Same(v.Published) })
 		}
 		if !own && !v.content(p) {
-			if p.Fixed = v.plane.Fixed(pod); p.Fixed == "" && !p.Leaving {
+			if p.Fixed = v.plane.Fixed(pod); p.Fixed != "" {
+				p.Learns = time.Time{}
+			} else if !p.Leaving {
 				if p.Fixed, err = reach.Unreachable(ctx, pod); err != nil && !errors.Is(err, kube.ErrNotFound) {
 					return err
 				}
