@@ -1,15 +1,20 @@
 package testcluster
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 func TestAccCluster(t *testing.T) {
@@ -17,7 +22,7 @@ func TestAccCluster(t *testing.T) {
 
 	var shared Shared
 
-	shared.Options = Options{AuditLog: true, Nodes: 1}
+	shared.Options = Options{AuditLog: true, Nodes: 1, Proxies: true}
 	cluster := shared.Cluster(t)
 
 	if again := shared.Cluster(t); again != cluster {
@@ -69,6 +74,29 @@ func useCluster(t *testing.T, cluster *Cluster) {
 
 		if created != 1 {
 			t.Errorf("the log has %d creations of the Deployment, want 1", created)
+		}
+	})
+
+	t.Run("proxies", func(t *testing.T) {
+		pods := cluster.Client().CoreV1().Pods(namespace)
+
+		_, err := pods.Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "meshed"},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "linkerd-proxy", Image: "example.com/proxy:1"}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+			pod, err := pods.Get(ctx, "meshed", metav1.GetOptions{})
+
+			return err == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && strings.Contains(c.Message, "linkerd-proxy has no certificate")
+			}), err
+		})
+		if err != nil {
+			t.Errorf("a proxy without a control plane: %v", err)
 		}
 	})
 

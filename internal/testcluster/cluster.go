@@ -46,6 +46,10 @@ type Options struct {
 	Keep bool
 	// AuditLog makes the API server record every request, for AuditEvents.
 	AuditLog bool
+	// Proxies gives the proxies of meshed pods certificates of their control
+	// plane and shows them on the pods, for ProxyIdentity. It costs some requests
+	// for each meshed pod.
+	Proxies bool
 	// Progress receives the human-readable progress of builds and start-up,
 	// which take minutes the first time. Nil drops it.
 	Progress io.Writer
@@ -108,6 +112,10 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 
 	if opts.AuditLog {
 		args = append(args, "--audit-log")
+	}
+
+	if opts.Proxies {
+		args = append(args, "--proxies")
 	}
 
 	return launch(ctx, binary, args, progress)

@@ -27,6 +27,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/statedir"
 )
 
@@ -63,7 +64,7 @@ func main() {
 // upFlags are the flags of `up`.
 type upFlags struct {
 	cluster.Options
-	foreground, json, detached bool
+	foreground, json, detached, proxies bool
 }
 
 func upCommand() *cobra.Command {
@@ -93,6 +94,7 @@ the cluster ends when standard input is closed: that is how test harnesses run i
 	set.StringVar(&flags.Region, "region", cluster.DefaultRegion, "Azure region the nodes say they are in")
 	set.StringVar(&flags.Kubeconfig, "kubeconfig", "", "write a copy of the kubeconfig to this path")
 	set.BoolVar(&flags.AuditLog, "audit-log", false, "keep a log of all API requests")
+	set.BoolVar(&flags.proxies, "proxies", false, "get the proxies of meshed pods certificates, and show them as annotation "+program.IdentityAnnotation)
 	set.BoolVar(&flags.foreground, "foreground", false, "run the cluster in this process")
 	set.BoolVar(&flags.json, "json", false, "print what \"status --json\" prints")
 	set.BoolVar(&flags.detached, "detached", false, "run as the background process of another \"up\"")
@@ -180,6 +182,9 @@ func serve(command *cobra.Command, flags upFlags) (err error) {
 		}
 		return paths[0], nil
 	})...)
+	if flags.proxies {
+		flags.Proxies = []program.Proxy{linkerd.Proxy{}, istio.Proxy{}}
+	}
 	running, err := cluster.Start(ctx, flags.Options)
 	if err != nil {
 		return err

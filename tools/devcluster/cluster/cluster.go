@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/version"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -72,6 +73,9 @@ type Options struct {
 	Binaries binaries.Builder
 	// Programs run in place of the containers of some pods.
 	Programs []program.Program
+	// Proxies get the proxies of meshed pods their identities; none by default,
+	// as each pod costs some requests then.
+	Proxies []program.Proxy
 	// Log receives what goes on in the simulated part of the cluster; a file
 	// in the state directory by default.
 	Log *slog.Logger
@@ -312,9 +316,16 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		Region:         c.options.Region,
 		KubeletVersion: c.info.Versions["kubernetes"],
 		Programs:       c.options.Programs,
-		Env:            program.Env{REST: c.Config(), Kubeconfig: c.info.Kubeconfig, Dir: c.path("pods"), Log: c.options.Log},
-		Log:            c.options.Log,
-		SimulationLog:  simulationLog,
+		Proxies:        c.options.Proxies,
+		Env: program.Env{
+			REST: c.Config(), Kubeconfig: c.info.Kubeconfig, Dir: c.path("pods"), Log: c.options.Log,
+			// No pod is seen before the informers start, and the proxy is there then.
+			Dial: func(ctx context.Context, address string, accept func(*corev1.Pod) error) (net.Conn, error) {
+				return c.proxy.Dial(ctx, address, accept)
+			},
+		},
+		Log:           c.options.Log,
+		SimulationLog: simulationLog,
 	})
 	if err != nil {
 		return err

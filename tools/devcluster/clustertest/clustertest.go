@@ -56,14 +56,15 @@ func Builder(t *testing.T) binaries.Builder {
 	return binaries.Builder{GoMod: goMod, GoSum: goSum, Progress: t.Output()}
 }
 
-// Start starts a cluster that runs programs and ends with the test. Install and
-// Upgrade know the charts in archives.
-func Start(t *testing.T, programs []program.Program, archives []charts.Archive) World {
+// Start starts a cluster that runs programs, gives proxies identities and ends
+// with the test. Install and Upgrade know the charts in archives.
+func Start(t *testing.T, programs []program.Program, proxies []program.Proxy, archives []charts.Archive) World {
 	t.Helper()
 	c, err := cluster.Start(t.Context(), cluster.Options{
 		Binaries: Builder(t),
 		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Programs: programs,
+		Proxies:  proxies,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -223,14 +224,4 @@ func (w World) Deploy(namespace, name string, labels map[string]string) *appsv1.
 	}
 	w.RolledOut(namespace, name)
 	return d
-}
-
-// Container returns a container of pod, ordinary or not, or nil.
-func Container(pod *corev1.Pod, name string) *corev1.Container {
-	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
-			return &list[i]
-		}
-	}
-	return nil
 }

@@ -1,5 +1,5 @@
-// Package egress lets the API server reach what runs in place of simulated
-// pods. The API server sends its connections into the cluster, such as those
+// Package egress lets the API server, and what stands in for the containers of
+// other pods, reach what runs in place of simulated pods. The API server sends its connections into the cluster, such as those
 // to admission webhooks, through an HTTP CONNECT proxy on a Unix socket, as it
 // does with Konnectivity; the proxy takes the part of Services and the pod
 // network. An address behind which nothing ready runs is refused.
@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,6 +57,8 @@ type Proxy struct {
 
 // An endpoint is a container port of a pod.
 type endpoint struct {
+	// key is the pod's <namespace>/<name>.
+	key  string
 	pod  types.UID
 	port int
 }
@@ -113,7 +116,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.tunnels.Add(1)
 	defer p.tunnels.Done()
-	remote, err := p.dial(r.Context(), r.Host)
+	remote, err := p.Dial(r.Context(), r.Host, nil)
 	if err != nil {
 		p.log.Debug("refused a connection of the API server", "address", r.Host, "error", err)
 		http.Error(w, err.Error(), http.StatusBadGateway)
@@ -157,8 +160,11 @@ func tunnel(ctx context.Context, local, remote net.Conn) {
 	copies.Wait()
 }
 
-// dial connects to address, the IP and port of a Service or a pod.
-func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
+// Dial connects to address, host and port of a Service or a pod. host is the IP
+// of either or the name of a Service, such as "name.namespace.svc" with or
+// without the domain of the cluster. Pods that accept, unless nil, has an error
+// for are passed over.
+func (p *Proxy) Dial(ctx context.Context, address string, accept func(pod *corev1.Pod) error) (net.Conn, error) {
 	endpoints, err := p.resolve(address)
 	if err != nil {
 		return nil, err
@@ -170,6 +176,12 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	defer cancel()
 	var failures []error
 	for _, candidate := range endpoints {
+		if accept != nil {
+			if err := p.check(candidate, accept); err != nil {
+				failures = append(failures, err)
+				continue
+			}
+		}
 		conn, err := p.dialer.Dial(ctx, candidate.pod, candidate.port)
 		if err == nil {
 			return conn, nil
@@ -179,9 +191,22 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	return nil, fmt.Errorf("connect to %s: %w", address, errors.Join(failures...))
 }
 
+// check asks accept about the pod of an endpoint.
+func (p *Proxy) check(candidate endpoint, accept func(pod *corev1.Pod) error) error {
+	object, exists, err := p.pods.GetByKey(candidate.key)
+	if err != nil {
+		return fmt.Errorf("read Pod %s: %w", candidate.key, err)
+	}
+	pod, ok := object.(*corev1.Pod)
+	if !exists || !ok || pod.UID != candidate.pod {
+		return fmt.Errorf("the Pod %s is gone", candidate.key)
+	}
+	return accept(pod)
+}
+
 // resolve returns the ready endpoints of address, at least one.
 func (p *Proxy) resolve(address string) ([]endpoint, error) {
-	ip, service, err := net.SplitHostPort(address)
+	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", address, err)
 	}
@@ -189,7 +214,17 @@ func (p *Proxy) resolve(address string) ([]endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", address, err)
 	}
-	services, err := p.services.ByIndex(byClusterIP, ip)
+	if name := strings.Split(host, "."); len(name) > 2 && name[2] == "svc" {
+		object, _, err := p.services.GetByKey(name[1] + "/" + name[0])
+		if err != nil {
+			return nil, fmt.Errorf("resolve %s: %w", address, err)
+		}
+		if service, ok := object.(*corev1.Service); ok {
+			return p.resolveService(service, port)
+		}
+		return nil, fmt.Errorf("no Service has the name %s", host)
+	}
+	services, err := p.services.ByIndex(byClusterIP, host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", address, err)
 	}
@@ -198,16 +233,16 @@ func (p *Proxy) resolve(address string) ([]endpoint, error) {
 			return p.resolveService(service, port)
 		}
 	}
-	pods, err := p.pods.ByIndex(byPodIP, ip)
+	pods, err := p.pods.ByIndex(byPodIP, host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve %s: %w", address, err)
 	}
 	for _, object := range pods {
 		if pod, ok := object.(*corev1.Pod); ok {
-			return []endpoint{{pod: pod.UID, port: port}}, nil
+			return []endpoint{{key: pod.Namespace + "/" + pod.Name, pod: pod.UID, port: port}}, nil
 		}
 	}
-	return nil, fmt.Errorf("no Service or Pod has the address %s", ip)
+	return nil, fmt.Errorf("no Service or Pod has the address %s", host)
 }
 
 // resolveService returns the ready endpoints behind a port of service.
@@ -247,7 +282,11 @@ func readyEndpoints(slice *discoveryv1.EndpointSlice, portName string) []endpoin
 				continue
 			}
 			if target.TargetRef != nil && target.TargetRef.Kind == "Pod" {
-				ready = append(ready, endpoint{pod: target.TargetRef.UID, port: int(*port.Port)})
+				ready = append(ready, endpoint{
+					key:  target.TargetRef.Namespace + "/" + target.TargetRef.Name,
+					pod:  target.TargetRef.UID,
+					port: int(*port.Port),
+				})
 			}
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/process"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
@@ -47,7 +48,7 @@ type istiod struct {
 func (istiod) Name() string { return "istiod" }
 
 func (istiod) Runs(pod *corev1.Pod) bool {
-	return pod.Labels["app"] == "istiod" && container(pod, "discovery") != nil
+	return pod.Labels["app"] == "istiod" && podenv.Container(pod, "discovery") != nil
 }
 
 // Start runs istiod with the arguments, environment, mounts and service
@@ -68,7 +69,7 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 	if err := os.RemoveAll(root); err != nil {
 		return nil, fmt.Errorf("clear %s: %w", root, err)
 	}
-	discovery := container(pod, "discovery")
+	discovery := podenv.Container(pod, "discovery")
 	mounts, err := mount(ctx, client, env.Log, pod, discovery, root)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 		}
 	}()
 
-	environment, err := environment(ctx, client, pod, discovery)
+	variables, err := podenv.Variables(ctx, client, pod, discovery)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,10 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 	cmd.Dir = root
 	// By the first variable istiod knows only that it runs in a cluster, where
 	// the API server is who reviews tokens.
-	cmd.Env = append(environment, "KUBERNETES_SERVICE_HOST=kubernetes.default.svc", "HOME="+root)
+	variables["KUBERNETES_SERVICE_HOST"], variables["HOME"] = "kubernetes.default.svc", root
+	for name, value := range variables {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	if i.process, err = i.group.Run(p.Name(), filepath.Join(env.Dir, "istiod.log"), cmd); err != nil {
 		return nil, err
 	}

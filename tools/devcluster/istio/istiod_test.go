@@ -29,6 +29,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/clustertest"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
@@ -85,7 +86,7 @@ func start(t *testing.T) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world{World: clustertest.Start(t, programs, archives), istiod: istiod}
+	return world{World: clustertest.Start(t, programs, []program.Proxy{istio.Proxy{}}, archives), istiod: istiod}
 }
 
 // run runs a part of the test.
@@ -103,7 +104,7 @@ func (w world) proxy(annotations map[string]string) (*corev1.Pod, *corev1.Contai
 	if err != nil {
 		w.Fatal(err)
 	}
-	proxy := clustertest.Container(pod, "istio-proxy")
+	proxy := podenv.Container(pod, "istio-proxy")
 	if proxy == nil {
 		w.Fatalf("no sidecar in %+v", pod.Spec)
 	}
@@ -307,7 +308,7 @@ func TestIstiod(t *testing.T) {
 			w.Eventually("pods of namespace "+namespace+" are of the revision", func(ctx context.Context) (bool, error) {
 				// The API server learns of a new webhook a little later.
 				pod, err := w.TryPod(ctx, namespace, nil)
-				if err != nil || clustertest.Container(pod, "istio-proxy") == nil {
+				if err != nil || podenv.Container(pod, "istio-proxy") == nil {
 					return false, nil //nolint:nilerr // Istiod has not given the webhook its certificate yet.
 				}
 				var status struct{ Revision string }
@@ -315,7 +316,7 @@ func TestIstiod(t *testing.T) {
 					return false, err
 				}
 				if status.Revision != "canary" || pod.Annotations["istio.io/rev"] != "canary" ||
-					clustertest.Container(pod, "istio-proxy").Image != image(istio.Version) {
+					podenv.Container(pod, "istio-proxy").Image != image(istio.Version) {
 					return false, fmt.Errorf("pod has annotations %v", pod.Annotations)
 				}
 				return true, nil
@@ -418,7 +419,7 @@ func TestIstiod(t *testing.T) {
 		w.Scale(system, "istiod", 1)
 		w.Eventually("pods are injected again", func(ctx context.Context) (bool, error) {
 			pod, err := w.TryPod(ctx, "app", nil)
-			return err == nil && clustertest.Container(pod, "istio-proxy") != nil, nil
+			return err == nil && podenv.Container(pod, "istio-proxy") != nil, nil
 		})
 	})
 }

@@ -12,13 +12,14 @@ import (
 	"path/filepath"
 	"sync"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 )
 
 // mounts keeps the volumes of a container on the host's disk and, as the
@@ -125,19 +126,11 @@ func (m *mounts) fill(ctx context.Context, v *volume, from []corev1.VolumeProjec
 // for the API server, of 3607 seconds, is made valid for a year by the API
 // server, and Istio reads its own only at its start.
 func (m *mounts) token(ctx context.Context, v *volume, part int, from *corev1.ServiceAccountTokenProjection) error {
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: from.ExpirationSeconds,
-		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: m.pod.Name, UID: m.pod.UID},
-	}}
-	if from.Audience != "" {
-		request.Spec.Audiences = []string{from.Audience}
-	}
-	account := m.pod.Spec.ServiceAccountName
-	token, err := m.client.CoreV1().ServiceAccounts(m.pod.Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	token, err := podenv.Token(ctx, m.client, m.pod, from.Audience, from.ExpirationSeconds)
 	if err != nil {
-		return fmt.Errorf("create token of ServiceAccount %s/%s: %w", m.pod.Namespace, account, err)
+		return err
 	}
-	return v.update(part, map[string][]byte{from.Path: []byte(token.Status.Token)})
+	return v.update(part, map[string][]byte{from.Path: []byte(token)})
 }
 
 // fields writes what the downward API offers of the pod itself.
@@ -147,7 +140,7 @@ func (m *mounts) fields(v *volume, part int, from *corev1.DownwardAPIProjection)
 		if item.FieldRef == nil {
 			continue
 		}
-		value, err := fieldValue(m.pod, item.FieldRef.FieldPath)
+		value, err := podenv.Field(m.pod, item.FieldRef.FieldPath)
 		if err != nil {
 			return err
 		}

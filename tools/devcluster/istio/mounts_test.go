@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -166,61 +165,5 @@ func TestMountNeedsObjects(t *testing.T) {
 	const want = "volume certs of container discovery: Secret istio-system/certs does not exist"
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
-	}
-}
-
-func TestEnvironment(t *testing.T) {
-	t.Parallel()
-	client := fake.NewClientset(
-		secret("s", map[string][]byte{"key": []byte("from secret")}),
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "c"}, Data: map[string]string{"key": "from config"}},
-	)
-	secretKey := func(name, key string, optional bool) *corev1.EnvVarSource {
-		return &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: name}, Key: key, Optional: &optional,
-		}}
-	}
-	configKey := func(name, key string) *corev1.EnvVarSource {
-		return &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: name}, Key: key,
-		}}
-	}
-	field := func(path string) *corev1.EnvVarSource {
-		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
-	}
-	for name, test := range map[string]struct {
-		env  corev1.EnvVar
-		want []string
-		err  string
-	}{
-		"value":            {env: corev1.EnvVar{Value: "v"}, want: []string{"X=v"}},
-		"name":             {env: corev1.EnvVar{ValueFrom: field("metadata.name")}, want: []string{"X=istiod-0"}},
-		"label":            {env: corev1.EnvVar{ValueFrom: field("metadata.labels['app']")}, want: []string{"X=istiod"}},
-		"node":             {env: corev1.EnvVar{ValueFrom: field("spec.nodeName")}, want: []string{"X=aks-nodepool1-0"}},
-		"account":          {env: corev1.EnvVar{ValueFrom: field("spec.serviceAccountName")}, want: []string{"X=istiod"}},
-		"secret":           {env: corev1.EnvVar{ValueFrom: secretKey("s", "key", false)}, want: []string{"X=from secret"}},
-		"config":           {env: corev1.EnvVar{ValueFrom: configKey("c", "key")}, want: []string{"X=from config"}},
-		"optional secret":  {env: corev1.EnvVar{ValueFrom: secretKey("none", "key", true)}},
-		"optional key":     {env: corev1.EnvVar{ValueFrom: secretKey("s", "none", true)}},
-		"missing key":      {env: corev1.EnvVar{ValueFrom: configKey("c", "none")}, err: `ConfigMap istio-system/c has no key "none"`},
-		"missing secret":   {env: corev1.EnvVar{ValueFrom: secretKey("none", "key", false)}, err: `Secret istio-system/none has no key "key"`},
-		"unknown field":    {env: corev1.EnvVar{ValueFrom: field("spec.none")}, err: "unsupported fieldPath: spec.none"},
-		"limit of the CPU": {env: corev1.EnvVar{ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test.env.Name = "X"
-			container := corev1.Container{Name: "discovery", Env: []corev1.EnvVar{test.env}}
-			got, err := environment(t.Context(), client, podWith(container), &container)
-			if test.err != "" {
-				if want := "environment variable X of container discovery: " + test.err; err == nil || err.Error() != want {
-					t.Fatalf("error is %v, want %s", err, want)
-				}
-				return
-			}
-			if err != nil || !slices.Equal(got, test.want) {
-				t.Errorf("environment is %q, %v, want %q", got, err, test.want)
-			}
-		})
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/yaml"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
@@ -59,7 +60,7 @@ type nodeAgent struct{}
 func (nodeAgent) Name() string { return "istio-cni-node" }
 
 func (nodeAgent) Runs(pod *corev1.Pod) bool {
-	return pod.Labels["k8s-app"] == "istio-cni-node" && container(pod, "install-cni") != nil
+	return pod.Labels["k8s-app"] == "istio-cni-node" && podenv.Container(pod, "install-cni") != nil
 }
 
 // Start runs the agent for the node of pod with the settings and the rights
@@ -73,14 +74,9 @@ func (p nodeAgent) Start(ctx context.Context, env program.Env, pod *corev1.Pod) 
 	if err != nil {
 		return nil, fmt.Errorf("create client for %s: %w", p.Name(), err)
 	}
-	environment, err := environment(ctx, node, pod, container(pod, "install-cni"))
+	settings, err := podenv.Variables(ctx, node, pod, podenv.Container(pod, "install-cni"))
 	if err != nil {
 		return nil, err
-	}
-	settings := map[string]string{}
-	for _, variable := range environment {
-		name, value, _ := strings.Cut(variable, "=")
-		settings[name] = value
 	}
 	if settings["AMBIENT_ENABLED"] != "true" {
 		return &agent{}, nil

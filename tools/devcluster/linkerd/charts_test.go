@@ -26,6 +26,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 )
 
 const newest = "2026.8.3"
@@ -436,13 +438,13 @@ func TestReleasesDiffer(t *testing.T) {
 			}
 			spec := object[appsv1.Deployment](t, objects(t, manifest), "Deployment/linkerd-destination").Spec.Template.Spec
 			pod := &corev1.Pod{Spec: spec}
-			if got := argument(container(pod, "destination"), "outbound-transport-mode", ""); got != test.transport {
+			if got := argument(podenv.Container(pod, "destination"), "outbound-transport-mode", ""); got != test.transport {
 				t.Errorf("transport mode %q, want %q", got, test.transport)
 			}
 			if got := spec.InitContainers[0].Image; got != test.initImage {
 				t.Errorf("init image %s, want %s", got, test.initImage)
 			}
-			if got := container(pod, "policy").Image; got != test.policyImage {
+			if got := podenv.Container(pod, "policy").Image; got != test.policyImage {
 				t.Errorf("policy image %s, want %s", got, test.policyImage)
 			}
 		})

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/clustertest"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
 const (
@@ -51,7 +53,7 @@ func controlPlane(t *testing.T) (clustertest.World, *authority) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := clustertest.Start(t, Programs(), archives)
+	w := clustertest.Start(t, Programs(), []program.Proxy{Proxy{}}, archives)
 	root := newAuthority(t, "root.linkerd.cluster.local", nil, true)
 	issuer := newAuthority(t, "identity.linkerd.cluster.local", root, true)
 	w.Namespace(systemNamespace, map[string]string{"config.linkerd.io/admission-webhooks": disabled}, nil)
@@ -115,7 +117,7 @@ func TestControlPlane(t *testing.T) {
 		w.Namespace("exempt", map[string]string{"config.linkerd.io/admission-webhooks": disabled}, map[string]string{injectAnnotation: enabled})
 		w.Namespace("cert-manager", nil, map[string]string{injectAnnotation: enabled})
 		for _, namespace := range []string{"exempt", "cert-manager"} {
-			if pod := admitted(w, namespace); clustertest.Container(pod, proxyContainer) != nil {
+			if pod := admitted(w, namespace); podenv.Container(pod, proxyContainer) != nil {
 				w.Errorf("pods of namespace %s are injected", namespace)
 			}
 		}
@@ -153,7 +155,7 @@ func TestControlPlane(t *testing.T) {
 
 	w.Part("is not missed by a webhook that may fail", func(w clustertest.World) {
 		w.Scale(systemNamespace, injectorName, 0)
-		if pod := admitted(w, "app"); clustertest.Container(pod, proxyContainer) != nil {
+		if pod := admitted(w, "app"); podenv.Container(pod, proxyContainer) != nil {
 			w.Error("a pod is injected by nobody")
 		}
 		w.Scale(systemNamespace, injectorName, 1)
@@ -169,7 +171,7 @@ func TestControlPlane(t *testing.T) {
 			if err != nil {
 				return false, err
 			}
-			proxy := clustertest.Container(pod, proxyContainer)
+			proxy := podenv.Container(pod, proxyContainer)
 			if proxy == nil {
 				return false, fmt.Errorf("pod is not injected: %+v", pod.Spec)
 			}
@@ -195,6 +197,6 @@ func injectedAgain(w clustertest.World) {
 	w.Helper()
 	w.Eventually("pods are injected again", func(ctx context.Context) (bool, error) {
 		pod, err := w.TryPod(ctx, "app", nil)
-		return err == nil && clustertest.Container(pod, proxyContainer) != nil, nil
+		return err == nil && podenv.Container(pod, proxyContainer) != nil, nil
 	})
 }

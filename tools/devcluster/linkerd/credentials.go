@@ -75,39 +75,52 @@ func decodeKey(data []byte) (crypto.Signer, error) {
 	}
 }
 
-// verifyIssuer checks what the identity controller checks of its issuer: that
-// the key belongs to the certificate, that the chain leads to one of the
-// anchors and that it may issue at all. Names and algorithms do not matter.
-func verifyIssuer(certificatePEM, keyPEM []byte, anchors *x509.CertPool) error {
+// An issuer signs the certificates of proxies.
+type issuer struct {
+	key crypto.Signer
+	// chain is the issuer's certificate and those between it and an anchor.
+	chain []*x509.Certificate
+}
+
+// readIssuer reads an issuer and checks what the identity controller checks of
+// it: that the key belongs to the certificate, that the chain leads to one of
+// the anchors and that it may issue at all. Names and algorithms do not matter.
+func readIssuer(certificatePEM, keyPEM []byte, anchors *x509.CertPool) (*issuer, error) {
 	key, err := decodeKey(keyPEM)
 	if err != nil {
-		return fmt.Errorf("issuer key: %w", err)
+		return nil, fmt.Errorf("issuer key: %w", err)
 	}
 	chain, err := decodeCertificates(certificatePEM)
 	if err != nil {
-		return fmt.Errorf("issuer certificate: %w", err)
+		return nil, fmt.Errorf("issuer certificate: %w", err)
 	}
 	if len(chain) == 0 {
-		return errors.New("issuer certificate: none found")
+		return nil, errors.New("issuer certificate: none found")
 	}
-	issuer := chain[0]
-	public, ok := issuer.PublicKey.(interface {
+	public, ok := chain[0].PublicKey.(interface {
 		Equal(key crypto.PublicKey) bool
 	})
 	if !ok || !public.Equal(key.Public()) {
-		return errors.New("public and private key of the issuer do not match")
+		return nil, errors.New("public and private key of the issuer do not match")
 	}
+	if err := verifyChain(chain, "", anchors); err != nil {
+		return nil, fmt.Errorf("failed to verify issuer credentials with trust anchors: %w", err)
+	}
+	if !chain[0].IsCA {
+		return nil, errors.New("failed to verify issuer credentials: certificate is not a CA")
+	}
+	return &issuer{key: key, chain: chain}, nil
+}
+
+// verifyChain checks that the first certificate of chain is valid for name,
+// unless that is empty, and that the others lead from it to one of the anchors.
+func verifyChain(chain []*x509.Certificate, name string, anchors *x509.CertPool) error {
 	intermediates := x509.NewCertPool()
 	for _, certificate := range chain[1:] {
 		intermediates.AddCert(certificate)
 	}
-	if _, err := issuer.Verify(x509.VerifyOptions{Roots: anchors, Intermediates: intermediates}); err != nil {
-		return fmt.Errorf("failed to verify issuer credentials with trust anchors: %w", err)
-	}
-	if !issuer.IsCA {
-		return errors.New("failed to verify issuer credentials: certificate is not a CA")
-	}
-	return nil
+	_, err := chain[0].Verify(x509.VerifyOptions{DNSName: name, Roots: anchors, Intermediates: intermediates})
+	return err
 }
 
 // decodeAnchors reads a trust bundle.

@@ -61,7 +61,7 @@ func TestVerifyIssuer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			err := verifyIssuer([]byte(test.crt), []byte(test.key), anchors)
+			_, err := readIssuer([]byte(test.crt), []byte(test.key), anchors)
 			refused(t, err, test.want)
 			if err != nil && strings.Contains(err.Error(), "BEGIN") {
 				t.Error("the error holds PEM")

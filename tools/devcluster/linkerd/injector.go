@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/yaml"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
@@ -46,7 +47,7 @@ func (p injector) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (
 // the files have changed too.
 func (p injector) run(ctx context.Context, i *instance, c *clients, log *slog.Logger, pod *corev1.Pod) error {
 	w := &injectorWebhook{
-		namespace: argument(container(pod, "proxy-injector"), "linkerd-namespace", pod.Namespace),
+		namespace: argument(podenv.Container(pod, "proxy-injector"), "linkerd-namespace", pod.Namespace),
 		client:    c.pod,
 		log:       log,
 		events:    i.events(c, p.Name()),

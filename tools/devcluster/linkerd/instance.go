@@ -20,6 +20,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
@@ -145,15 +146,7 @@ func (c *clients) awaitIdentity(ctx context.Context) error {
 // runs reports whether pod belongs to a component of the control plane and has
 // the container that runs it.
 func runs(pod *corev1.Pod, component, containerName string) bool {
-	return pod.Labels[componentLabel] == component && container(pod, containerName) != nil
-}
-
-func container(pod *corev1.Pod, name string) *corev1.Container {
-	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &pod.Spec.Containers[i]
+	return pod.Labels[componentLabel] == component && podenv.Container(pod, containerName) != nil
 }
 
 // argument is the value of a command-line flag, given with one dash or two, or

@@ -243,7 +243,7 @@ func TestIdentityStartsWithAVerifiedIssuerOnly(t *testing.T) {
 			t.Parallel()
 			c, _ := cluster(t, test.objects...)
 			pod := controlPlanePod(t, identityComponent, test.values)
-			began(t, test.want, func(i *instance) error { return identity{}.run(t.Context(), i, c, pod) })
+			began(t, test.want, func(i *instance) error { return identity{}.run(t.Context(), i, c, slog.New(slog.DiscardHandler), pod) })
 		})
 	}
 }
@@ -266,7 +266,7 @@ func TestIdentityReloadsItsIssuer(t *testing.T) {
 	}
 	c, client := cluster(t, roots(oldRoot), secret(first))
 	pod := controlPlanePod(t, identityComponent, nil)
-	began(t, "", func(i *instance) error { return identity{}.run(t.Context(), i, c, pod) })
+	began(t, "", func(i *instance) error { return identity{}.run(t.Context(), i, c, slog.New(slog.DiscardHandler), pod) })
 
 	update := func(object runtime.Object) {
 		t.Helper()

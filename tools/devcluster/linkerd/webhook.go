@@ -69,26 +69,39 @@ func (i *instance) serveWebhook(ctx context.Context, c *clients, log *slog.Logge
 		return fmt.Errorf("certificate of Secret %s/%s: %w", c.namespace, w.secret, err)
 	}
 
+	return i.serve(ctx, log, w.port, handler(log, w.answer), &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return certificate.Load(), nil
+		},
+	})
+}
+
+// serve serves handler on a container port until the instance stops, by HTTPS
+// if there is a configuration for it.
+func (i *instance) serve(ctx context.Context, log *slog.Logger, port int, handler http.Handler, secured *tls.Config) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return fmt.Errorf("listen for webhook: %w", err)
+		return fmt.Errorf("listen for container port %d: %w", port, err)
 	}
+	i.addresses[port] = listener.Addr().String()
 	server := &http.Server{
-		Handler:           handler(log, w.answer),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				return certificate.Load(), nil
-			},
-		},
+		TLSConfig:         secured,
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("webhook ended", "error", err)
+		var err error
+		if secured == nil {
+			err = server.Serve(listener)
+		} else {
+			err = server.ServeTLS(listener, "", "")
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			log.Error("server ended", "containerPort", port, "error", err)
 		}
 	}()
 	i.onStop(func() {
@@ -96,7 +109,6 @@ func (i *instance) serveWebhook(ctx context.Context, c *clients, log *slog.Logge
 		_ = server.Close()
 		<-done
 	})
-	i.addresses[w.port] = listener.Addr().String()
 	return nil
 }
 

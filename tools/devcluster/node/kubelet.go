@@ -9,13 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -37,12 +37,13 @@ import (
 var stages embed.FS
 
 // A kubelet serves the pods of all nodes. Every pod event goes through it to
-// KWOK, which moves the pod from stage to stage; the events of a pod that a
-// program runs for are held back until the program serves.
+// KWOK, which moves the pod from stage to stage; the events of a pod that has a
+// runner are held back until that releases them.
 type kubelet struct {
 	client   kubernetes.Interface
 	pods     corev1listers.PodLister
 	programs []program.Program
+	proxies  []program.Proxy
 	env      program.Env
 	log      *slog.Logger
 
@@ -92,6 +93,7 @@ func startKubelet(ctx context.Context, options Options, nodes map[string]*contro
 		client:   options.Client,
 		pods:     pods.Lister(),
 		programs: options.Programs,
+		proxies:  options.Proxies,
 		env:      options.Env,
 		log:      options.Log,
 		run:      ctx,
@@ -160,7 +162,7 @@ func (k *kubelet) observe(kind informer.EventType, object any) {
 			k.forget(pod.UID)
 			k.forward(event)
 		})
-	case run.running():
+	case run.released():
 		k.forward(event)
 	}
 }
@@ -178,23 +180,35 @@ func (k *kubelet) forward(event informer.Event[*corev1.Pod]) {
 	}
 }
 
-// runner returns the runner of pod. When there is none yet, a program wants the
-// pod and the pod is not leaving, it starts one.
+// runner returns the runner of pod. When there is none yet, a program or a proxy
+// wants the pod and the pod is not leaving, it starts one.
 func (k *kubelet) runner(pod *corev1.Pod, leaving bool) *runner {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if run := k.runners[pod.UID]; run != nil || leaving {
 		return run
 	}
-	for _, candidate := range k.programs {
-		if candidate.Runs(pod) {
-			run := newRunner(k, candidate, pod)
-			k.runners[pod.UID] = run
-			k.tasks.Go(run.loop)
-			return run
-		}
+	run := newRunner(k, pod)
+	if i := slices.IndexFunc(k.programs, func(p program.Program) bool { return p.Runs(pod) }); i >= 0 {
+		run.program = k.programs[i]
 	}
-	return nil
+	if i := slices.IndexFunc(k.proxies, func(p program.Proxy) bool { return p.Runs(pod) }); i >= 0 && pulled(pod) {
+		run.proxy = k.proxies[i]
+	}
+	if run.program == nil && run.proxy == nil {
+		return nil
+	}
+	k.runners[pod.UID] = run
+	k.tasks.Go(run.loop)
+	return run
+}
+
+// pulled reports whether there are images for all containers of pod, without
+// which it never gets as far as to run its proxy.
+func pulled(pod *corev1.Pod) bool {
+	return !slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return strings.HasSuffix(c.Image, ":does-not-exist")
+	})
 }
 
 func (k *kubelet) forget(pod types.UID) {
@@ -219,12 +233,7 @@ func (k *kubelet) wait() { k.tasks.Wait() }
 
 // reportFailure shows in the status of pod why its program does not run.
 func (k *kubelet) reportFailure(ctx context.Context, pod *corev1.Pod, failures int32, cause error) {
-	status := corev1.PodStatus{
-		Conditions: []corev1.PodCondition{
-			{Type: corev1.ContainersReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady", Message: cause.Error()},
-			{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady", Message: cause.Error()},
-		},
-	}
+	status := corev1.PodStatus{Conditions: notReady(cause)}
 	for _, container := range pod.Spec.Containers {
 		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{
 			Name:         container.Name,
@@ -235,6 +244,23 @@ func (k *kubelet) reportFailure(ctx context.Context, pod *corev1.Pod, failures i
 			}},
 		})
 	}
+	k.report(ctx, pod, status)
+}
+
+// notReady are the conditions of a pod that runs but, because of cause, is not
+// ready.
+func notReady(cause error) []corev1.PodCondition {
+	var conditions []corev1.PodCondition
+	for _, kind := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
+		conditions = append(conditions, corev1.PodCondition{
+			Type: kind, Status: corev1.ConditionFalse, Reason: "ContainersNotReady", Message: cause.Error(),
+		})
+	}
+	return conditions
+}
+
+// report changes what status has of the status of pod.
+func (k *kubelet) report(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) {
 	patch, err := json.Marshal(map[string]any{"status": status})
 	if err == nil {
 		_, err = k.client.CoreV1().Pods(pod.Namespace).
@@ -252,9 +278,4 @@ func (k *kubelet) scratch(pod *corev1.Pod) (string, error) {
 		return "", fmt.Errorf("create directory of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return dir, nil
-}
-
-// retryPolicy is the pace at which a failing program is started again.
-func retryPolicy() wait.Backoff {
-	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Steps: 6, Cap: 10 * time.Second}
 }

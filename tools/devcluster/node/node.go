@@ -2,7 +2,8 @@
 // look like those of an AKS node pool, keeps their leases fresh and plays the
 // kubelet for the pods scheduled to them. KWOK reports what containers would
 // do; where a pod needs the behaviour of a container, a program runs in its
-// place and the pod becomes ready with it.
+// place and the pod becomes ready with it. If asked for, the proxies of meshed
+// pods have identities, and their pods become ready with them.
 //
 // The tag of an image says what comes of it. With "does-not-exist" it is never
 // pulled: the pod stays pending with ImagePullBackOff. With "fails" an ordinary
@@ -60,6 +61,8 @@ type Options struct {
 	KubeletVersion string
 	// Programs run in place of the containers of some pods.
 	Programs []program.Program
+	// Proxies get the proxies of some pods their identities.
+	Proxies []program.Proxy
 	// Env is what programs get; each instance has its own directory below Env.Dir.
 	Env program.Env
 	Log *slog.Logger

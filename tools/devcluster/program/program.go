@@ -1,6 +1,6 @@
-// Package program is the seam between the simulated nodes and the few
-// programs that must really run in the embedded cluster: admission webhooks
-// and mesh control planes. No container ever starts here; where the cluster
+// Package program is the seam between the simulated nodes and what must really
+// run in the embedded cluster: admission webhooks, mesh control planes and, if
+// asked for, what gives the proxies of meshed pods their identities. No container ever starts here; where the cluster
 // needs the behaviour of one, a Program runs it as a host process or goroutine
 // on loopback and the cluster routes Service traffic to it.
 package program
@@ -49,6 +49,11 @@ type Env struct {
 	// Dir is a scratch directory of the instance, removed with the cluster.
 	Dir string
 	Log *slog.Logger
+	// Dial connects to address as a container of the pod would: host and port
+	// of a Service, by its name or address, of a pod, by its address, or of the
+	// pod itself as localhost. It takes any ready pod of a Service that accept,
+	// unless nil, has no error for.
+	Dial func(ctx context.Context, address string, accept func(pod *corev1.Pod) error) (net.Conn, error)
 }
 
 // As returns the access of the ServiceAccount of pod, so that the roles a chart

@@ -1,30 +1,38 @@
-package istio
+// Package podenv is what the kubelet hands to the containers of a pod when it
+// starts them: environment, fields of the pod, service account tokens.
+package podenv
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/kubernetes/pkg/fieldpath"
+	"k8s.io/kubernetes/third_party/forked/golang/expansion"
 )
 
-// container is the container of pod called name, or nil.
-func container(pod *corev1.Pod, name string) *corev1.Container {
-	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == name })
-	if i < 0 {
-		return nil
+// Container is the container of pod called name, a native sidecar or other init
+// container included, or nil.
+func Container(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		if i := slices.IndexFunc(list, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
+			return &list[i]
+		}
 	}
-	return &pod.Spec.Containers[i]
+	return nil
 }
 
-// environment is what the kubelet would put into the environment of a
-// container of pod, each as "NAME=value"; of two of one name the last counts.
-func environment(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container *corev1.Container) ([]string, error) {
-	var result []string
+// Variables are the environment of a container of pod by name, with references
+// such as $(NAME) to earlier variables resolved. Limits of resources stay
+// unset, as they bind nothing that runs on the host.
+func Variables(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container *corev1.Container) (map[string]string, error) {
+	result := map[string]string{}
 	for _, from := range container.EnvFrom {
 		if from.ConfigMapRef == nil {
 			return nil, fmt.Errorf("environment of container %s: only ConfigMaps are simulated", container.Name)
@@ -38,7 +46,7 @@ func environment(ctx context.Context, client kubernetes.Interface, pod *corev1.P
 			return nil, fmt.Errorf("environment of container %s: read ConfigMap %s/%s: %w", container.Name, pod.Namespace, name, err)
 		}
 		for key, value := range config.Data {
-			result = append(result, from.Prefix+key+"="+value)
+			result[from.Prefix+key] = value
 		}
 	}
 	for _, v := range container.Env {
@@ -46,11 +54,33 @@ func environment(ctx context.Context, client kubernetes.Interface, pod *corev1.P
 		if err != nil {
 			return nil, fmt.Errorf("environment variable %s of container %s: %w", v.Name, container.Name, err)
 		}
-		if value != nil {
-			result = append(result, v.Name+"="+*value)
+		switch {
+		case value == nil:
+		case v.ValueFrom == nil:
+			result[v.Name] = expansion.Expand(*value, expansion.MappingFuncFor(result))
+		default:
+			result[v.Name] = *value
 		}
 	}
 	return result, nil
+}
+
+// Token makes a token of the account of pod, bound to the pod. audience may be
+// empty for that of the API server, and seconds nil for the default lifetime.
+func Token(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, audience string, seconds *int64) (string, error) {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: seconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
+	}}
+	if audience != "" {
+		request.Spec.Audiences = []string{audience}
+	}
+	account := pod.Spec.ServiceAccountName
+	token, err := client.CoreV1().ServiceAccounts(pod.Namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("create token of ServiceAccount %s/%s: %w", pod.Namespace, account, err)
+	}
+	return token.Status.Token, nil
 }
 
 // envValue is the value of v, or nil if v stays unset.
@@ -63,7 +93,7 @@ func envValue(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod,
 	case from == nil:
 		return &v.Value, nil
 	case from.FieldRef != nil:
-		value, err := fieldValue(pod, from.FieldRef.FieldPath)
+		value, err := Field(pod, from.FieldRef.FieldPath)
 		return &value, err
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
@@ -100,8 +130,8 @@ func envValue(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod,
 	}
 }
 
-// fieldValue is the field of pod that a downward API reference names.
-func fieldValue(pod *corev1.Pod, path string) (string, error) {
+// Field is the field of pod that a downward API reference names.
+func Field(pod *corev1.Pod, path string) (string, error) {
 	switch path {
 	case "spec.nodeName":
 		return pod.Spec.NodeName, nil
@@ -111,6 +141,12 @@ func fieldValue(pod *corev1.Pod, path string) (string, error) {
 		return pod.Status.HostIP, nil
 	case "status.podIP":
 		return pod.Status.PodIP, nil
+	case "status.podIPs":
+		ips := make([]string, len(pod.Status.PodIPs))
+		for i, ip := range pod.Status.PodIPs {
+			ips[i] = ip.IP
+		}
+		return strings.Join(ips, ","), nil
 	default:
 		return fieldpath.ExtractFieldPathAsString(pod, path)
 	}
