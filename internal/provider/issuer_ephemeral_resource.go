@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
 	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
@@ -52,14 +53,12 @@ func (r *issuerEphemeralResource) Schema(_ context.Context, _ ephemeral.SchemaRe
 			"Every run of Terraform, be it a plan or an apply, makes another issuer with another key as soon as its arguments are known; what takes it decides by its own version argument " +
 			"when it is written. To control planes in the cluster of the provider an `aksmesh_issuer` resource gives theirs. Needs Terraform 1.10, write-only arguments 1.11.",
 		Attributes: map[string]schema.Attribute{
-			"trust_anchor_id": text("ID of the `aksmesh_trust_anchor` that signs, with its key in a Secret of the cluster. Exactly one of `trust_anchor_id` and `signer` is needed.",
-				stringvalidator.ExactlyOneOf(path.MatchRoot("signer"))),
+			"trust_anchor_id": text("ID of the `aksmesh_trust_anchor` that signs, with its key in a Secret of the cluster. Exactly one of `trust_anchor_id` and `signer` is needed."),
 			"signer": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "The key of an anchor in `trust_bundle_pem`. No cluster is needed then.",
 				Attributes: map[string]schema.Attribute{
-					"kms_key_uri": text("URI of the key in a key management service: "+kmsURIForms+".",
-						kmsKeyURI(), stringvalidator.ExactlyOneOf(path.MatchRelative().AtParent().AtName("private_key"))),
+					"kms_key_uri": text("URI of the key in a key management service: "+kmsURIForms+".", kmsKeyURI()),
 					"private_key": schema.StringAttribute{Optional: true, Sensitive: true, MarkdownDescription: "Private key in PEM, unencrypted."},
 				},
 			},
@@ -108,6 +107,12 @@ func (r *issuerEphemeralResource) ValidateConfig(ctx context.Context, req epheme
 	}
 	checkAnchorID(config.TrustAnchorID, &resp.Diagnostics)
 	checkSubject(ctx, config.CommonName, config.Subject, &resp.Diagnostics)
+	exactlyOneOf(path.Empty(), []string{"trust_anchor_id", "signer"}, []attr.Value{config.TrustAnchorID, config.Signer}, &resp.Diagnostics)
+	if !config.Signer.IsNull() && !config.Signer.IsUnknown() {
+		var signer ephemeralSignerModel
+		resp.Diagnostics.Append(config.Signer.As(ctx, &signer, objectAsOptions)...)
+		exactlyOneOf(path.Root("signer"), []string{"kms_key_uri", "private_key"}, []attr.Value{signer.KMSKeyURI, signer.PrivateKey}, &resp.Diagnostics)
+	}
 	if !config.Signer.IsNull() && config.TrustBundlePEM.IsNull() {
 		problemAt(&resp.Diagnostics, path.Root("trust_bundle_pem"), "Missing Trust Bundle", errors.New("signer signs as the anchor of the bundle that has its public key; give the bundle"))
 	}

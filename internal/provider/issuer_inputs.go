@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -208,6 +209,14 @@ func (r *issuerResource) ValidateConfig(ctx context.Context, req resource.Valida
 	checkSubject(ctx, config.CommonName, config.Subject, diags)
 	checkIssuerAlgorithm(config.Mesh, config.Algorithm, diags)
 	source := config.source(ctx, diags)
+	exactlyOneOf(path.Empty(), []string{"trust_anchor_id", "signer", "certificate"}, []attr.Value{config.TrustAnchorID, config.Signer, config.Certificate}, diags)
+	if s := source.signer; s != nil {
+		exactlyOneOf(path.Root("signer"), []string{"kms_key_uri", "private_key_wo"}, []attr.Value{s.KMSKeyURI, s.PrivateKeyWO}, diags)
+	}
+	if c := source.certificate; c != nil {
+		exactlyOneOf(path.Root("certificate"), []string{"pem", "pem_wo"}, []attr.Value{c.PEM, c.PEMWO}, diags)
+		exactlyOneOf(path.Root("certificate"), []string{"private_key_wo", "request_id"}, []attr.Value{c.PrivateKeyWO, c.RequestID}, diags)
+	}
 	if config.given() {
 		for name, value := range map[string]attr.Value{
 			"algorithm": config.Algorithm, "common_name": config.CommonName, "subject": config.Subject, "validity": config.Validity,
@@ -232,6 +241,23 @@ func (r *issuerResource) ValidateConfig(ctx context.Context, req resource.Valida
 	}
 	if source.certificate != nil {
 		source.certificate.check(ctx, &config, bundle, diags)
+	}
+}
+
+// exactlyOneOf refuses none and several of some attributes of an object, as far as
+// they are known.
+func exactlyOneOf(at path.Path, names []string, values []attr.Value, diags *diag.Diagnostics) {
+	given, open := 0, false
+	for _, value := range values {
+		switch {
+		case value.IsUnknown():
+			open = true
+		case !value.IsNull():
+			given++
+		}
+	}
+	if given > 1 || given == 0 && !open {
+		problemAt(diags, at.AtName(names[0]), "Invalid Combination", fmt.Errorf("exactly one of %s has to be given, not %d", strings.Join(names, ", "), given))
 	}
 }
 

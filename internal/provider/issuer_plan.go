@@ -289,7 +289,7 @@ func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, st
 	name := state.ID.ValueString()
 	stages := stagesOf(state)
 	if does.begins {
-		stages = r.foreseen(ctx, config, plan, record, diags)
+		stages = r.foreseen(ctx, config, plan, diags)
 		diags.AddWarning("Rotation Begins: "+name, beginning(plan, stages))
 	}
 	if len(stages) > 0 && stages[0] == rotation.Recover {
@@ -323,7 +323,7 @@ func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, st
 
 // foreseen are the stages of a rotation that a plan begins, as the cluster is now;
 // all that there may be while it is not known what is wanted.
-func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan issuerModel, record issuerRecord, diags *diag.Diagnostics) []rotation.Stage {
+func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan issuerModel, diags *diag.Diagnostics) []rotation.Stage {
 	all := []rotation.Stage{rotation.Spread, rotation.Teach, rotation.Switch, rotation.Renew, rotation.Drop, rotation.Forget}
 	cluster, known := r.knownCluster()
 	if !known || plan.TrustBundlePEM.IsUnknown() || plan.ref().Secret().Name == "" {

@@ -94,15 +94,14 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Optional: true,
 				MarkdownDescription: "ID of the `aksmesh_trust_anchor` that signs, with its key in a Secret of this cluster. Exactly one of `trust_anchor_id`, `signer` and `certificate` is needed. " +
 					"Another anchor than before begins a rotation.",
-				Validators: []validator.String{stringvalidator.ExactlyOneOf(path.MatchRoot("signer"), path.MatchRoot("certificate"))},
+				Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
 			},
 			"signer": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "The key of an anchor that signs as the one in `trust_bundle_pem` that has its public key. It is used during an apply only, never for a plan.",
 				Attributes: map[string]schema.Attribute{
-					"kms_key_uri": optionalText("URI of the key in a key management service, which it never leaves, such as `signing_key_uri` of an `aksmesh_trust_anchor`: " + kmsURIForms + "."),
-					"private_key_wo": secret("The private key in PEM, unencrypted, such as `private_key_pem` of an `aksmesh_trust_anchor` that has it in the state.",
-						stringvalidator.ExactlyOneOf(sibling("kms_key_uri"))),
+					"kms_key_uri":            optionalText("URI of the key in a key management service, which it never leaves, such as `signing_key_uri` of an `aksmesh_trust_anchor`: " + kmsURIForms + "."),
+					"private_key_wo":         secret("The private key in PEM, unencrypted, such as `private_key_pem` of an `aksmesh_trust_anchor` that has it in the state."),
 					"private_key_wo_version": version("`private_key_wo`", stringvalidator.AlsoRequires(sibling("private_key_wo"))),
 				},
 			},
@@ -111,10 +110,9 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				MarkdownDescription: "An issuer that an authority of your own has made: a certificate authority, of path length 0 if it has one, that leads to an anchor in `trust_bundle_pem`. " +
 					"The provider cannot renew it: from `early_renewal` before its end on, every plan warns and shows a change.",
 				Attributes: map[string]schema.Attribute{
-					"pem":    optionalText("The certificate in PEM and, behind it, the intermediates that lead to the anchor. Another certificate below the same anchor replaces the issuer in place; one below another anchor begins a rotation."),
-					"pem_wo": secret("The same as `pem`, where only a write-only argument can take it, as from `ephemeral \"aksmesh_issuer\"` of another cluster. It is taken when an issuer is due, or asked for by `private_key_wo_version` or `renewal_trigger`.", stringvalidator.ExactlyOneOf(sibling("pem")), stringvalidator.AlsoRequires(sibling("private_key_wo"))),
-					"private_key_wo": secret("Its private key in PEM, unencrypted: ECDSA or RSA as PKCS#8, PKCS#1 or SEC 1.",
-						stringvalidator.ExactlyOneOf(sibling("request_id"))),
+					"pem":                    optionalText("The certificate in PEM and, behind it, the intermediates that lead to the anchor. Another certificate below the same anchor replaces the issuer in place; one below another anchor begins a rotation."),
+					"pem_wo":                 secret("The same as `pem`, where only a write-only argument can take it, as from `ephemeral \"aksmesh_issuer\"` of another cluster. It is taken when an issuer is due, or asked for by `private_key_wo_version` or `renewal_trigger`.", stringvalidator.AlsoRequires(sibling("private_key_wo"))),
+					"private_key_wo":         secret("Its private key in PEM, unencrypted: ECDSA or RSA as PKCS#8, PKCS#1 or SEC 1."),
 					"private_key_wo_version": version("`private_key_wo` or `pem_wo`", stringvalidator.AlsoRequires(sibling("private_key_wo"))),
 					"request_id":             optionalText("ID of the `aksmesh_issuer_request` that the certificate was made of, whose key is in the cluster."),
 				},

@@ -1,9 +1,17 @@
 package provider
 
 import (
+	"cmp"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"math/big"
+	"os"
 	"regexp"
 	"testing"
 	"time"
@@ -17,6 +25,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -162,13 +172,132 @@ func TestAccIssuer_foreign(t *testing.T) {
 
 func TestIssuer_badInput(t *testing.T) {
 	t.Parallel()
-	const anchor = "\n trust_anchor_id = \"aksmesh-system/default\"\n"
+	now := time.Now()
+	anchor := testAnchor(t, pki.AuthorityOptions{})
+	other := testAnchor(t, pki.AuthorityOptions{})
+	issuer, err := pki.NewIssuer(anchor, pki.AuthorityOptions{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve := func(curve elliptic.Curve) crypto.Signer {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	below := func(edit func(*x509.Certificate)) string {
+		key := curve(elliptic.P256())
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "theirs"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, MaxPathLenZero: true,
+		}
+		edit(template)
+		cert := pkitest.Sign(t, template, anchor.Certificate(), key.Public(), pkitest.Key(t, anchor))
+		return givenConfig(string(pki.NewBundle(cert).PEM()), keyPEM(t, key), "")
+	}
+	flat := pkitest.SelfSigned(t, now, curve(elliptic.P256()), func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true })
+	flatIssuer := pkitest.SelfSigned(t, now, curve(elliptic.P256()), func(c *x509.Certificate) { c.Subject.CommonName = "theirs" })
+	flatChild := pkitest.Sign(t, flatIssuer.Certificate(), flat.Certificate(), flatIssuer.Certificate().PublicKey, pkitest.Key(t, flat))
+	encrypted, err := os.ReadFile("../pki/testdata/step/issuer-encrypted.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const byAnchor = "\n trust_anchor_id = \"aksmesh-system/default\"\n"
+	linkerd, istio := "\n mesh = \"linkerd\"\n", "\n mesh = \"istio\"\n"
+	bundle := bundleConfig(anchor)
+	mesh := linkerd + bundle
+	whole := mesh + byAnchor
 	expectInvalid(t, "aksmesh_issuer", map[string]invalidInput{
-		`mesh = "consul"` + anchor:                                {"mesh", "value must be one of"},
-		"mesh = \"linkerd\"\n trust_anchor_id = \"default\"":      {"trust_anchor_id", "is not the ID of a trust anchor"},
-		"mesh = \"linkerd\"\n validity = \"8760\"" + anchor:       {"validity", "not a Go duration"},
-		"mesh = \"linkerd\"\n early_renewal = \"8760h\"" + anchor: {"early_renewal", "leaves nothing"},
-		"mesh = \"linkerd\"\n namespace = \"Linkerd\"" + anchor:   {"namespace", "DNS label"},
-		"mesh = \"linkerd\"\n common_name = \"\"" + anchor:        {"common_name", "between 1 and 64"},
+		`mesh = "consul"` + bundle + byAnchor:              {"mesh", "value must be one of"},
+		mesh + `trust_anchor_id = "default"`:               {"trust_anchor_id", "is not the ID of a trust anchor"},
+		whole + `validity = "8760"`:                        {"validity", "not a Go duration"},
+		whole + `early_renewal = "8760h"`:                  {"early_renewal", "leaves nothing"},
+		whole + `namespace = "Linkerd"`:                    {"namespace", "DNS label"},
+		whole + `common_name = ""`:                         {"common_name", "between 1 and 64"},
+		whole + `subject = { country = "Germany" }`:        {"subject", "two capital letters"},
+		whole + `algorithm = "ED25519"`:                    {"algorithm", "value must be one of"},
+		whole + `algorithm = "RSA-2048"`:                   {"algorithm", "refused by Linkerd"},
+		whole + `rotation = "soon"`:                        {"rotation", "value must be one of"},
+		whole + `restart = { order = ["Deployment/web"] }`: {"order", "a workload such as Deployment/shop/web"},
+		linkerd + byAnchor + `trust_bundle_pem = "x"`:      {"trust_bundle_pem", "no block found"},
+		linkerd + byAnchor + bundleConfig(testAnchor(t, pki.AuthorityOptions{Algorithm: pki.AlgorithmECDSAP384})): {
+			"trust_bundle_pem", "refused by Linkerd",
+		},
+		istio + byAnchor + bundleConfig(anchor, pkitest.SelfSigned(t, now, curve(elliptic.P521()), func(*x509.Certificate) {})): {
+			"trust_bundle_pem", "refused by Istio",
+		},
+
+		mesh: {"trust_anchor_id", "exactly one of trust_anchor_id, signer, certificate has to be given, not 0"},
+		whole + `signer = { kms_key_uri = "softkms:path=x" }`: {"trust_anchor_id", "exactly one of trust_anchor_id, signer, certificate has to be given, not 2"},
+		mesh + `signer = {}`: {"signer.kms_key_uri", "exactly one of kms_key_uri, private_key_wo has to be given, not 0"},
+		mesh + `signer = { kms_key_uri = "azurekms:vault=x" }`:               {"kms_key_uri", "a key's name is"},
+		mesh + `signer = { kms_key_uri = "x", private_key_wo_version = "1"}`: {"signer.private_key_wo", "must be specified when"},
+		mesh + signerConfig(keyPEM(t, pkitest.Key(t, other))):                {"signer.private_key_wo", "no anchor of the trust bundle has the public key"},
+		mesh + signerConfig(string(encrypted)):                               {"signer.private_key_wo", "nothing in a cluster could ask for its password"},
+
+		mesh + `certificate = { request_id = "linkerd/linkerd" }`:                                  {"certificate.pem", "exactly one of pem, pem_wo has"},
+		mesh + `certificate = { pem = "x" }`:                                                       {"certificate.private_key_wo", "exactly one of private_key_wo, request_id has"},
+		mesh + `certificate = { pem = "x", request_id = "linkerd/linkerd" }`:                       {"certificate.pem", "no block found"},
+		mesh + `certificate = { pem = "x", request_id = "istio/linkerd" }`:                         {"request_id", "not the ID of the aksmesh_issuer_request of this control plane"},
+		mesh + givenConfig(string(issuer.CertificatePEM()), keyPEM(t, curve(elliptic.P256())), ""): {"certificate.private_key_wo", "does not match the certificate"},
+		mesh + givenConfig(string(issuer.CertificatePEM()), string(encrypted), ""):                 {"certificate.private_key_wo", "nothing in a cluster could ask for its password"},
+		linkerd + bundleConfig(other) + ownConfig(t, issuer):                                       {"certificate.pem", "not signed by any anchor of the bundle"},
+		mesh + ownConfig(t, issuer) + `validity = "100h"`:                                          {"validity", "leave it out"},
+		mesh + below(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }):             {"certificate.pem", "is expired since"},
+		mesh + below(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) }):             {"certificate.pem", "not yet valid"},
+		mesh + below(func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero = false, false }):        {"certificate.pem", "not a certificate authority"},
+		linkerd + bundleConfig(flat) + givenConfig(string(pki.NewBundle(flatChild).PEM()), keyPEM(t, pkitest.Key(t, flatIssuer)), ""): {
+			"certificate.pem", "path length too small",
+		},
 	})
+}
+
+// testAnchor is a trust anchor that is valid from now on.
+func testAnchor(t testing.TB, options pki.AuthorityOptions) *pki.KeyPair {
+	t.Helper()
+	if options.Now.IsZero() {
+		options.Now = time.Now()
+	}
+	anchor, err := pki.NewAnchor(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return anchor
+}
+
+// keyPEM is a private key in PEM.
+func keyPEM(t testing.TB, key crypto.Signer) string {
+	t.Helper()
+	encoded, err := pki.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(encoded)
+}
+
+// bundleConfig is the argument trust_bundle_pem with some anchors.
+func bundleConfig(anchors ...*pki.KeyPair) string {
+	var bundle pki.Bundle
+	for _, anchor := range anchors {
+		bundle = bundle.With(anchor.Certificate())
+	}
+	return fmt.Sprintf("\n trust_bundle_pem = %q\n", bundle.PEM())
+}
+
+// signerConfig is the argument signer with a private key.
+func signerConfig(key string) string {
+	return fmt.Sprintf("\n signer = { private_key_wo = %q }\n", key)
+}
+
+// givenConfig is the argument certificate with a certificate and its key.
+func givenConfig(certificate, key, version string) string {
+	return fmt.Sprintf("\n certificate = { pem = %q, private_key_wo = %q, private_key_wo_version = %q }\n", certificate, key, cmp.Or(version, "1"))
+}
+
+// ownConfig is givenConfig of an issuer.
+func ownConfig(t testing.TB, issuer *pki.KeyPair) string {
+	t.Helper()
+	return givenConfig(string(issuer.ChainPEM()), keyPEM(t, pkitest.Key(t, issuer)), "")
 }

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// requestSecret keeps the key of a request, in the control plane's namespace.
-	requestSecret = "aksmesh-issuer-request"
+	// requestName is the Secret that keeps the key of a request, in the control plane's namespace.
+	requestName = "aksmesh-issuer-request"
 	// requestKey is the key of its data that the request itself is under.
 	requestKey = "tls.csr"
 
@@ -28,7 +28,7 @@ const (
 
 // Request is the Secret that keeps the key of the issuer's request.
 func (r IssuerRef) Request() kube.Ref {
-	return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: requestSecret}
+	return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: requestName}
 }
 
 // A Request asks another authority for the issuer of a control plane. Its key
@@ -48,7 +48,7 @@ type Request struct {
 // *ExistsError.
 func CreateRequest(ctx context.Context, cluster *kube.Cluster, ref IssuerRef, options pki.AuthorityOptions) (request Request, adopted bool, err error) {
 	exists := &ExistsError{Object: ref.Request().String(), Import: ref.String()}
-	existing, err := cluster.Secret(ctx, ref.Namespace, requestSecret)
+	existing, err := cluster.Secret(ctx, ref.Namespace, requestName)
 	if err == nil {
 		request, err := requestIn(existing)
 		if err != nil || !kube.Ours(existing.Labels) || request.Subject != options.Subject || request.Algorithm != options.Algorithm {
@@ -96,7 +96,7 @@ func putRequest(ctx context.Context, cluster *kube.Cluster, ref IssuerRef, optio
 // pki.ErrMalformed or pki.ErrKeyMismatch if what is there is no longer one with
 // its key.
 func ReadRequest(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) (Request, error) {
-	secret, err := cluster.Secret(ctx, ref.Namespace, requestSecret)
+	secret, err := cluster.Secret(ctx, ref.Namespace, requestName)
 	if err != nil {
 		return Request{}, err
 	}
