@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -468,7 +469,11 @@ type anchorPlan struct {
 }
 
 // rotationReason is why an anchor is rotated, and the attribute that says so.
-type rotationReason struct{ attribute, text string }
+type rotationReason struct {
+	attribute, text string
+	// open tells that the attribute is unknown, so that it may turn out to be none.
+	open bool
+}
 
 func (p *anchorPlan) make(ctx context.Context) {
 	plan := &p.plan
@@ -491,7 +496,7 @@ func (p *anchorPlan) make(ctx context.Context) {
 	}
 	if p.state != nil {
 		if given {
-			p.compareCertificates(cert, former)
+			p.changed("certificate_pem", cert != nil, cert != nil && !cert.Equal(former))
 		} else {
 			p.compareSettings(ctx)
 		}
@@ -507,7 +512,7 @@ func (p *anchorPlan) make(ctx context.Context) {
 		}
 	}
 	if due && renewable {
-		p.reasons = append(p.reasons, rotationReason{"early_renewal", "it is valid only until " + p.state.NotAfter.ValueString()})
+		p.because("early_renewal", "it is valid only until "+p.state.NotAfter.ValueString())
 	}
 
 	fresh := p.state == nil || len(p.reasons) > 0
@@ -517,7 +522,10 @@ func (p *anchorPlan) make(ctx context.Context) {
 		plan.Algorithm = p.state.Algorithm
 		plan.PreviousCertificatePEM = p.state.PreviousCertificatePEM
 	case p.state != nil:
-		plan.PreviousCertificatePEM = certificateText(former)
+		plan.PreviousCertificatePEM = types.StringUnknown()
+		if p.settled() {
+			plan.PreviousCertificatePEM = certificateText(former)
+		}
 		p.warnRotation(former)
 	case plan.inCluster() || plan.PrivateKeyStorage.IsUnknown():
 		plan.PreviousCertificatePEM = types.StringUnknown() // One of which the state was lost may be found.
@@ -581,16 +589,23 @@ func textOr(configured types.String, otherwise string) types.String {
 
 // because adds a reason for a new generation.
 func (p *anchorPlan) because(attribute, text string) {
-	p.reasons = append(p.reasons, rotationReason{attribute, text})
+	p.reasons = append(p.reasons, rotationReason{attribute: attribute, text: text})
 }
 
-func (p *anchorPlan) compareCertificates(given, former *x509.Certificate) {
+// changed adds as a reason that a setting has changed, or may have.
+func (p *anchorPlan) changed(attribute string, known, differs bool) {
 	switch {
-	case given == nil:
-		p.because("certificate_pem", "its certificate is known only after the apply")
-	case !given.Equal(former):
-		p.because("certificate_pem", "another certificate is given")
+	case !known:
+		p.reasons = append(p.reasons, rotationReason{attribute: attribute, text: attribute + " may have changed, which is known only after the apply", open: true})
+	case differs:
+		p.because(attribute, attribute+" has changed")
 	}
+}
+
+// settled reports whether there is to be a new generation whatever the unknown
+// settings are.
+func (p *anchorPlan) settled() bool {
+	return slices.ContainsFunc(p.reasons, func(reason rotationReason) bool { return !reason.open })
 }
 
 func (p *anchorPlan) compareSettings(ctx context.Context) {
@@ -599,24 +614,17 @@ func (p *anchorPlan) compareSettings(ctx context.Context) {
 		p.because("certificate_pem", "certificate_pem is not given any more")
 		return
 	}
-	if !plan.RotationTrigger.IsNull() && !plan.RotationTrigger.Equal(state.RotationTrigger) {
-		p.because("rotation_trigger", "rotation_trigger has changed")
+	if !plan.RotationTrigger.IsNull() {
+		p.changed("rotation_trigger", !plan.RotationTrigger.IsUnknown(), !plan.RotationTrigger.Equal(state.RotationTrigger))
 	}
-	if !plan.KMSKeyURI.Equal(state.KMSKeyURI) && !plan.KMSKeyURI.Equal(state.SigningKeyURI) {
-		p.because("kms_key_uri", "kms_key_uri names another key")
+	p.changed("kms_key_uri", !plan.KMSKeyURI.IsUnknown(), !plan.KMSKeyURI.Equal(state.KMSKeyURI) && !plan.KMSKeyURI.Equal(state.SigningKeyURI))
+	if !p.config.Algorithm.IsNull() {
+		p.changed("algorithm", !plan.Algorithm.IsUnknown(), !plan.Algorithm.Equal(state.Algorithm))
 	}
-	if !plan.Algorithm.Equal(state.Algorithm) && !p.config.Algorithm.IsNull() {
-		p.because("algorithm", "algorithm has changed")
-	}
-	if !plan.CommonName.Equal(state.CommonName) {
-		p.because("common_name", "common_name has changed")
-	}
-	if !fullyKnown(ctx, plan.Subject) || subjectOf(ctx, types.StringNull(), plan.Subject, p.diags) != subjectOf(ctx, types.StringNull(), state.Subject, p.diags) {
-		p.because("subject", "subject has changed")
-	}
-	if plan.Validity.IsUnknown() || duration(plan.Validity, 0) != duration(state.Validity, 0) {
-		p.because("validity", "validity has changed")
-	}
+	p.changed("common_name", !plan.CommonName.IsUnknown(), !plan.CommonName.Equal(state.CommonName))
+	p.changed("subject", fullyKnown(ctx, plan.Subject),
+		subjectOf(ctx, types.StringNull(), plan.Subject, p.diags) != subjectOf(ctx, types.StringNull(), state.Subject, p.diags))
+	p.changed("validity", !plan.Validity.IsUnknown(), duration(plan.Validity, 0) != duration(state.Validity, 0))
 	if !state.CanSign.ValueBool() {
 		p.because("can_sign", "its private key is lost")
 	}
@@ -684,13 +692,17 @@ func (p *anchorPlan) warnRotation(former *x509.Certificate) {
 	for i, reason := range p.reasons {
 		texts[i] = reason.text
 	}
-	detail := fmt.Sprintf("%s gets a new certificate, because %s. ", p.name(), strings.Join(texts, ", and "))
+	summary, becomes := "Trust Anchor May Be Rotated", "may get"
+	if p.settled() {
+		summary, becomes = "Trust Anchor Will Be Rotated", "gets"
+	}
+	detail := fmt.Sprintf("%s %s a new certificate, because %s. ", p.name(), becomes, strings.Join(texts, ", and "))
 	if errors.Is(pki.CheckValid(former, p.now), pki.ErrExpired) {
 		detail += fmt.Sprintf("The present one has expired at %s: mTLS is down wherever it is the one that is trusted, until the issuers there have moved to the new one.", p.state.NotAfter.ValueString())
 	} else {
 		detail += "The rotation of each issuer below it follows, stage by stage and without an outage, as its own plan shows. Until then the present one stays trusted and in use."
 	}
-	p.diags.AddWarning("Trust Anchor Will Be Rotated", detail)
+	p.diags.AddWarning(summary, detail)
 }
 
 // warnEnd tells that an anchor ends which cannot be renewed here.

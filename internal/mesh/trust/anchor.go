@@ -276,11 +276,15 @@ func putAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, anchor
 	if err != nil {
 		return Anchor{}, fmt.Errorf("trust anchor %s: %w", ref, err)
 	}
-	secret := &corev1.Secret{Data: map[string][]byte{}}
+	secret := &corev1.Secret{}
 	secret.Labels = kube.OursLabels()
 	secret.Annotations = map[string]string{anchorRecordAnnotation: string(record)}
-	// The API server wants both entries, whether there is a key or not.
-	secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey] = pki.NewBundle(anchor.Certificate).PEM(), nil
+	// All entries are there, be they empty: so none is left that others have put
+	// there, and the API server wants the first two.
+	secret.Data = map[string][]byte{
+		corev1.TLSCertKey: pki.NewBundle(anchor.Certificate).PEM(), corev1.TLSPrivateKeyKey: nil,
+		previousCertKey: nil, previousPrivateKeyKey: nil,
+	}
 	if anchor.Previous != nil {
 		secret.Data[previousCertKey] = pki.NewBundle(anchor.Previous).PEM()
 	}
