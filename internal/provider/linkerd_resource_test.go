@@ -133,8 +133,20 @@ func TestAccLinkerd(t *testing.T) {
 				),
 			},
 			{
+				// The webhooks' certificates are due because they are wanted earlier.
+				PreConfig:         func() { clock.forward(100 * time.Hour) },
+				Config:            linkerdConfig(cluster, linkerdNew, `webhook_early_renewal = "8700h"`),
+				ConfigPlanChecks:  update,
+				ConfigStateChecks: noDriftLeft,
+				Check: resource.ComposeTestCheckFunc(
+					certificates,
+					resource.TestCheckResourceAttr(address, "webhooks.#", "3"),
+					resource.TestCheckResourceAttr(address, "webhooks.0.name", "linkerd-proxy-injector"),
+				),
+			},
+			{
 				// The webhooks' certificates are due. So is the issuer, but that is another resource's.
-				PreConfig:         func() { clock.forward(8000 * time.Hour) },
+				PreConfig:         func() { clock.forward(7900 * time.Hour) },
 				Config:            linkerdConfig(cluster, linkerdNew, "high_availability = true"),
 				ConfigPlanChecks:  update,
 				ConfigStateChecks: noDriftLeft,
