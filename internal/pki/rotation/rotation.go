@@ -13,6 +13,7 @@ package rotation
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,14 @@ type View struct {
 	Published Anchors
 	Issuer    Issuer
 	Planes    []Plane
-	Proxies   []Proxy
+	// Proxies are all meshed pods, those of the control plane under the names that
+	// they have in Planes. They were listed after the Planes: whoever appeared in
+	// between was admitted by one of these.
+	Proxies []Proxy
+	// Admitting is until when pods may appear that a former pod of the control
+	// plane has admitted; zero if none can, or if pods are told whom to trust when
+	// they ask rather than when they are admitted (see [History.Admitting]).
+	Admitting time.Time
 }
 
 // An Issuer is the one that the control plane is given.
@@ -41,7 +49,8 @@ type Issuer struct {
 	Down bool
 	// Ending tells that it is about to, sooner than a rotation may take.
 	Ending bool
-	// Renewable tells that its anchor is valid and can sign another one.
+	// Renewable tells that its anchor can sign another one, which would not be
+	// Ending itself.
 	Renewable bool
 }
 
@@ -55,7 +64,8 @@ func (i Issuer) anchors() Anchors {
 
 // A Plane is a pod of the control plane by what it has read.
 type Plane struct {
-	Name   string
+	Name string
+	// Bundle is empty if it is not known.
 	Bundle Anchors
 	// Issuer is the anchor below which it issues certificates; empty if it does
 	// not know or issues none.
@@ -150,10 +160,11 @@ func Next(v View, restart bool) Decision {
 	// Whoever has taken an anchor out of the bundle that is still in use has to be
 	// made up for: pods made now would not trust those that present it.
 	used := v.Issuer.anchors()
-	needed := v.Published.With(v.Wanted...).With(used...)
+	var presented Anchors
 	for _, p := range v.Proxies {
-		needed = needed.With(p.Presents...)
+		presented = presented.With(p.Presents...)
 	}
+	needed := v.Published.With(v.Wanted...).With(used...).With(presented...)
 	if !v.Published.Covers(needed) {
 		return Decision{Step: Publish, Stage: Spread, Bundle: needed, Reason: fmt.Sprintf("%s is not published yet", anchors(needed.Without(v.Published)))}
 	}
@@ -161,11 +172,18 @@ func Next(v View, restart bool) Decision {
 		return d
 	}
 	inForce := v.Wanted.With(used...)
-	ignorant := func(p Proxy) bool { return !p.Trusts.Covers(inForce) }
+	ignorant := func(p Proxy) bool {
+		// Those that no restart reaches are not waited for on account of an anchor
+		// that goes out of use anyway.
+		return !p.Trusts.Covers(inForce) || p.Fixed == "" && !p.Leaving && !p.Trusts.Covers(presented)
+	}
 	if d, ok := v.dataPlane(Teach, ignorant, func(p Proxy) time.Time { return p.Learns }, restart, "trust "+anchors(inForce)); ok {
 		return d
 	}
 	if v.Issuer.Anchor != v.Signer {
+		if !v.Admitting.IsZero() {
+			return Decision{Step: Wait, Stage: Switch, Until: v.Admitting, Reason: "pods may still appear that were admitted before the control plane had read what is published"}
+		}
 		return Decision{Step: Issue, Stage: Switch, Anchor: v.Signer, Reason: "all pods trust " + anchors(Anchors{v.Signer})}
 	}
 	if old := v.Published.Without(v.Wanted); len(old) > 0 {
@@ -187,7 +205,7 @@ func Next(v View, restart bool) Decision {
 // takes a restart of every pod.
 func (v View) recover() Decision {
 	trusted := func(anchor Anchor) bool {
-		return v.Published.Has(anchor) && !slices.ContainsFunc(v.Proxies, func(p Proxy) bool { return !p.Trusts.Has(anchor) })
+		return v.Published.Has(anchor) && !slices.ContainsFunc(v.Proxies, func(p Proxy) bool { return !p.Leaving && !p.Trusts.Has(anchor) })
 	}
 	const down = "the issuer is not valid any more"
 	switch {
@@ -284,36 +302,64 @@ func (v View) dataPlane(stage Stage, behind func(Proxy) bool, round func(Proxy) 
 // happens; empty when there is nothing to do.
 func Stages(v View) []Stage {
 	var stages []Stage
-	v.Planes, v.Proxies = slices.Clone(v.Planes), slices.Clone(v.Proxies)
-	// The machine ends: what it may do is bounded by the number of stages.
-	for {
-		d := Next(v, true)
-		if d.Step == Done {
-			return stages
-		}
+	for d := range v.course() {
 		if len(stages) == 0 || stages[len(stages)-1] != d.Stage {
 			stages = append(stages, d.Stage)
 		}
-		v.foresee(d)
+	}
+	return stages
+}
+
+// course is what the machine decides until it is done, if nothing unforeseen
+// happens. It ends: every step but the publication of a bundle takes away what
+// led to it for good, and there are at most two publications.
+func (v View) course() iter.Seq[Decision] {
+	return func(yield func(Decision) bool) {
+		v := v
+		v.Planes, v.Proxies = slices.Clone(v.Planes), slices.Clone(v.Proxies)
+		for d := Next(v, true); d.Step != Done && yield(d); d = Next(v, true) {
+			v.foresee(d)
+		}
 	}
 }
 
-// foresee makes the view what it will be after a step that goes well.
+// foresee makes the view what it will be after a step that goes well. What is
+// waited for happens: who leaves is gone, and what somebody has to make anew is.
 func (v *View) foresee(d Decision) {
+	due := func(name string) bool { return slices.Contains(d.Proxies, name) }
 	switch d.Step {
 	case Publish:
 		v.Published = d.Bundle
 	case Issue:
 		v.Issuer = Issuer{Anchor: d.Anchor}
-		for i := range v.Proxies {
-			v.Proxies[i].Presents = v.Proxies[i].Presents.With(d.Anchor)
+		for i, p := range v.Proxies {
+			if d.Stage == Recover {
+				p.Presents = nil
+			}
+			v.Proxies[i].Presents = p.Presents.With(d.Anchor)
 		}
 	case RestartControlPlane:
-		v.Planes = nil
+		for i, plane := range v.Planes {
+			if plane.Leaving {
+				continue
+			}
+			v.Planes[i].Bundle = v.Published
+			if plane.Issuer != "" {
+				v.Planes[i].Issuer = v.Issuer.Anchor
+			}
+			for j, p := range v.Proxies {
+				if p.Name == plane.Name {
+					// What it presents stays open: it may have asked one of the former.
+					v.Proxies[j].Trusts, v.Proxies[j].MayTrust = v.Published, v.Published
+				}
+			}
+		}
 	case Wait, RestartDataPlane:
-		v.Planes = slices.DeleteFunc(v.Planes, func(p Plane) bool { return slices.Contains(d.Proxies, p.Name) })
+		v.Admitting = time.Time{}
+		v.Planes = slices.DeleteFunc(v.Planes, func(p Plane) bool { return p.Leaving && due(p.Name) })
+		v.Proxies = slices.DeleteFunc(v.Proxies, func(p Proxy) bool { return p.Leaving && due(p.Name) })
 		for i, p := range v.Proxies {
-			if slices.Contains(d.Proxies, p.Name) {
+			if due(p.Name) {
 				v.Proxies[i] = Proxy{Name: p.Name, Trusts: v.Published, MayTrust: v.Published, Presents: v.Issuer.anchors()}
 			}
 		}
