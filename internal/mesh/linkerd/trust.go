@@ -46,7 +46,9 @@ func (t Trust) Workloads(ctx context.Context) ([]*kube.Workload, error) {
 }
 
 // Signs reports whether a workload of the control plane issues certificates.
-func (Trust) Signs(w *kube.Workload) bool { return w.Template.Labels[componentLabel] == identityComponent }
+func (Trust) Signs(w *kube.Workload) bool {
+	return w.Template.Labels[componentLabel] == identityComponent
+}
 
 // Serves reports whether a meshed pod is of this control plane.
 func (t Trust) Serves(pod *corev1.Pod) bool {
@@ -68,6 +70,9 @@ func (Trust) Trusts(pod *corev1.Pod) (bundle string, ok bool) {
 	}
 	return "", true // A proxy without anchors trusts nobody.
 }
+
+// Admits reports that a pod is given its anchors when it is admitted.
+func (Trust) Admits() bool { return true }
 
 // Fixed is why the bundle of a proxy stays the same whatever is restarted; empty
 // if it does not.
@@ -117,5 +122,10 @@ func (t Trust) Published(ctx context.Context, _ *corev1.Secret) (pki.Bundle, err
 // ReadIssuerSecret reads the issuer of an IssuerSecret in the layout of
 // IssuerScheme, with its intermediates.
 func ReadIssuerSecret(data map[string][]byte) (*pki.KeyPair, error) {
+	const other = "crt.pem" // Of the layout that the chart writes itself.
+	if data[corev1.TLSCertKey] == nil && data[other] != nil {
+		return nil, fmt.Errorf("it has %s and key.pem, the layout of identity.issuer.scheme=linkerd.io/tls; "+
+			"replace it by a Secret of type %[2]s with the same certificate, key and trust anchors as tls.crt, tls.key and ca.crt, and set identity.issuer.scheme=%[2]s in the chart", other, IssuerScheme)
+	}
 	return pki.ParseKeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
 }
