@@ -317,8 +317,8 @@ func (r *issuerResource) outputs(ctx context.Context, before issuerOutputs, m *i
 	o.Renewal = types.StringValue(s.Renewal)
 	o.RotationSteps = stageList(ctx, s.Stages, diags)
 	o.RotationWaitsFor = types.StringValue("")
-	if len(s.Stages) > 0 && s.Next.Step == rotation.Wait {
-		o.RotationWaitsFor = types.StringValue(s.Next.Reason)
+	if len(s.Stages) > 0 && s.WaitsFor != "" {
+		o.RotationWaitsFor = types.StringValue(s.WaitsFor)
 	}
 	if s.Issuer == nil {
 		o.ReadyForRenewal = types.BoolValue(true)

@@ -59,6 +59,10 @@ func (t Trust) Serves(pod *corev1.Pod) bool {
 // certificate.
 func (Trust) Trusts(*corev1.Pod) (bundle string, ok bool) { return "", false }
 
+// Admits reports that proxies are given their anchors when they ask for a
+// certificate, not when their pods are admitted.
+func (Trust) Admits() bool { return false }
+
 // Fixed is why a proxy keeps its anchors whatever is restarted; empty if it does
 // not.
 func (Trust) Fixed(pod *corev1.Pod) string {

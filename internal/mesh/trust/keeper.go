@@ -58,6 +58,8 @@ type Standing struct {
 	Stages []rotation.Stage
 	// Next is the first step of them.
 	Next rotation.Decision
+	// WaitsFor is why it cannot be done now; empty if it can.
+	WaitsFor string
 	// Renewal is why the issuer has to be written anew apart from a rotation; empty
 	// if it has not.
 	Renewal string
@@ -130,6 +132,9 @@ type run struct {
 	restarted time.Time
 }
 
+// shortly is how long an apply waits for what comes round by itself.
+const shortly = 2 * time.Minute
+
 // patience is how often a step may be repeated that seems to do nothing.
 const patience = 3
 
@@ -161,7 +166,7 @@ func (r *run) keep(ctx context.Context, renew bool) error {
 			return nil
 		}
 		r.log("rotation", map[string]any{"issuer": r.Ref.String(), "stage": string(d.Stage), "standing": d.Reason})
-		if d.Step == rotation.Wait && (d.Blocked || !d.Until.IsZero()) {
+		if v.waits(d) {
 			if r.Complete {
 				return &BlockedError{Decision: d}
 			}
@@ -191,6 +196,9 @@ func (r *run) take(ctx context.Context, v *view, d rotation.Decision) error {
 	case rotation.RestartDataPlane:
 		return r.restartDataPlane(ctx, v, d)
 	case rotation.Wait:
+		if !d.Until.IsZero() {
+			return r.Cluster.AwaitClock(ctx, r.Ref.Namespace, d.Until)
+		}
 		return r.awaitGone(ctx, v, d.Proxies)
 	case rotation.Done:
 	}

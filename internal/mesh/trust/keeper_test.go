@@ -240,8 +240,8 @@ func TestAccKeeper(t *testing.T) {
 				if len(standing.Stages) == 0 {
 					break
 				}
-				if standing.Next.Step == rotation.Wait {
-					t.Log(standing.Next.Reason)
+				if standing.WaitsFor != "" {
+					t.Log(standing.WaitsFor)
 					break
 				}
 				stages = append(stages, standing.Stages[0])

@@ -30,6 +30,9 @@ type plane interface {
 	// Trusts is the bundle that a pod shows; ok is false if it is told of it when
 	// it asks for a certificate, or takes the published one when it starts.
 	Trusts(pod *corev1.Pod) (bundle string, ok bool)
+	// Admits reports whether pods are given their anchors when they are admitted,
+	// rather than when they ask for a certificate.
+	Admits() bool
 	// Fixed is why a pod keeps its trust whatever is restarted; empty if not.
 	Fixed(pod *corev1.Pod) string
 	// Lifetime is how long a pod may use a certificate.
@@ -52,6 +55,8 @@ type view struct {
 	components []component
 	// behind tells that a pod of the control plane has not read what is published.
 	behind bool
+	// now is the instant of the view by the clock of the API server.
+	now time.Time
 	// populated tells that there is anybody to be cut off.
 	populated bool
 
@@ -66,6 +71,10 @@ type component struct {
 	mark     string // of what its pods read if they start now
 	behind   bool   // one of its pods has read something else
 }
+
+// requestLimit is how long the API server works on one request at the most, unless
+// it is told otherwise (--request-timeout).
+const requestLimit = time.Minute
 
 // view looks at everything. What is settled is not looked at pod by pod.
 func (r *run) view(ctx context.Context) (*view, error) {
@@ -100,12 +109,14 @@ func (r *run) view(ctx context.Context) (*view, error) {
 		v.populated = true
 		return v, nil
 	}
-	now, err := r.clock(ctx)
-	if err != nil {
+	if v.now, err = r.clock(ctx); err != nil {
 		return nil, err
 	}
-	v.reconcile(kept, now)
-	if err := r.lookAtPods(ctx, v, now); err != nil {
+	v.reconcile(kept)
+	if v.plane.Admits() {
+		v.Admitting = v.record.Handouts.Admitting(v.now, requestLimit)
+	}
+	if err := r.lookAtPods(ctx, v); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -193,7 +204,7 @@ func (r *run) noted(ctx context.Context, v *view) (map[string]string, error) {
 
 // reconcile makes the record one of what is there: others may have changed it,
 // and a run may have been cut off between the record and the change.
-func (v *view) reconcile(kept bool, now time.Time) {
+func (v *view) reconcile(kept bool) {
 	v.record.Settled = ""
 	h := v.record.Handouts
 	if !kept {
@@ -211,12 +222,12 @@ func (v *view) reconcile(kept bool, now time.Time) {
 		h = h[:n-1] // It was about to be issued, and never was.
 	}
 	issuer := cmp.Or(v.Issuer.Anchor, h.Newest().Issuer)
-	v.record.Handouts = h.Begun(issuer, v.Published, now)
+	v.record.Handouts = h.Begun(issuer, v.Published, v.now)
 }
 
 // lookAtPods fills in what the pods have, of the control plane and of the data
 // plane.
-func (r *run) lookAtPods(ctx context.Context, v *view, now time.Time) error {
+func (r *run) lookAtPods(ctx context.Context, v *view) error {
 	workloads, err := v.plane.Workloads(ctx)
 	if err != nil {
 		return err
@@ -251,7 +262,7 @@ func (r *run) lookAtPods(ctx context.Context, v *view, now time.Time) error {
 		}
 		v.components = append(v.components, c)
 	}
-	return r.lookAtProxies(ctx, v, now)
+	return r.lookAtProxies(ctx, v)
 }
 
 // reads is what a pod of the control plane has read if it started after the
@@ -273,7 +284,7 @@ func (v *view) reads(signs bool) (what rotation.Handout, since time.Time) {
 	return what, since
 }
 
-func (r *run) lookAtProxies(ctx context.Context, v *view, now time.Time) error {
+func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 	lifetime, err := v.plane.Lifetime(ctx)
 	if err != nil {
 		return err
@@ -294,7 +305,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view, now time.Time) error {
 		p := rotation.Proxy{Name: name, Leaving: pod.DeletionTimestamp != nil}
 		life := lifetime(pod)
 		since := pod.CreationTimestamp.Time
-		if renewed := now.Add(-life); renewed.After(since) {
+		if renewed := v.now.Add(-life); renewed.After(since) {
 			since = renewed
 		}
 		p.Presents, p.Trusts, p.MayTrust = v.record.Handouts.Given(since)
@@ -360,6 +371,11 @@ func (r record) turned(lifetime time.Duration, former func(rotation.Handout) boo
 	return last.Add(lifetime + time.Second)
 }
 
+// waits reports whether a decision is to wait for longer than an apply does.
+func (v *view) waits(d rotation.Decision) bool {
+	return d.Step == rotation.Wait && (d.Blocked || d.Until.After(v.now.Add(shortly)))
+}
+
 // standing is what is told of the view.
 func (v *view) standing(k Keeper) Standing {
 	s := Standing{Issuer: v.issuer, Published: v.published}
@@ -368,6 +384,9 @@ func (v *view) standing(k Keeper) Standing {
 	}
 	if v.record.Settled == "" {
 		s.Stages, s.Next = rotation.Stages(v.View), rotation.Next(v.View, k.Complete)
+	}
+	if v.waits(s.Next) {
+		s.WaitsFor = s.Next.Reason
 	}
 	s.Renewal = v.renewal(k)
 	return s
