@@ -145,10 +145,10 @@ func objectWords(e everything) map[string]*regexp.Regexp {
 		"aksmesh_network_policy.this": `networkpolicies|NetworkPolicy ` + e.namespace + `/mesh-only`,
 	}
 	if e.mesh == "linkerd" {
-		words["aksmesh_issuer.this"] = `Secret linkerd/linkerd-identity-issuer`
+		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-linkerd|Secret linkerd/linkerd-identity-issuer`
 		words["aksmesh_linkerd.this"] = `release linkerd/linkerd-`
 	} else {
-		words["aksmesh_issuer.this"] = `Secret istio-system/cacerts`
+		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-istio|Secret istio-system/cacerts`
 		words["aksmesh_istio.this"] = `release istio-system/ist`
 	}
 	compiled := map[string]*regexp.Regexp{}
