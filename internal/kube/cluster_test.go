@@ -13,9 +13,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -91,6 +93,85 @@ func TestAccApplyAndRelease(t *testing.T) {
 	}
 	if err := c.Delete(t.Context(), ref, kube.DeleteOptions{Wait: true}); err != nil {
 		t.Errorf("delete again: %v", err)
+	}
+}
+
+// What is changed in an object of somebody else's stays theirs: their next apply
+// meets no conflict.
+func TestAccAmendLeavesFieldsToTheirOwners(t *testing.T) {
+	t.Parallel()
+	embedded, c := connect(t)
+	ref := kube.Ref{Kind: kube.ConfigMap, Namespace: embedded.Namespace(t), Name: "c"}
+	first, err := c.Apply(t.Context(), configMap(ref, map[string]any{"a": "1", "b": "1"}), kube.ApplyOptions{Manager: "owner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := map[string]any{"data": map[string]any{"a": "2"}}
+	amended, err := c.Amend(t.Context(), first, change, "guest")
+	if err != nil || fmt.Sprint(amended.Object["data"]) != "map[a:2 b:1]" {
+		t.Fatalf("amended: %v, %v", amended, err)
+	}
+	managers := amended.GetManagedFields()
+	if len(managers) != 1 || managers[0].Manager != "owner" || managers[0].Operation != metav1.ManagedFieldsOperationApply {
+		t.Errorf("managers %v", managers)
+	}
+	if _, err := c.Amend(t.Context(), first, change, "guest"); !errors.Is(err, kube.ErrChanged) {
+		t.Errorf("a state that is over: %v", err)
+	}
+	applied, err := c.Apply(t.Context(), configMap(ref, map[string]any{"a": "3"}), kube.ApplyOptions{Manager: "owner"})
+	if err != nil || fmt.Sprint(applied.Object["data"]) != "map[a:3]" {
+		t.Errorf("applied: %v, %v", applied, err)
+	}
+}
+
+// An aggregated API without a server keeps the API server from telling all kinds,
+// but not those of others.
+func TestAccKindsAreFoundBesideABrokenAPI(t *testing.T) {
+	t.Parallel()
+	embedded := testcluster.New(t, testcluster.Options{})
+	c, err := kube.Connect(kube.Settings{ConfigPaths: []string{embedded.Kubeconfig()}}, "kube-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, time.Minute)
+	broken := kube.Ref{Kind: kube.APIService, Name: "v1alpha1.tap.linkerd.io"}
+	object := wrapped(broken, "spec", map[string]any{
+		"group": "tap.linkerd.io", "version": "v1alpha1", "groupPriorityMinimum": int64(1000), "versionPriority": int64(100),
+		"service": map[string]any{"name": "tap", "namespace": "none"}, "insecureSkipTLSVerify": true,
+	})
+	if _, err := c.Apply(ctx, object, kube.ApplyOptions{Manager: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	crd := kube.Ref{Kind: kube.CustomResourceDefinition, Name: "things.example.com"}
+	object = wrapped(crd, "spec", map[string]any{
+		"group": "example.com", "scope": "Namespaced",
+		"names": map[string]any{"plural": "things", "kind": "Thing"},
+		"versions": []any{map[string]any{
+			"name": "v1", "served": true, "storage": true, "schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object"}},
+		}},
+	})
+	if _, err := c.Apply(ctx, object, kube.ApplyOptions{Manager: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	thing := schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Thing"}
+	err = c.Await(ctx, "", []kube.Kind{kube.CustomResourceDefinition}, func(ctx context.Context) (string, error) {
+		kind, err := c.KindFor(ctx, thing)
+		if err != nil {
+			return err.Error(), nil
+		}
+		if kind.Resource != "things" || !kind.Namespaced {
+			return "", fmt.Errorf("kind %+v", kind)
+		}
+		return "", nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := c.KindFor(ctx, schema.GroupVersionKind{Group: "tap.linkerd.io", Version: "v1alpha1", Kind: "Tap"}); !meta.IsNoMatchError(err) {
+		t.Errorf("a kind of the broken API: %v", err)
+	}
+	if found, err := c.Find(ctx, broken); err != nil || found.GetName() != broken.Name {
+		t.Errorf("the broken API: %v", err)
 	}
 }
 
