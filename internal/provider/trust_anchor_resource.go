@@ -618,7 +618,7 @@ func (p *anchorPlan) compareSettings(ctx context.Context) {
 		p.changed("rotation_trigger", !plan.RotationTrigger.IsUnknown(), !plan.RotationTrigger.Equal(state.RotationTrigger))
 	}
 	p.changed("kms_key_uri", !plan.KMSKeyURI.IsUnknown(), !plan.KMSKeyURI.Equal(state.KMSKeyURI) && !plan.KMSKeyURI.Equal(state.SigningKeyURI))
-	if !p.config.Algorithm.IsNull() {
+	if !p.config.Algorithm.IsNull() || !plan.Algorithm.IsUnknown() {
 		p.changed("algorithm", !plan.Algorithm.IsUnknown(), !plan.Algorithm.Equal(state.Algorithm))
 	}
 	p.changed("common_name", !plan.CommonName.IsUnknown(), !plan.CommonName.Equal(state.CommonName))
