@@ -4,6 +4,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/cert"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
@@ -185,12 +187,8 @@ func (w World) Scale(namespace, name string, replicas int32) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	selector := metav1.FormatLabelSelector(d.Spec.Selector)
 	w.RolledOut(namespace, name)
-	w.Eventually("pods of Deployment "+namespace+"/"+name, func(ctx context.Context) (bool, error) {
-		pods, err := w.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
-		return err == nil && len(pods.Items) == int(replicas), err
-	})
+	w.gone(d)
 }
 
 // TryPod has the API server admit a pod of one container, annotated so, without
@@ -224,4 +222,90 @@ func (w World) Deploy(namespace, name string, labels map[string]string) *appsv1.
 	}
 	w.RolledOut(namespace, name)
 	return d
+}
+
+// Restart gives a Deployment new pods, as `kubectl rollout restart` does, and
+// waits until the old ones are gone.
+func (w World) Restart(namespace, name string) {
+	w.Helper()
+	patch := fmt.Appendf(nil, `{"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": %q}}}}}`,
+		time.Now().Format(time.RFC3339Nano))
+	d, err := w.Client.AppsV1().Deployments(namespace).
+		Patch(w.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.RolledOut(namespace, name)
+	w.gone(d)
+}
+
+// gone waits until a Deployment has no more pods than it wants.
+func (w World) gone(d *appsv1.Deployment) {
+	w.Helper()
+	selector := metav1.FormatLabelSelector(d.Spec.Selector)
+	w.Eventually("pods of Deployment "+d.Namespace+"/"+d.Name, func(ctx context.Context) (bool, error) {
+		pods, err := w.Client.CoreV1().Pods(d.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		return err == nil && len(pods.Items) == int(*d.Spec.Replicas), err
+	})
+}
+
+// An Identity is what a proxy has of its control plane.
+type Identity struct {
+	// Name is that of the workload.
+	Name string
+	// Signer and Roots are the common names of the authority that signed its
+	// certificate, and of the roots that it trusts.
+	Signer string
+	Roots  []string
+}
+
+// Identity is what the proxy of the only pod of a Deployment has.
+func (w World) Identity(namespace, name string) Identity {
+	w.Helper()
+	d, err := w.Client.AppsV1().Deployments(namespace).Get(w.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	pods, err := w.Client.CoreV1().Pods(namespace).
+		List(w.Context(), metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector)})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if len(pods.Items) != 1 {
+		w.Fatalf("Deployment %s/%s has %d pods, want 1", namespace, name, len(pods.Items))
+	}
+	var shown program.Identity
+	if err := json.Unmarshal([]byte(pods.Items[0].Annotations[program.IdentityAnnotation]), &shown); err != nil {
+		w.Fatalf("identity of Pod %s/%s: %v", namespace, pods.Items[0].Name, err)
+	}
+	chain, err := cert.ParseCertsPEM([]byte(shown.Chain))
+	if err != nil {
+		w.Fatal(err)
+	}
+	roots, err := cert.ParseCertsPEM([]byte(shown.Roots))
+	if err != nil {
+		w.Fatal(err)
+	}
+	identity := Identity{Signer: chain[0].Issuer.CommonName}
+	for _, uri := range chain[0].URIs {
+		identity.Name = uri.String()
+	}
+	for _, dns := range chain[0].DNSNames {
+		identity.Name = dns
+	}
+	for _, root := range roots {
+		identity.Roots = append(identity.Roots, root.Subject.CommonName)
+	}
+	return identity
+}
+
+// Identified fails the test unless the proxy of the only pod of a Deployment
+// was certified by signer and trusts just roots, in this order.
+func (w World) Identified(namespace, name, signer string, roots ...string) {
+	w.Helper()
+	got := w.Identity(namespace, name)
+	if got.Signer != signer || !slices.Equal(got.Roots, roots) {
+		w.Errorf("the proxy of Deployment %s/%s is certified by %q and trusts %q, want %q and %q",
+			namespace, name, got.Signer, got.Roots, signer, roots)
+	}
 }

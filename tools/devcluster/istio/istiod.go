@@ -70,7 +70,7 @@ func (p istiod) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (_ 
 		return nil, fmt.Errorf("clear %s: %w", root, err)
 	}
 	discovery := podenv.Container(pod, "discovery")
-	mounts, err := mount(ctx, client, env.Log, pod, discovery, root)
+	mounts, err := mount(ctx, client, env.Log, pod, discovery, root, podenv.MountLag)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,20 +30,23 @@ type mounts struct {
 	client kubernetes.Interface
 	log    *slog.Logger
 	pod    *corev1.Pod
+	// lag is how long a change takes to appear.
+	lag     time.Duration
+	changes []*podenv.Delayed
 	// stopped ends the watches.
 	stopped chan struct{}
 	watches []informers.SharedInformerFactory
 }
 
 // mount writes the volumes that container mounts below root, which stands for
-// its file system, and keeps them current until Stop. It fails if an object
+// its file system, and keeps them current until Stop, each change a lag later. It fails if an object
 // that a volume needs does not exist. Volumes other than Secrets, ConfigMaps
 // and projections of those, tokens and fields are empty directories.
 func mount(
 	ctx context.Context, client kubernetes.Interface, log *slog.Logger,
-	pod *corev1.Pod, container *corev1.Container, root string,
+	pod *corev1.Pod, container *corev1.Container, root string, lag time.Duration,
 ) (*mounts, error) {
-	m := &mounts{client: client, log: log, pod: pod, stopped: make(chan struct{})}
+	m := &mounts{client: client, log: log, pod: pod, lag: lag, stopped: make(chan struct{})}
 	volumes := make(map[string]corev1.Volume, len(pod.Spec.Volumes))
 	for _, v := range pod.Spec.Volumes {
 		volumes[v.Name] = v
@@ -63,6 +67,9 @@ func mount(
 
 // Stop ends the updates and returns when none is under way.
 func (m *mounts) Stop() {
+	for _, c := range m.changes {
+		c.Close()
+	}
 	close(m.stopped)
 	for _, w := range m.watches {
 		w.Shutdown()
@@ -166,10 +173,18 @@ func (m *mounts) follow(
 			m.log.Error("cannot write volume", "kind", kind, "name", name, "error", err)
 		}
 	}
-	handler, err := objects.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(object any) { update(files(object, items)) },
-		UpdateFunc: func(_, object any) { update(files(object, items)) },
-		DeleteFunc: func(any) { update(nil) },
+	changes := podenv.NewDelayed(m.lag, update)
+	m.changes = append(m.changes, changes)
+	handler, err := objects.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(object any, initial bool) {
+			if initial {
+				update(files(object, items))
+				return
+			}
+			changes.Set(files(object, items))
+		},
+		UpdateFunc: func(_, object any) { changes.Set(files(object, items)) },
+		DeleteFunc: func(any) { changes.Set(nil) },
 	})
 	if err != nil {
 		return err

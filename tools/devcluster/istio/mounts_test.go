@@ -77,7 +77,7 @@ func TestMountFollowsSecret(t *testing.T) {
 	})
 	container := corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "cacerts", MountPath: "/etc/cacerts"}}}
 	root := t.TempDir()
-	m, err := mount(t.Context(), client, slog.New(slog.DiscardHandler), podWith(container, secretVolume("cacerts", true)), &container, root)
+	m, err := mount(t.Context(), client, slog.New(slog.DiscardHandler), podWith(container, secretVolume("cacerts", true)), &container, root, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestMountProjects(t *testing.T) {
 			}}},
 		}}}})
 	root := t.TempDir()
-	m, err := mount(t.Context(), client, slog.New(slog.DiscardHandler), pod, &container, root)
+	m, err := mount(t.Context(), client, slog.New(slog.DiscardHandler), pod, &container, root, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestMountProjects(t *testing.T) {
 func TestMountNeedsObjects(t *testing.T) {
 	t.Parallel()
 	container := corev1.Container{Name: "discovery", VolumeMounts: []corev1.VolumeMount{{Name: "certs", MountPath: "/certs"}}}
-	_, err := mount(t.Context(), fake.NewClientset(), slog.New(slog.DiscardHandler), podWith(container, secretVolume("certs", false)), &container, t.TempDir())
+	_, err := mount(t.Context(), fake.NewClientset(), slog.New(slog.DiscardHandler), podWith(container, secretVolume("certs", false)), &container, t.TempDir(), time.Millisecond)
 	const want = "volume certs of container discovery: Secret istio-system/certs does not exist"
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)

@@ -9,8 +9,7 @@
 package linkerd
 
 import (
-	"time"
-
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
 )
 
@@ -20,20 +19,14 @@ const (
 	identityComponent      = "identity"
 	destinationComponent   = "destination"
 	proxyInjectorComponent = "proxy-injector"
-
-	// mountLag is how long a changed Secret or ConfigMap takes to appear in the
-	// containers that mount it. A kubelet needs up to two minutes; what matters
-	// is that whoever forgets to wait for it meets the old content, also when a
-	// rollout comes in between.
-	mountLag = time.Second
 )
 
 // Programs are what the pods of Linkerd's control plane run in the embedded
 // cluster: the identity controller, the proxy injector and the two validators.
 func Programs() []program.Program {
 	return []program.Program{
-		identity{lag: mountLag},
-		injector{lag: mountLag},
-		destination{lag: mountLag},
+		identity{lag: podenv.MountLag},
+		injector{lag: podenv.MountLag},
+		destination{lag: podenv.MountLag},
 	}
 }

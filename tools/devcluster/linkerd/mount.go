@@ -15,22 +15,20 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/podenv"
 )
 
 // A mount is a Secret or ConfigMap as a container sees it: each change some
 // time after it was made, and the last content even when the object is gone.
 type mount struct {
-	lag     time.Duration
-	changed func(files map[string][]byte)
 	factory informers.SharedInformerFactory
+	changes *podenv.Delayed
 	stopped chan struct{}
+	once    sync.Once
 
-	mu sync.Mutex
-	// files is what the container sees, next what the object holds while timer
-	// runs.
-	files, next map[string][]byte
-	timer       *time.Timer
-	closed      bool
+	mu    sync.Mutex
+	files map[string][]byte
 }
 
 // mountSecret mounts a Secret. It fails if the Secret does not exist, as a
@@ -54,9 +52,7 @@ func mountConfigMap(
 func newMount(
 	client kubernetes.Interface, namespace, name string, lag time.Duration, changed func(files map[string][]byte),
 ) *mount {
-	return &mount{
-		lag:     lag,
-		changed: changed,
+	m := &mount{
 		stopped: make(chan struct{}),
 		factory: informers.NewSharedInformerFactoryWithOptions(client, 0,
 			informers.WithNamespace(namespace),
@@ -64,6 +60,13 @@ func newMount(
 				o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 			})),
 	}
+	m.changes = podenv.NewDelayed(lag, func(files map[string][]byte) {
+		m.set(files)
+		if changed != nil {
+			changed(files)
+		}
+	})
+	return m
 }
 
 // follow reads the object called name in errors and follows its changes. On
@@ -75,9 +78,9 @@ func (m *mount) follow(ctx context.Context, informer cache.SharedIndexInformer, 
 				m.set(files(object))
 				return
 			}
-			m.schedule(files(object))
+			m.changes.Set(files(object))
 		},
-		UpdateFunc: func(_, object any) { m.schedule(files(object)) },
+		UpdateFunc: func(_, object any) { m.changes.Set(files(object)) },
 	})
 	if err != nil {
 		return nil, m.fail("mount %s: %w", name, err)
@@ -110,42 +113,13 @@ func (m *mount) set(files map[string][]byte) {
 	m.files = files
 }
 
-// schedule makes files visible after the lag, or what follows them until then.
-func (m *mount) schedule(files map[string][]byte) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.next = files
-	if m.timer == nil && !m.closed {
-		m.timer = time.AfterFunc(m.lag, m.show)
-	}
-}
-
-func (m *mount) show() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.timer = nil
-	if m.closed {
-		return
-	}
-	m.files = m.next
-	if m.changed != nil {
-		m.changed(m.files)
-	}
-}
-
 // Close ends the mount and returns when no change is under way.
 func (m *mount) Close() {
-	m.mu.Lock()
-	closed := m.closed
-	m.closed = true
-	if m.timer != nil {
-		m.timer.Stop()
-	}
-	m.mu.Unlock()
-	if !closed {
+	m.once.Do(func() {
+		m.changes.Close()
 		close(m.stopped)
 		m.factory.Shutdown()
-	}
+	})
 }
 
 // files are the data of a Secret or ConfigMap, never nil for either.

@@ -24,6 +24,9 @@ import (
 // an object and its old version, each as large as etcd takes them.
 const reviewLimit = 8 << 20
 
+// stopGrace is how long answers that are under way may take when a pod ends.
+const stopGrace = 5 * time.Second
+
 // A review answers an admission request. An error refuses it, as Linkerd's
 // webhooks do when they cannot tell.
 type review func(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error)
@@ -105,8 +108,10 @@ func (i *instance) serve(ctx context.Context, log *slog.Logger, port int, handle
 		}
 	}()
 	i.onStop(func() {
-		// A pod that ends cuts off its clients; they have no more to lose.
-		_ = server.Close()
+		// Who is being answered gets the answer, if it does not take too long.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		_ = errors.Join(server.Shutdown(ctx), server.Close())
 		<-done
 	})
 	return nil

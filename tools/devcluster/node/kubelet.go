@@ -12,14 +12,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/kwok/kustomize/stage/pod/fast"
@@ -36,12 +41,20 @@ import (
 //go:embed stages/*.yaml
 var stages embed.FS
 
+const (
+	// drainTimeout bounds how long a program outlives the deletion of its pod
+	// because of Services, and drainInterval is how often those are looked at.
+	drainTimeout  = 5 * time.Second
+	drainInterval = 5 * time.Millisecond
+)
+
 // A kubelet serves the pods of all nodes. Every pod event goes through it to
 // KWOK, which moves the pod from stage to stage; the events of a pod that has a
 // runner are held back until that releases them.
 type kubelet struct {
 	client   kubernetes.Interface
 	pods     corev1listers.PodLister
+	slices   discoverylisters.EndpointSliceLister
 	programs []program.Program
 	proxies  []program.Proxy
 	env      program.Env
@@ -92,6 +105,7 @@ func startKubelet(ctx context.Context, options Options, nodes map[string]*contro
 	k := &kubelet{
 		client:   options.Client,
 		pods:     pods.Lister(),
+		slices:   options.Informers.Discovery().V1().EndpointSlices().Lister(),
 		programs: options.Programs,
 		proxies:  options.Proxies,
 		env:      options.Env,
@@ -226,6 +240,24 @@ func (k *kubelet) dial(ctx context.Context, pod types.UID, port int) (net.Conn, 
 		return nil, fmt.Errorf("no program runs for pod %s", pod)
 	}
 	return run.dial(ctx, port)
+}
+
+// drained waits until no Service sends anybody to pod, for which a real pod has
+// the time between its deletion and its end. It gives up after drainTimeout.
+func (k *kubelet) drained(pod *corev1.Pod) {
+	ctx, cancel := context.WithTimeout(k.run, drainTimeout)
+	defer cancel()
+	err := wait.PollUntilContextCancel(ctx, drainInterval, true, func(context.Context) (bool, error) {
+		all, err := k.slices.EndpointSlices(pod.Namespace).List(labels.Everything())
+		return err == nil && !slices.ContainsFunc(all, func(slice *discoveryv1.EndpointSlice) bool {
+			return slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool {
+				return e.TargetRef != nil && e.TargetRef.UID == pod.UID && (e.Conditions.Ready == nil || *e.Conditions.Ready)
+			})
+		}), err
+	})
+	if err != nil && k.run.Err() == nil {
+		k.log.Warn("a pod ends that Services still send to", "pod", pod.Namespace+"/"+pod.Name)
+	}
 }
 
 // wait returns when everything started by the kubelet has ended.

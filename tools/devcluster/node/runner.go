@@ -127,16 +127,22 @@ func (r *runner) serve() bool {
 	return true
 }
 
-// end ends the program and all connections to it.
+// end ends the program: when no Service sends anybody to it any more, and
+// before the connections that it has left open.
 func (r *runner) end() {
+	r.kubelet.drained(r.pod)
 	r.mu.Lock()
-	instance, open := r.instance, r.connections
-	r.instance, r.connections = nil, nil
+	instance := r.instance
+	r.instance = nil
+	r.mu.Unlock()
+	instance.Stop()
+	r.mu.Lock()
+	open := r.connections
+	r.connections = nil
 	r.mu.Unlock()
 	for conn := range open {
 		_ = conn.Conn.Close()
 	}
-	instance.Stop()
 	r.log.Info("program stopped", "program", r.program.Name())
 }
 
