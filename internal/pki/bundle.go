@@ -70,12 +70,6 @@ func (b Bundle) With(certs ...*x509.Certificate) Bundle {
 	return sum
 }
 
-// Without returns a bundle that lacks the given certificates.
-func (b Bundle) Without(certs ...*x509.Certificate) Bundle {
-	gone := NewBundle(certs...)
-	return Bundle{certs: slices.DeleteFunc(slices.Clone(b.certs), gone.Contains)}
-}
-
 // WithPublicKey returns the anchors that have the given key. There can be
 // several when an anchor was extended.
 func (b Bundle) WithPublicKey(key crypto.PublicKey) []*x509.Certificate {
