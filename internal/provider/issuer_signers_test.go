@@ -38,11 +38,16 @@ func signedConfig(cluster *testcluster.Cluster, namespace, body string) string {
 // signed by an anchor, and that the anchor is what is published.
 func issuerBelow(t *testing.T, cluster *testcluster.Cluster, namespace string, anchor *pki.KeyPair, now func() time.Time) resource.TestCheckFunc {
 	t.Helper()
+	return resource.ComposeTestCheckFunc(publishedAlone(t, cluster, namespace, anchor), func(*terraform.State) error {
+		return verifyIssuer(t, cluster, namespace, "linkerd-identity-issuer", "tls.crt", "ca.crt", now())
+	})
+}
+
+// publishedAlone checks that an anchor is all that is published.
+func publishedAlone(t *testing.T, cluster *testcluster.Cluster, namespace string, anchor *pki.KeyPair) resource.TestCheckFunc {
+	t.Helper()
 	return func(*terraform.State) error {
 		ctx := t.Context()
-		if err := verifyIssuer(t, cluster, namespace, "linkerd-identity-issuer", "tls.crt", "ca.crt", now()); err != nil {
-			return err
-		}
 		secret, err := cluster.Client().CoreV1().Secrets(namespace).Get(ctx, "linkerd-identity-issuer", metav1.GetOptions{})
 		if err != nil {
 			return err
