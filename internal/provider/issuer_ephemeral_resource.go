@@ -51,7 +51,22 @@ func (r *issuerEphemeralResource) Schema(_ context.Context, _ ephemeral.SchemaRe
 			"It feeds write-only arguments, such as `data_wo` of a Kubernetes Secret that another tool reads, or `certificate` of an `aksmesh_issuer` in another cluster " +
 			"whose control plane is to share the trust anchor of this one.\n\n" +
 			"Every run of Terraform, be it a plan or an apply, makes another issuer with another key as soon as its arguments are known; what takes it decides by its own version argument " +
-			"when it is written. To control planes in the cluster of the provider an `aksmesh_issuer` resource gives theirs. Needs Terraform 1.10, write-only arguments 1.11.",
+			"when it is written. To control planes in the cluster of the provider an `aksmesh_issuer` resource gives theirs. Needs Terraform 1.10, write-only arguments 1.11.\n\n" +
+			"As the Secret of another tool:\n\n" +
+			"```terraform\n" +
+			"resource \"kubernetes_secret_v1\" \"intermediate\" {\n" +
+			"  metadata {\n" +
+			"    name      = \"intermediate\"\n" +
+			"    namespace = \"tools\"\n" +
+			"  }\n" +
+			"  data_wo = {\n" +
+			"    \"tls.crt\" = ephemeral.aksmesh_issuer.vault.chain_pem\n" +
+			"    \"tls.key\" = ephemeral.aksmesh_issuer.vault.private_key_pem\n" +
+			"    \"ca.crt\"  = ephemeral.aksmesh_issuer.vault.bundle_pem\n" +
+			"  }\n" +
+			"  data_wo_revision = 1\n" +
+			"}\n" +
+			"```",
 		Attributes: map[string]schema.Attribute{
 			"trust_anchor_id": text("ID of the `aksmesh_trust_anchor` that signs, with its key in a Secret of the cluster. Exactly one of `trust_anchor_id` and `signer` is needed."),
 			"signer": schema.SingleNestedAttribute{

@@ -82,9 +82,17 @@ func checkAnchorID(id types.String, diags *diag.Diagnostics) {
 	if id.IsNull() || id.IsUnknown() {
 		return
 	}
-	if _, err := trust.ParseAnchorRef(id.ValueString()); err != nil {
-		problemAt(diags, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
+	_, err := trust.ParseAnchorRef(id.ValueString())
+	if err == nil {
+		return
 	}
+	switch storage, _, _ := strings.Cut(id.ValueString(), "/"); storage {
+	case trust.KeptInState:
+		err = fmt.Errorf("%w; give the key by signer, from the anchor's private_key_pem", err)
+	case trust.KeptInKMS:
+		err = fmt.Errorf("%w; give the key by signer = { kms_key_uri = … }, from the anchor's signing_key_uri", err)
+	}
+	problemAt(diags, path.Root("trust_anchor_id"), "Invalid Trust Anchor ID", err)
 }
 
 // parseBundle reads the attribute `trust_bundle_pem`; null gives an empty bundle.

@@ -37,7 +37,20 @@ func (r *issuerRequestResource) Schema(ctx context.Context, _ resource.SchemaReq
 		MarkdownDescription: "A certificate signing request for the issuer of a control plane, for an authority of your own that signs it: " +
 			"`tls_locally_signed_cert`, Vault, cert-manager, or a person with openssl. What is signed goes into `certificate` of an `aksmesh_issuer`, in the same apply if the authority answers in it.\n\n" +
 			"The private key is made in the provider's memory and kept in the Secret `aksmesh-issuer-request` of the control plane's namespace; " +
-			"it is never in Terraform's state, plan or logs, and never leaves the cluster. The request asks for a certificate authority of path length 0.",
+			"it is never in Terraform's state, plan or logs, and never leaves the cluster. The request asks for a certificate authority of path length 0.\n\n" +
+			"Signed by the `hashicorp/tls` provider, which renews what it has signed:\n\n" +
+			"```terraform\n" +
+			"resource \"tls_locally_signed_cert\" \"linkerd\" {\n" +
+			"  cert_request_pem      = aksmesh_issuer_request.linkerd.certificate_request_pem\n" +
+			"  ca_cert_pem           = var.root_pem\n" +
+			"  ca_private_key_pem    = var.root_key_pem\n" +
+			"  is_ca_certificate     = true\n" +
+			"  set_subject_key_id    = true\n" +
+			"  validity_period_hours = 8760\n" +
+			"  early_renewal_hours   = 1440\n" +
+			"  allowed_uses          = [\"cert_signing\", \"crl_signing\"]\n" +
+			"}\n" +
+			"```",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("`<mesh>/<namespace>`."),
 			"mesh": schema.StringAttribute{

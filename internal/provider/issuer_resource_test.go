@@ -212,6 +212,8 @@ func TestIssuer_badInput(t *testing.T) {
 	expectInvalid(t, "aksmesh_issuer", map[string]invalidInput{
 		`mesh = "consul"` + bundle + byAnchor:              {"mesh", "value must be one of"},
 		mesh + `trust_anchor_id = "default"`:               {"trust_anchor_id", "is not the ID of a trust anchor"},
+		mesh + `trust_anchor_id = "state/default"`:         {"trust_anchor_id", "give the key by signer, from the anchor's private_key_pem"},
+		mesh + `trust_anchor_id = "kms/default"`:           {"trust_anchor_id", "from the anchor's signing_key_uri"},
 		whole + `validity = "8760"`:                        {"validity", "not a Go duration"},
 		whole + `early_renewal = "8760h"`:                  {"early_renewal", "leaves nothing"},
 		whole + `namespace = "Linkerd"`:                    {"namespace", "DNS label"},

@@ -1,0 +1,2 @@
+# By <mesh>/<namespace> of the control plane.
+terraform import aksmesh_issuer_request.linkerd linkerd/linkerd
