@@ -37,10 +37,6 @@ func (c trustConfig) String() string {
 	for i, namespace := range c.enrolled {
 		enrolled[i] = fmt.Sprintf("%q", namespace)
 	}
-	version := linkerdNew
-	if c.mesh == "istio" {
-		version = istioNew
-	}
 	return providerConfig(c.kubeconfig, fmt.Sprintf(`
 	resource "aksmesh_trust_anchor" "this" {
 	  %[2]s
@@ -54,19 +50,28 @@ func (c trustConfig) String() string {
 	  %[5]s
 	  %[6]s
 	}
-	resource "aksmesh_%[1]s" "this" {
-	  version    = %[7]q
-	  repository = %[8]q
-	  issuer_id  = aksmesh_issuer.this.id
-	  %[9]s
-	}
 	resource "aksmesh_injection" "this" {
-	  for_each  = toset([%[10]s])
+	  for_each  = toset([%[7]s])
 	  namespace = each.key
 	  mesh      = { %[1]s = { control_plane_namespace = aksmesh_%[1]s.this.id } }
 	  follows   = [aksmesh_%[1]s.this.version]
 	}`, c.mesh, optional("rotation_trigger", c.trigger), c.anchor, cmp.Or(c.rotation, rotationStaged),
-		optional("renewal_trigger", c.renewal), c.issuer, version, c.repository, c.controlPlane, strings.Join(enrolled, ", ")))
+		optional("renewal_trigger", c.renewal), c.issuer, strings.Join(enrolled, ", ")), c.installed("aksmesh_issuer.this.id"))
+}
+
+// installed is the control plane alone, with the issuer of that ID.
+func (c trustConfig) installed(issuerID string) string {
+	version := linkerdNew
+	if c.mesh == "istio" {
+		version = istioNew
+	}
+	return fmt.Sprintf(`
+	resource "aksmesh_%[1]s" "this" {
+	  version    = %[2]q
+	  repository = %[3]q
+	  issuer_id  = %[4]s
+	  %[5]s
+	}`, c.mesh, version, c.repository, issuerID, c.controlPlane)
 }
 
 // apply applies the configuration as it is now.

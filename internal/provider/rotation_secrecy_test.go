@@ -287,21 +287,21 @@ func TestAccPrivateKeys(t *testing.T) {
 		collect(when, map[string][]byte{"apply": []byte(got.output)})
 	}
 	// The cluster refuses what holds keys, and the provider says so.
-	refused := func(when, path string) {
+	refused := func(when string, moment testcluster.Match) {
 		t.Helper()
-		proxy.Set(testcluster.FaultServerError, request(http.MethodPatch, path))
+		proxy.Set(testcluster.FaultServerError, moment)
 		got := w.traced(apply...)
 		if got.code == 0 || len(got.failures()) == 0 {
-			t.Fatalf("%s: exit code %d\n", when, got.code)
+			t.Fatalf("%s: exit code %d", when, got.code)
 		}
 		proxy.Clear()
 		collect(when, map[string][]byte{"apply": []byte(got.output)})
 	}
-	refused("a refused anchor", "/secrets/aksmesh-trust-anchor-default")
+	refused("a refused anchor", request(http.MethodPost, "/namespaces/aksmesh-system/secrets"))
 	succeed("installation")
 	c.trigger = "1"
 	w.write(c.String())
-	refused("a refused issuer", "/secrets/linkerd-identity-issuer")
+	refused("a refused issuer", request(http.MethodPatch, "/secrets/linkerd-identity-issuer"))
 	succeed("rotation")
 	c.renewal = "1"
 	w.write(c.String())
