@@ -175,7 +175,9 @@ func (m *issuerModel) promises(state issuerModel, record issuerRecord, due bool)
 	case does.begins, turned && !m.complete():
 		m.issues()
 		m.RotationSteps, m.RotationWaitsFor, m.Renewal = types.ListUnknown(types.StringType), types.StringUnknown(), types.StringUnknown()
-		if m.complete() {
+		// What is not known yet may turn out to be what is there already, where a
+		// rotation stays blocked.
+		if m.complete() && !record.Blocked {
 			m.RotationSteps, m.RotationWaitsFor, m.Renewal = noStages(), types.StringValue(""), types.StringValue("")
 		}
 	case len(stages) == 0 && does.renews:

@@ -313,6 +313,64 @@ func TestAccIssuer_certificate(t *testing.T) {
 	})
 }
 
+// TestAccIssuer_anchorEnds raises the alarm for an anchor that nobody looks after.
+func TestAccIssuer_anchorEnds(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	const namespace = "issuer-anchor-ends"
+	anchor := testAnchor(t, pki.AuthorityOptions{Validity: 20000 * time.Hour})
+	key := signerConfig(keyPEM(t, pkitest.Key(t, anchor)))
+	spare := testAnchor(t, pki.AuthorityOptions{Subject: pki.Subject{CommonName: "spare"}})
+	later := testAnchor(t, pki.AuthorityOptions{Now: time.Now().Add(30 * 8760 * time.Hour)})
+	clock := &testClock{}
+	config := signedConfig(cluster, namespace, bundleConfig(anchor)+key)
+	alarm := plancheck.ExpectUnknownValue(issuerAddress, tfjsonpath.New("ready_for_renewal"))
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: providersAt(clock.Now),
+		CheckDestroy:             gone(t, cluster, namespace, "linkerd-identity-issuer"),
+		Steps: []resource.TestStep{
+			{Config: config, Check: resource.TestCheckResourceAttr(issuerAddress, "ready_for_renewal", "false")},
+			{
+				// The issuer is renewed, for what is left of the anchor: its end is the
+				// mesh's, and an apply alone cannot put it off.
+				PreConfig:          func() { clock.forward(19000 * time.Hour) },
+				Config:             config,
+				ConfigPlanChecks:   resource.ConfigPlanChecks{PostApplyPostRefresh: []plancheck.PlanCheck{alarm}},
+				ExpectNonEmptyPlan: true,
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttr(issuerAddress, "ready_for_renewal", "true"),
+					resource.TestCheckResourceAttr(issuerAddress, "not_after", anchor.Certificate().NotAfter.Format(time.RFC3339))),
+			},
+			{
+				Config:             config,
+				ConfigPlanChecks:   resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{alarm}, PostApplyPostRefresh: []plancheck.PlanCheck{alarm}},
+				ExpectNonEmptyPlan: true,
+			},
+			{
+				// To have another one trusted is the way out.
+				Config: signedConfig(cluster, namespace, bundleConfig(spare)+signerConfig(keyPEM(t, pkitest.Key(t, spare)))),
+				Check: resource.ComposeTestCheckFunc(issuerBelow(t, cluster, namespace, spare, clock.Now),
+					resource.TestCheckResourceAttr(issuerAddress, "ready_for_renewal", "false")),
+			},
+			{
+				// All has ended: the plan is the shortest way back.
+				PreConfig:        func() { clock.forward(30 * 8760 * time.Hour) },
+				Config:           signedConfig(cluster, namespace, bundleConfig(spare)+signerConfig(keyPEM(t, pkitest.Key(t, spare)))),
+				ConfigPlanChecks: plannedFor(issuerAddress, plancheck.ResourceActionUpdate),
+				ExpectError:      regexp.MustCompile(`(?s)Unable to Update Issuer.*expired`),
+			},
+			{
+				Config: signedConfig(cluster, namespace, bundleConfig(later)+signerConfig(keyPEM(t, pkitest.Key(t, later)))),
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttr(issuerAddress, "rotation_steps.#", "0"),
+					func(*terraform.State) error {
+						return verifyIssuer(t, cluster, namespace, "linkerd-identity-issuer", "tls.crt", "ca.crt", clock.Now())
+					}),
+			},
+		},
+	})
+}
+
 // TestAccIssuer_imported takes issuers over that others have made, and moves them
 // below an anchor of this provider.
 func TestAccIssuer_imported(t *testing.T) {
