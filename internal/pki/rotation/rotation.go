@@ -177,7 +177,7 @@ func Next(v View, restart bool) Decision {
 		// that goes out of use anyway.
 		return !p.Trusts.Covers(inForce) || p.Fixed == "" && !p.Leaving && !p.Trusts.Covers(presented)
 	}
-	if d, ok := v.dataPlane(Teach, ignorant, func(p Proxy) time.Time { return p.Learns }, restart, "trust "+anchors(inForce)); ok {
+	if d, ok := v.dataPlane(Teach, ignorant, func(p Proxy) time.Time { return p.Learns }, restart, "trust "+anchors(inForce.With(presented...))); ok {
 		return d
 	}
 	if v.Issuer.Anchor != v.Signer {
@@ -339,6 +339,14 @@ func (v *View) foresee(d Decision) {
 			v.Proxies[i].Presents = p.Presents.With(d.Anchor)
 		}
 	case RestartControlPlane:
+		// Meanwhile its own proxies ask those that are there: what none of these
+		// issues below, they present no more. Some tell nothing of that.
+		var issuers Anchors
+		for _, plane := range v.Planes {
+			if plane.Issuer != "" {
+				issuers = issuers.With(plane.Issuer, v.Issuer.Anchor)
+			}
+		}
 		for i, plane := range v.Planes {
 			if plane.Leaving {
 				continue
@@ -348,9 +356,12 @@ func (v *View) foresee(d Decision) {
 				v.Planes[i].Issuer = v.Issuer.Anchor
 			}
 			for j, p := range v.Proxies {
-				if p.Name == plane.Name {
-					// What it presents stays open: it may have asked one of the former.
-					v.Proxies[j].Trusts, v.Proxies[j].MayTrust = v.Published, v.Published
+				if p.Name != plane.Name {
+					continue
+				}
+				v.Proxies[j].Trusts, v.Proxies[j].MayTrust = v.Published, v.Published
+				if len(issuers) > 0 {
+					v.Proxies[j].Presents = p.Presents.Both(issuers)
 				}
 			}
 		}

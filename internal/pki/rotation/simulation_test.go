@@ -62,8 +62,7 @@ type pilot struct {
 	before map[*pod]bool
 	closed time.Time
 
-	decisions    []Decision
-	planeRestart int
+	decisions []Decision
 }
 
 func (s *pilot) clock() time.Time {
@@ -291,8 +290,24 @@ func (s *pilot) step(restart bool) (Decision, error) {
 	return d, s.take(d, v)
 }
 
+// ends reports whether an end is to be foreseen after a reasonable number of steps.
+func ends(v View) bool {
+	const bound = 60
+	steps := 0
+	for range v.course() {
+		if steps++; steps > bound {
+			return false
+		}
+	}
+	return true
+}
+
 // judge checks what the machine says of itself.
 func (s *pilot) judge(d Decision, v *sight) {
+	if !ends(v.View) {
+		s.fail("no end is to be foreseen")
+		return
+	}
 	stages := Stages(v.View)
 	switch {
 	case d.Step == Done && len(stages) > 0, d.Step != Done && (len(stages) == 0 || stages[0] != d.Stage):
@@ -340,7 +355,6 @@ func (s *pilot) take(d Decision, v *sight) error {
 		}
 		return s.roll(rolling, &v.stamp)
 	case RestartDataPlane:
-		s.planeRestart++
 		var rolling []*workload
 		for _, name := range d.Proxies {
 			if o := v.pods[name].owner; !slices.Contains(rolling, o) {
@@ -448,7 +462,7 @@ func (s *pilot) examine() {
 }
 
 // origin makes a cluster in one of the states that a provider may find.
-func (s *pilot) origin() {
+func (s *pilot) origin(neglected bool) {
 	const a, b = roots(1), roots(2)
 	s.mesh = meshKind(s.pick(2))
 	s.now = time.Date(2030, 1, 1, 0, 0, 0, s.pick(1e9), time.UTC)
@@ -464,7 +478,6 @@ func (s *pilot) origin() {
 	case 1:
 		life = 2 * 24 * time.Hour
 	}
-	neglected := s.chance(8)
 	if neglected {
 		life = 30 * time.Hour
 	}
@@ -534,7 +547,7 @@ func (s *pilot) wish() {
 // simulate is a whole story: unrest, then a calm in which all is to end well.
 func simulate(d dice, told bool) *pilot {
 	s := &pilot{world: &world{dice: d, told: told}}
-	s.origin()
+	s.origin(s.chance(8))
 	s.faulty = true
 	edits := s.chance(4)
 	for range 2 + s.pick(14) {
