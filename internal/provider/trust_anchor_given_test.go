@@ -2,8 +2,6 @@ package provider
 
 import (
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -143,15 +142,7 @@ func TestAccTrustAnchor_given(t *testing.T) {
 			{
 				// The key is lost in the cluster, and given again.
 				PreConfig: func() {
-					secrets := cluster.Client().CoreV1().Secrets(namespace)
-					secret, err := secrets.Get(t.Context(), anchorSecretName, metav1.GetOptions{})
-					if err != nil {
-						t.Fatal(err)
-					}
-					secret.Data["tls.key"] = nil
-					if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
-						t.Fatal(err)
-					}
+					tamper(t, cluster, namespace, func(secret *corev1.Secret) { secret.Data["tls.key"] = nil })
 				},
 				Config:           config(second.body()),
 				ConfigPlanChecks: plansUpdate(), Check: g.same,
@@ -185,6 +176,24 @@ func TestAccTrustAnchor_pinned(t *testing.T) {
 	}
 	w.write(anchorConfig(cluster, namespace, ""))
 	expectWarnings(t, w.succeed("plan", "-json"), "Trust Anchor Will Be Rotated: The trust anchor "+namespace+"/default gets a new certificate, because certificate_pem is not given any more.")
+	w.succeed("destroy", "-auto-approve", "-no-color")
+}
+
+// TestAccTrustAnchor_importForeign takes over a Secret that was made by hand.
+func TestAccTrustAnchor_importForeign(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	namespace := cluster.Namespace(t)
+	given := byOpenSSL(t, "by hand", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
+	createSecret(t, cluster, namespace, anchorSecretName, map[string]string{"tls.crt": given.certificate, "tls.key": given.key})
+	w := newWorkspace(t, anchorConfig(cluster, namespace, given.withoutKey()))
+	w.succeed("import", "-no-color", anchorAddress, namespace+"/default")
+	expectWarnings(t, w.succeed("plan", "-json"))
+	w.apply()
+	w.expectNoChanges()
+	if got := w.attribute(anchorAddress, "certificate_pem"); strings.TrimSpace(got) != strings.TrimSpace(given.certificate) {
+		t.Errorf("the anchor is\n%s\nwant\n%s", got, given.certificate)
+	}
 	w.succeed("destroy", "-auto-approve", "-no-color")
 }
 
@@ -296,57 +305,42 @@ func TestAccTrustAnchor_givenEnds(t *testing.T) {
 	}
 }
 
-// TestAccTrustAnchor_keyStaysSecret looks for a key that was given in all that
-// Terraform writes.
+// TestAccTrustAnchor_keyStaysSecret looks for a key that was given, as it was and
+// as the Secret keeps it, in all that Terraform writes.
 func TestAccTrustAnchor_keyStaysSecret(t *testing.T) {
 	t.Parallel()
 	cluster := plainCluster.Cluster(t)
+	namespace := cluster.Namespace(t)
 	given := byOpenSSL(t, "secret", "ecparam", "-name", "prime256v1", "-genkey")
-	config := anchorConfig(cluster, "trust-anchor-confidential", given.withoutKey()+"private_key_wo = var.key\nprivate_key_wo_version = var.version_\n") +
-		"\nvariable \"key\" {\n ephemeral = true\n sensitive = true\n}\nvariable \"version_\" {}\n"
-	w := newWorkspace(t, config, "TF_LOG=TRACE", "TF_LOG_PATH=trace.log", "TF_VAR_version_=1", "TF_VAR_key="+given.key)
-	outputs := []string{w.succeed("plan", "-no-color", "-out", "plan").output, w.succeed("show", "-json", "plan").output}
-	outputs = append(outputs, w.succeed("apply", "-no-color", "plan").output)
-	w.expectNoChanges()
-	for _, file := range []string{"trace.log", "plan", stateFile} {
-		content, err := os.ReadFile(filepath.Join(w.dir, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		outputs = append(outputs, string(content))
+	config := anchorConfig(cluster, namespace, given.withoutKey()+"private_key_wo = var.key\n") +
+		"\nvariable \"key\" {\n ephemeral = true\n sensitive = true\n}\n"
+	w := newWorkspace(t, config, "TF_VAR_key="+given.key)
+	written := w.planFiles()
+	apply := w.traced("apply", "-auto-approve", "-no-color")
+	if apply.code != 0 {
+		t.Fatalf("exit code %d\n%s", apply.code, w.run("apply", "-auto-approve", "-no-color").output)
 	}
-	secret, err := cluster.Client().CoreV1().Secrets("trust-anchor-confidential").Get(t.Context(), anchorSecretName, metav1.GetOptions{})
+	written["apply"], written["state"] = []byte(apply.output), w.stateBytes()
+	w.expectNoChanges()
+	secret, err := cluster.Client().CoreV1().Secrets(namespace).Get(t.Context(), anchorSecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{given.key, string(secret.Data["tls.key"])} {
-		for _, written := range keySpellings(t, text) {
-			for i, output := range outputs {
-				if strings.Contains(output, written) {
-					t.Errorf("output %d has the private key", i)
-				}
-			}
+	hunt := newKeyHunt()
+	for owner, key := range map[string][]byte{"the configuration": []byte(given.key), "the Secret": secret.Data["tls.key"]} {
+		if err := hunt.learn(owner, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if owners := hunt.owners(); len(owners) != 2 {
+		t.Fatalf("keys of %v", owners)
+	}
+	for name, content := range written {
+		for _, key := range hunt.find(content) {
+			t.Errorf("%s gives away the key of %s", name, key)
 		}
 	}
 	w.succeed("destroy", "-auto-approve", "-no-color")
-}
-
-// keySpellings are the ways in which the private key of a PEM text can be
-// written: its lines of base64, its DER form, and the base64 of the text.
-func keySpellings(t *testing.T, text string) []string {
-	t.Helper()
-	var block *pem.Block
-	for rest := []byte(text); block == nil || block.Type == "EC PARAMETERS"; {
-		if block, rest = pem.Decode(rest); block == nil {
-			t.Fatal("no private key")
-		}
-	}
-	spellings := []string{string(block.Bytes), base64.StdEncoding.EncodeToString([]byte(text))}
-	encoded := base64.StdEncoding.EncodeToString(block.Bytes)
-	for from := 0; from+64 <= len(encoded); from += 64 {
-		spellings = append(spellings, encoded[from:from+64])
-	}
-	return spellings
 }
 
 // TestTrustAnchor_badAnchors gives what cannot be an anchor, and keys that cannot

@@ -41,50 +41,12 @@ func newTrustAnchorResource() resource.Resource {
 	return &trustAnchorResource{resourceBase{noun: "trust_anchor", identity: "`<namespace>/<name>` of the trust anchor."}}
 }
 
-const trustAnchorDescription = `A root certificate authority that meshed pods trust: a private key and a self-signed certificate, made here or given.
-
-## Rotation
-
-Within ` + "`early_renewal`" + ` of its end, when ` + "`rotation_trigger`" + ` changes, and when a setting of the certificate changes, the next apply makes a
-new generation of the anchor in place: a new key and a new certificate. The plan warns of it and says why. No pod notices that by itself:
-` + "`bundle_pem`" + ` is what is to be trusted *in the end*, and each ` + "`aksmesh_issuer`" + ` moves its mesh there stage by stage, as its own plans
-show. Until it has, it still signs with the former generation, whose certificate is ` + "`previous_certificate_pem`" + ` and whose key stays in the Secret.
-
-## Algorithms
-
-| ` + "`algorithm`" + ` | Linkerd | Istio |
-|---|---|---|
-| ` + "`ECDSA-P256`" + ` | yes | yes |
-| ` + "`ECDSA-P384`" + ` | no | yes |
-| ` + "`RSA-2048`" + ` | yes | yes |
-| ` + "`RSA-4096`" + ` | yes | yes |
-
-An ` + "`aksmesh_issuer`" + ` refuses an anchor that its mesh refuses.
-
-## Where the private key is
-
-Whoever has the key can mint identities for the mesh.
-
-* ` + "`kubernetes_secret`" + `, the default: the Secret ` + "`aksmesh-trust-anchor-<name>`" + `, made in the provider's memory and sent nowhere else. It is the safest place that
-  needs no setting up: the key is neither in Terraform's state nor in plans nor in the logs of a pipeline, it is guarded by the cluster's RBAC (keep ` + "`namespace`" + ` to
-  yourself) and it outlives a lost state. It is as safe as the cluster's Secrets are, so encrypt those at rest.
-* ` + "`kms`" + `: a key management service, such as Azure Key Vault, which signs on request and never gives the key away. Take it when the mesh's root must outlive the
-  cluster, when several clusters share it, or when rules ask for keys in hardware and a log of every signature. No cluster is needed.
-* ` + "`state`" + `: sensitive in Terraform's state, as ` + "`private_key_pem`" + `. Only for a state that is as well guarded as the key has to be. No cluster is needed.
-
-Destroying an anchor destroys its Secret with its key, but never a key in a KMS.
-
-## Anchors made elsewhere
-
-With ` + "`certificate_pem`" + ` the anchor is that certificate, made by step, openssl or cert-manager. Its key is given by ` + "`private_key_wo`" + `, or is in a KMS, or
-is not given at all: then the anchor can be trusted but not sign, and its issuers have to be signed elsewhere. Such an anchor cannot be renewed here. From ` + "`early_renewal`" + `
-before its end every plan warns and shows a change, so that ` + "`terraform plan -detailed-exitcode`" + ` returns 2 until another certificate is given. The same goes for an
-anchor with one fixed key in a KMS.`
-
 func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	replaces := []planmodifier.String{stringplanmodifier.RequiresReplace()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: trustAnchorDescription,
+		MarkdownDescription: "A root certificate authority that meshed pods trust: a private key, and a self-signed certificate that is made here or given.\n\n" +
+			"The key is kept in a Secret of the cluster unless it is to be elsewhere, and is never in Terraform's state, plan or logs unless asked for. " +
+			"Before its end the anchor is renewed in place, and every `aksmesh_issuer` below it brings its mesh to the new one without an outage.",
 		Attributes: map[string]schema.Attribute{
 			"id": computedString("`<namespace>/<name>` with `kubernetes_secret`, otherwise `state/<name>` or `kms/<name>`."),
 			"name": schema.StringAttribute{
@@ -389,7 +351,7 @@ func (r *trustAnchorResource) ValidateConfig(ctx context.Context, req resource.V
 	if storage != "" { // It is while the storage is unknown.
 		switch inKMS := storage == trust.KeptInKMS; {
 		case inKMS && !set(config.KMSKeyURI):
-			refuse("kms_key_uri", "Private_key_storage \"kms\" needs the URI of a key")
+			refuse("kms_key_uri", "It is needed with private_key_storage \"kms\"")
 		case !inKMS && set(config.KMSKeyURI):
 			refuse("kms_key_uri", fmt.Sprintf("It is for private_key_storage \"kms\", not %q", storage))
 		case inKMS && set(config.PrivateKeyWO):

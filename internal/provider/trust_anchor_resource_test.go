@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -13,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
@@ -30,7 +31,7 @@ import (
 
 const (
 	anchorAddress    = "aksmesh_trust_anchor.this"
-	anchorSecretName = "aksmesh-trust-anchor-default" //nolint:gosec // It is a name.
+	anchorSecretName = "aksmesh-trust-anchor-default"
 )
 
 // anchorConfig is a trust anchor in a namespace of its own.
@@ -422,6 +423,20 @@ func TestAccTrustAnchor_interrupted(t *testing.T) {
 	w.succeed("destroy", "-auto-approve", "-no-color")
 }
 
+// tamper changes the Secret of an anchor as somebody else would.
+func tamper(t *testing.T, cluster *testcluster.Cluster, namespace string, change func(*corev1.Secret)) {
+	t.Helper()
+	secrets := cluster.Client().CoreV1().Secrets(namespace)
+	secret, err := secrets.Get(t.Context(), anchorSecretName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(secret)
+	if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAccTrustAnchor_tampered has somebody else change the Secret in each way
 // that matters, and the next apply repair it: with the same generation as long as
 // there is its key, and with a new one otherwise.
@@ -461,7 +476,6 @@ func TestAccTrustAnchor_tampered(t *testing.T) {
 			namespace := "trust-anchor-tampered-" + name
 			config := anchorConfig(cluster, namespace, `rotation_trigger = "x"`)
 			g := &anchorGenerations{t: t, cluster: cluster, namespace: namespace}
-			secrets := cluster.Client().CoreV1().Secrets(namespace)
 			drifts := plancheck.ExpectKnownValue(anchorAddress, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))
 			last := resource.TestStep{Config: config, ConfigPlanChecks: plansUpdate(), Check: g.same}
 			if c.lost {
@@ -473,16 +487,7 @@ func TestAccTrustAnchor_tampered(t *testing.T) {
 				Steps: []resource.TestStep{
 					{Config: config, Check: g.next},
 					{
-						PreConfig: func() {
-							secret, err := secrets.Get(t.Context(), anchorSecretName, metav1.GetOptions{})
-							if err != nil {
-								t.Fatal(err)
-							}
-							c.change(secret)
-							if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
-								t.Fatal(err)
-							}
-						},
+						PreConfig:    func() { tamper(t, cluster, namespace, c.change) },
 						RefreshState: true, ExpectNonEmptyPlan: true,
 						Check: resource.ComposeTestCheckFunc(
 							resource.TestMatchResourceAttr(anchorAddress, "drift.0", regexp.MustCompile(c.drift)),
@@ -499,12 +504,12 @@ func TestAccTrustAnchor_tampered(t *testing.T) {
 func TestAccTrustAnchor_exists(t *testing.T) {
 	t.Parallel()
 	cluster := plainCluster.Cluster(t)
-	for name, occupy := range map[string]func(ctx context.Context, t *testing.T, namespace string){
-		"foreign": func(_ context.Context, t *testing.T, namespace string) {
+	for name, occupy := range map[string]func(t *testing.T, namespace string){
+		"foreign": func(t *testing.T, namespace string) {
 			createSecret(t, cluster, namespace, anchorSecretName, map[string]string{"note": "somebody else's"})
 		},
-		"of other settings": func(ctx context.Context, t *testing.T, namespace string) {
-			_, _, err := trust.CreateAnchor(ctx, connect(t, cluster), trust.AnchorRef{Namespace: namespace, Name: "default"},
+		"of other settings": func(t *testing.T, namespace string) {
+			_, _, err := trust.CreateAnchor(t.Context(), connect(t, cluster), trust.AnchorRef{Namespace: namespace, Name: "default"},
 				trust.AnchorWish{Options: pki.AuthorityOptions{Subject: pki.Subject{CommonName: "other"}, Now: time.Now()}})
 			if err != nil {
 				t.Fatal(err)
@@ -514,7 +519,7 @@ func TestAccTrustAnchor_exists(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			namespace := cluster.Namespace(t)
-			occupy(t.Context(), t, namespace)
+			occupy(t, namespace)
 			resource.Test(t, resource.TestCase{
 				ProtoV6ProviderFactories: testProviders,
 				Steps: []resource.TestStep{{
@@ -573,6 +578,25 @@ func expectWarnings(t *testing.T, got outcome, want ...string) {
 	}
 }
 
+// TestTrustAnchor_expired reads what a plan says of an anchor that has ended.
+func TestTrustAnchor_expired(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Now: now.Add(-2 * time.Hour), Validity: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var diags diag.Diagnostics
+	p := anchorPlan{now: now, diags: &diags, state: &trustAnchorModel{AdditionalCertificates: types.ListNull(types.StringType)}}
+	p.state.describe(t.Context(), anchor.Certificate(), &diags)
+	p.because("early_renewal", "it ends")
+	p.warnRotation(anchor.Certificate())
+	want := regexp.MustCompile(`because it ends. The present one has expired at ` + p.state.NotAfter.ValueString() + `: mTLS is down wherever it is`)
+	if len(diags) != 1 || diags[0].Summary() != "Trust Anchor Will Be Rotated" || !want.MatchString(diags[0].Detail()) {
+		t.Errorf("diagnostics %v, want one that matches %q", diags, want)
+	}
+}
+
 func TestTrustAnchor_badInput(t *testing.T) {
 	t.Parallel()
 	given := fmt.Sprintf("certificate_pem = <<EOT\n%s\nEOT\n", anchorPEM(t))
@@ -589,7 +613,7 @@ func TestTrustAnchor_badInput(t *testing.T) {
 		`subject = { organization = "" }`:                             {"organization", "at least 1"},
 		`rotation_trigger = ""`:                                       {"rotation_trigger", "between 1 and 1024"},
 		`private_key_storage = "file"`:                                {"private_key_storage", "one of"},
-		`private_key_storage = "kms"`:                                 {"kms_key_uri", "needs the URI of a key"},
+		`private_key_storage = "kms"`:                                 {"kms_key_uri", "needed with"},
 		`kms_key_uri = "softkms:path=/x/"`:                            {"kms_key_uri", `for private_key_storage "kms"`},
 		`additional_certificates_pem = ["x"]`:                         {"additional_certificates_pem", "malformed"},
 		`private_key_wo = "x"`:                                        {"private_key_wo", "set certificate_pem"},

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -90,6 +91,7 @@ type Anchor struct {
 	Drift []string
 
 	keys []crypto.Signer
+	kind corev1.SecretType // of the Secret, which cannot change; empty if there is none
 }
 
 // anchorRecord is what the Secret says of how its certificate came to be. It is
@@ -276,7 +278,7 @@ func putAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, anchor
 	if err != nil {
 		return Anchor{}, fmt.Errorf("trust anchor %s: %w", ref, err)
 	}
-	secret := &corev1.Secret{}
+	secret := &corev1.Secret{Type: cmp.Or(anchor.kind, corev1.SecretTypeTLS)}
 	secret.Labels = kube.OursLabels()
 	secret.Annotations = map[string]string{anchorRecordAnnotation: string(record)}
 	// All entries are there, be they empty: so none is left that others have put
@@ -299,7 +301,7 @@ func putAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef, anchor
 	if _, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: ref.Namespace, Holder: ref.holder()}); err != nil {
 		return Anchor{}, err
 	}
-	if err := mesh.ApplySecret(ctx, cluster, ref.Secret(), corev1.SecretTypeTLS, secret.Data, secret.Annotations, how); err != nil {
+	if err := mesh.ApplySecret(ctx, cluster, ref.Secret(), secret.Type, secret.Data, secret.Annotations, how); err != nil {
 		return Anchor{}, err
 	}
 	return anchorIn(secret, nil)
@@ -326,7 +328,7 @@ func anchorIn(secret *corev1.Secret, known *x509.Certificate) (Anchor, error) {
 	if json.Unmarshal([]byte(secret.Annotations[anchorRecordAnnotation]), &record) != nil {
 		record = anchorRecord{} // As if there were none.
 	}
-	var a Anchor
+	a := Anchor{kind: secret.Type}
 	switch {
 	case malformed == nil && (known == nil || record.Fingerprint == pki.Fingerprint(found)):
 		a.Certificate = found
