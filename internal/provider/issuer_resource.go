@@ -325,6 +325,9 @@ func (r *issuerResource) outputs(ctx context.Context, before issuerOutputs, m *i
 		return o
 	}
 	cert := s.Issuer.Certificate()
+	if given := m.givenChain(); len(given) > 0 && len(s.Stages) == 0 && s.Renewal == "" && !given[0].Equal(cert) {
+		o.Renewal = types.StringValue("the issuer in service is not the one that is given")
+	}
 	o.CertificatePEM = types.StringValue(string(s.Issuer.CertificatePEM()))
 	o.ChainPEM = types.StringValue(string(s.Issuer.ChainPEM()))
 	o.Fingerprint = types.StringValue(pki.Fingerprint(cert))

@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/pkitest"
@@ -299,6 +300,18 @@ func TestAccIssuer_certificate(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(changed, resource.TestCheckResourceAttr(issuerAddress, "ready_for_renewal", "false")),
 			},
 			{
+				// Somebody puts the former one back.
+				PreConfig: func() {
+					patch := fmt.Sprintf(`{"stringData":{"tls.crt":%q,"tls.key":%q}}`, first, keyPEM(t, key))
+					if _, err := cluster.Client().CoreV1().Secrets(namespace).Patch(t.Context(), "linkerd-identity-issuer", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config:           signedConfig(cluster, namespace, bundle+givenConfig(second, keyPEM(t, other), "2")),
+				ConfigPlanChecks: plannedFor(issuerAddress, plancheck.ResourceActionUpdate),
+				Check:            resource.TestCheckResourceAttr(issuerAddress, "chain_pem", second),
+			},
+			{
 				// One that has ended since is no reason to refuse every plan; that it
 				// cannot be put in service again, the apply says.
 				PreConfig:   func() { clock.forward(2 * 8760 * time.Hour) },
@@ -465,6 +478,33 @@ func TestAccIssuer_otherScheme(t *testing.T) {
 			ResourceName: issuerAddress, ImportState: true, ImportStateId: "linkerd/" + namespace,
 			ExpectError: regexp.MustCompile(`(?s)crt\.pem.*kubernetes\.io/tls`),
 		}},
+	})
+}
+
+// TestAccIssuer_refusedAnchor refuses an anchor that is made in the same apply, and
+// that the mesh would not take.
+func TestAccIssuer_refusedAnchor(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	config := func(mesh string) string {
+		return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
+		resource "aksmesh_trust_anchor" "this" {
+		  namespace = "refused-anchor"
+		  algorithm = "ECDSA-P384"
+		}
+		resource "aksmesh_issuer" "this" {
+		  trust_anchor_id  = aksmesh_trust_anchor.this.id
+		  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+		  mesh             = %q
+		  namespace        = "refused-anchor-mesh"
+		}`, mesh))
+	}
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		Steps: []resource.TestStep{
+			{Config: config("linkerd"), PlanOnly: true, ExpectError: regexp.MustCompile(`(?s)trust_anchor_id.*ECDSA-P384\s+is\s+refused\s+by\s+Linkerd`)},
+			{Config: config("istio"), PlanOnly: true, ExpectNonEmptyPlan: true},
+		},
 	})
 }
 

@@ -31,6 +31,8 @@ resource "terraform_data" "this" {
     chart    = { name = "x" }
     workload = { kind = "Deployment", name = "x" }
     values   = { base = ["a: b"] }
+    signer   = { kms_key_uri = "x" }
+    certificate = { pem = "x", request_id = "x" }
   }
 }
 
@@ -48,6 +50,57 @@ resource "aksmesh_issuer" "this" {
   mesh             = local.later.text
   namespace        = local.later.text
   early_renewal    = local.later.text
+}
+
+resource "aksmesh_issuer" "signed" {
+  mesh             = "linkerd"
+  trust_bundle_pem = local.later.text
+  signer           = { kms_key_uri = local.later.text }
+  subject          = { organization = local.later.text }
+  algorithm        = local.later.text
+  rotation         = local.later.text
+  restart          = { max_parallel = local.later.number, order = [local.later.text] }
+}
+
+resource "aksmesh_issuer" "signed_whole" {
+  mesh                 = "linkerd"
+  trust_bundle_pem     = local.later.text
+  signer               = local.later.signer
+  private_key_in_state = local.later.switch
+}
+
+resource "aksmesh_issuer" "given" {
+  mesh             = "istio"
+  trust_bundle_pem = local.later.text
+  certificate      = { pem = local.later.text, private_key_wo = local.later.text, private_key_wo_version = local.later.text }
+}
+
+resource "aksmesh_issuer" "given_whole" {
+  mesh             = "istio"
+  trust_bundle_pem = local.later.text
+  certificate      = local.later.certificate
+}
+
+resource "aksmesh_issuer_request" "this" {
+  mesh            = local.later.text
+  namespace       = local.later.text
+  algorithm       = local.later.text
+  common_name     = local.later.text
+  subject         = { organization = local.later.text }
+  renewal_trigger = local.later.text
+}
+
+ephemeral "aksmesh_issuer" "this" {
+  signer           = { private_key = local.later.text }
+  trust_bundle_pem = local.later.text
+  subject          = { organization = local.later.text }
+  validity         = local.later.text
+}
+
+resource "aksmesh_issuer" "ephemeral" {
+  mesh             = "istio"
+  trust_bundle_pem = local.later.text
+  certificate      = { pem_wo = ephemeral.aksmesh_issuer.this.chain_pem, private_key_wo = ephemeral.aksmesh_issuer.this.private_key_pem }
 }
 
 resource "aksmesh_linkerd" "whole" {
