@@ -73,6 +73,16 @@ func subjectFound(ctx context.Context, found pki.Subject, diags *diag.Diagnostic
 	}, diags)
 }
 
+// subjectKept is the value of `subject` where a subject was found: the one that is
+// there if it means the same, in whichever spelling, as Terraform wants of what it
+// has planned.
+func subjectKept(ctx context.Context, present types.Object, found pki.Subject, diags *diag.Diagnostics) types.Object {
+	if subjectOf(ctx, types.StringValue(found.CommonName), present, diags) == found {
+		return present
+	}
+	return subjectFound(ctx, found, diags)
+}
+
 // checkSubject refuses names that certificates cannot have.
 func checkSubject(ctx context.Context, commonName types.String, object types.Object, diags *diag.Diagnostics) {
 	if err := (pki.Subject{CommonName: commonName.ValueString()}).Check(); err != nil {

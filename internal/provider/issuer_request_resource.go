@@ -132,7 +132,7 @@ func (m *issuerRequestModel) observe(ctx context.Context, found trust.Request, d
 	m.RequestPEM = types.StringValue(string(found.PEM))
 	m.Algorithm = types.StringValue(string(found.Algorithm))
 	m.CommonName = types.StringValue(found.Subject.CommonName)
-	m.Subject = subjectFound(ctx, found.Subject, diags)
+	m.Subject = subjectKept(ctx, m.Subject, found.Subject, diags)
 	m.Drift = noDrift()
 }
 

@@ -191,7 +191,7 @@ func TestAccIssuerRequest(t *testing.T) {
 					{ResourceName: requestAddress, ImportState: true, ImportStateVerify: true, ImportStateId: mesh + "/" + namespace},
 					{
 						// Another key, and with it another issuer, in one apply again.
-						Config:           config(`renewal_trigger = "2"`),
+						Config:           config("renewal_trigger = \"2\"\n subject = {}"),
 						ConfigPlanChecks: plannedFor(requestAddress, plancheck.ResourceActionUpdate),
 						Check:            resource.ComposeTestCheckFunc(requested, issued, inService),
 					},

@@ -818,9 +818,7 @@ func (m *trustAnchorModel) adopt(ctx context.Context, anchor trust.Anchor, impor
 	if madeFor := trust.MadeFor(cert); duration(m.Validity, 0).Truncate(time.Second) != madeFor {
 		m.Validity = types.StringValue(plainDuration(madeFor))
 	}
-	if subject := pki.SubjectOf(cert); subjectOf(ctx, m.CommonName, m.Subject, diags) != subject {
-		m.Subject = subjectFound(ctx, subject, diags)
-	}
+	m.Subject = subjectKept(ctx, m.Subject, pki.SubjectOf(cert), diags)
 }
 
 func (r *trustAnchorResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
