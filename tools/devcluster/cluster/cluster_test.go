@@ -36,8 +36,9 @@ const patience = 2 * time.Minute
 // shared is the cluster of all tests that need no other.
 var shared struct {
 	*cluster.Cluster
-	client   kubernetes.Interface
-	webhooks *labeller
+	client    kubernetes.Interface
+	webhooks  *labeller
+	authority authority
 }
 
 func TestMain(m *testing.M) {
@@ -68,6 +69,7 @@ func runTests(m *testing.M) (code int, err error) {
 	}
 	options.AuditLog = true
 	options.Programs = []program.Program{shared.webhooks}
+	options.Proxies = []program.Proxy{&shared.authority}
 	shared.Cluster, err = cluster.Start(context.Background(), options)
 	if err != nil {
 		return 0, err

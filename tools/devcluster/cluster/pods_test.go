@@ -77,10 +77,10 @@ func onlyPod(t *testing.T, namespace, app string, accept func(*corev1.Pod) error
 	return found
 }
 
-// condition returns the status of a condition of pod.
-func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.ConditionStatus {
+// ready returns the status of the condition Ready of pod.
+func ready(pod *corev1.Pod) corev1.ConditionStatus {
 	for _, candidate := range pod.Status.Conditions {
-		if candidate.Type == kind {
+		if candidate.Type == corev1.PodReady {
 			return candidate.Status
 		}
 	}
@@ -141,7 +141,7 @@ func TestNativeSidecar(t *testing.T) {
 	}
 	available(t, deploy(t, name, 1, pods))
 	pod := onlyPod(t, name, "app", phase(corev1.PodRunning))
-	if condition(pod, corev1.PodReady) != corev1.ConditionTrue {
+	if ready(pod) != corev1.ConditionTrue {
 		t.Errorf("pod is not ready: %+v", pod.Status.Conditions)
 	}
 	statuses := pod.Status.InitContainerStatuses
@@ -259,7 +259,7 @@ func TestFailingContainer(t *testing.T) {
 			status.LastTerminationState.Terminated == nil || status.LastTerminationState.Terminated.ExitCode != 1 {
 			t.Errorf("container: %+v", status)
 		}
-		if condition(pod, corev1.PodReady) != corev1.ConditionFalse || pod.Status.InitContainerStatuses[0].State.Running == nil {
+		if ready(pod) != corev1.ConditionFalse || pod.Status.InitContainerStatuses[0].State.Running == nil {
 			t.Errorf("status: %+v", pod.Status)
 		}
 	})
@@ -382,7 +382,7 @@ func TestMissingImage(t *testing.T) {
 				}
 				return fmt.Errorf("no container waits for its image: %+v", pod.Status)
 			})
-			if pod.Status.Phase != corev1.PodPending || condition(pod, corev1.PodReady) != corev1.ConditionFalse {
+			if pod.Status.Phase != corev1.PodPending || ready(pod) != corev1.ConditionFalse {
 				t.Errorf("status: %+v", pod.Status)
 			}
 		})

@@ -260,14 +260,14 @@ type Identity struct {
 }
 
 // Identity is what the proxy of the only pod of a Deployment has.
-func (w World) Identity(namespace, name string) Identity {
+func (w World) Identity(ctx context.Context, namespace, name string) Identity {
 	w.Helper()
-	d, err := w.Client.AppsV1().Deployments(namespace).Get(w.Context(), name, metav1.GetOptions{})
+	d, err := w.Client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		w.Fatal(err)
 	}
 	pods, err := w.Client.CoreV1().Pods(namespace).
-		List(w.Context(), metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector)})
+		List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func (w World) Identity(namespace, name string) Identity {
 // was certified by signer and trusts just roots, in this order.
 func (w World) Identified(namespace, name, signer string, roots ...string) {
 	w.Helper()
-	got := w.Identity(namespace, name)
+	got := w.Identity(w.Context(), namespace, name)
 	if got.Signer != signer || !slices.Equal(got.Roots, roots) {
 		w.Errorf("the proxy of Deployment %s/%s is certified by %q and trusts %q, want %q and %q",
 			namespace, name, got.Signer, got.Roots, signer, roots)

@@ -187,6 +187,18 @@ func (w world) signsWith(issuer string, roots ...*authority) {
 	})
 }
 
+// distributes waits until the proxies of a namespace verify istiod by roots.
+func (w world) distributes(namespace string, roots *authority) {
+	w.Helper()
+	w.Eventually("ConfigMap "+namespace+"/istio-ca-root-cert", func(ctx context.Context) (bool, error) {
+		config, err := w.Client.CoreV1().ConfigMaps(namespace).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil && config.Data["root-cert.pem"] == string(roots.pem), err
+	})
+}
+
 // logged waits until the only istiod has logged a message.
 func (w world) logged(message string) {
 	w.Helper()
@@ -204,7 +216,7 @@ func (w world) logged(message string) {
 	})
 }
 
-// restartUnnoticed restarts istiod while pods are created without a pause. A
+// restartUnnoticed restarts istiod while pods are created one after the other. A
 // request may be lost with the old istiod, as in a real rollout, but then not
 // the next one too, and no pod stays without its proxy.
 func (w world) restartUnnoticed() {
@@ -214,7 +226,10 @@ func (w world) restartUnnoticed() {
 	failed := make(chan error, 1)
 	go func() {
 		defer close(failed)
-		for lost := 0; ctx.Err() == nil; {
+		// Faster would keep istiod from starting.
+		pace := time.NewTicker(10 * time.Millisecond)
+		defer pace.Stop()
+		for lost := 0; ctx.Err() == nil; <-pace.C {
 			pod, err := w.TryPod(ctx, "app", nil)
 			switch {
 			case err == nil && podenv.Container(pod, "istio-proxy") != nil:
@@ -284,13 +299,7 @@ func TestIstiod(t *testing.T) {
 	w.Namespace("app", map[string]string{"istio-injection": "enabled"}, nil)
 
 	w.run("distributes the root", func(w world) {
-		w.Eventually("ConfigMap app/istio-ca-root-cert", func(ctx context.Context) (bool, error) {
-			config, err := w.Client.CoreV1().ConfigMaps("app").Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return false, nil
-			}
-			return err == nil && config.Data["root-cert.pem"] == string(root.pem), err
-		})
+		w.distributes("app", root)
 		w.Eventually("MutatingWebhookConfiguration "+injector, func(ctx context.Context) (bool, error) {
 			hook, err := w.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, injector, metav1.GetOptions{})
 			return err == nil && bytes.Equal(hook.Webhooks[0].ClientConfig.CABundle, root.pem), err
@@ -342,7 +351,7 @@ func TestIstiod(t *testing.T) {
 	w.run("certifies proxies", func(w world) {
 		w.Deploy("app", "meshed", nil)
 		w.Identified("app", "meshed", "first", "root")
-		if name := w.Identity("app", "meshed").Name; name != "spiffe://example.org/ns/app/sa/default" {
+		if name := w.Identity(w.Context(), "app", "meshed").Name; name != "spiffe://example.org/ns/app/sa/default" {
 			w.Errorf("the proxy is %s", name)
 		}
 	})
@@ -386,6 +395,10 @@ func TestIstiod(t *testing.T) {
 		w.Restart("app", "meshed")
 		w.Identified("app", "meshed", "second", "root", "new root")
 
+		// Only now: a proxy that starts before could not verify an istiod of the
+		// third issuer. It is the leader that writes this, and the new istiod is
+		// that some seconds after the old one has gone.
+		w.distributes("app", both)
 		w.plug(both, issue(w.T, "third", other))
 		w.signsWith("third", root, other)
 		w.Restart("app", "meshed")
@@ -395,6 +408,14 @@ func TestIstiod(t *testing.T) {
 		w.restartUnnoticed()
 		w.Restart("app", "meshed")
 		w.Identified("app", "meshed", "fourth", "new root")
+	})
+
+	w.run("runs in several replicas", func(w world) {
+		w.Scale(system, "istiod", 2)
+		w.restartUnnoticed()
+		w.Restart("app", "meshed")
+		w.Identified("app", "meshed", "fourth", "new root")
+		w.Scale(system, "istiod", 1)
 	})
 
 	w.run("runs beside another revision", func(w world) {
@@ -500,10 +521,7 @@ func TestIstiod(t *testing.T) {
 			w.Scale(system, name, 1)
 		}
 		for _, namespace := range []string{"app", "canary"} {
-			w.Eventually("ConfigMap "+namespace+"/istio-ca-root-cert has the other root", func(ctx context.Context) (bool, error) {
-				config, err := w.Client.CoreV1().ConfigMaps(namespace).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
-				return err == nil && config.Data["root-cert.pem"] == string(other.pem), err
-			})
+			w.distributes(namespace, other)
 		}
 	})
 

@@ -21,7 +21,46 @@ const (
 	systemNamespace  = "linkerd"
 	injectorName     = "linkerd-proxy-injector"
 	controlPlaneName = "linkerd-control-plane"
+
+	// What the control plane starts with.
+	firstRoot   = "root.linkerd.cluster.local"
+	firstIssuer = "identity.linkerd.cluster.local"
 )
+
+// controllers are the Deployments of the control plane.
+var controllers = []string{"linkerd-identity", "linkerd-destination", injectorName}
+
+// hash is how a pod shows the anchors it was injected with.
+func hash(bundle string) string {
+	sum := sha256.Sum256([]byte(bundle))
+	return hex.EncodeToString(sum[:])
+}
+
+// publishAnchors changes the trust bundle and waits until pods are injected
+// with it.
+func publishAnchors(w clustertest.World, bundle string) {
+	w.Helper()
+	_, err := w.Client.CoreV1().ConfigMaps(systemNamespace).
+		Update(w.Context(), configMapOf("linkerd-identity-trust-roots", map[string]string{"ca-bundle.crt": bundle}), metav1.UpdateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Eventually("pods get the other roots", func(ctx context.Context) (bool, error) {
+		pod, err := w.TryPod(ctx, "app", nil)
+		return err == nil && pod.Annotations[trustRootAnnotation] == hash(bundle), err
+	})
+}
+
+// publishIssuer changes the issuer.
+func publishIssuer(w clustertest.World, issuer *authority) {
+	w.Helper()
+	_, err := w.Client.CoreV1().Secrets(systemNamespace).Update(w.Context(), secretOf("linkerd-identity-issuer", map[string]string{
+		"crt.pem": issuer.certificatePEM(), "key.pem": issuer.keyPEM(w.T, pkcs8Type),
+	}), metav1.UpdateOptions{})
+	if err != nil {
+		w.Fatal(err)
+	}
+}
 
 // awaitEvent waits until the Deployment has an event.
 func awaitEvent(w clustertest.World, namespace, deployment, reason, message string) {
@@ -54,19 +93,21 @@ func controlPlane(t *testing.T) (clustertest.World, *authority) {
 		t.Fatal(err)
 	}
 	w := clustertest.Start(t, Programs(), []program.Proxy{Proxy{}}, archives)
-	root := newAuthority(t, "root.linkerd.cluster.local", nil, true)
-	issuer := newAuthority(t, "identity.linkerd.cluster.local", root, true)
+	root := newAuthority(t, firstRoot, nil, true)
+	issuer := newAuthority(t, firstIssuer, root, true)
 	w.Namespace(systemNamespace, map[string]string{"config.linkerd.io/admission-webhooks": disabled}, nil)
 	const version = "2026.6.3"
 	w.Install(CRDsChart, version, CRDsChart, systemNamespace, nil)
 	w.Install(ControlPlaneChart, version, controlPlaneName, systemNamespace, map[string]any{
 		"disableHeartBeat":        true,
 		"identityTrustAnchorsPEM": root.certificatePEM(),
-		"identity": map[string]any{"issuer": map[string]any{"tls": map[string]any{
-			"crtPEM": issuer.certificatePEM(), "keyPEM": issuer.keyPEM(t, pkcs8Type),
-		}}},
+		"identity": map[string]any{"issuer": map[string]any{
+			// So that certificates are soon due, but do not expire on a busy machine.
+			"issuanceLifetime": "5s", "clockSkewAllowance": "5s",
+			"tls": map[string]any{"crtPEM": issuer.certificatePEM(), "keyPEM": issuer.keyPEM(t, pkcs8Type)},
+		}},
 	})
-	for _, name := range []string{"linkerd-identity", "linkerd-destination", injectorName} {
+	for _, name := range controllers {
 		w.RolledOut(systemNamespace, name)
 	}
 	w.Namespace("app", nil, map[string]string{injectAnnotation: enabled})
@@ -129,28 +170,53 @@ func TestControlPlane(t *testing.T) {
 		refused(w.T, err, `violates PodSecurity "baseline:latest": non-default capabilities (container "linkerd-init"`)
 	})
 
-	w.Part("takes up other trust roots", func(w clustertest.World) {
-		config, err := w.Client.CoreV1().ConfigMaps(systemNamespace).Get(w.Context(), "linkerd-identity-trust-roots", metav1.GetOptions{})
-		if err != nil {
-			w.Fatal(err)
+	w.Part("certifies proxies", func(w clustertest.World) {
+		const name = "default.app.serviceaccount.identity.linkerd.cluster.local"
+		if got := w.Identity(w.Context(), "app", "meshed").Name; got != name {
+			w.Errorf("the proxy is %s, want %s", got, name)
 		}
-		hash := func(bundle string) string {
-			sum := sha256.Sum256([]byte(bundle))
-			return hex.EncodeToString(sum[:])
+		w.Identified("app", "meshed", firstIssuer, firstRoot)
+		for _, name := range controllers {
+			w.Identified(systemNamespace, name, firstIssuer, firstRoot)
 		}
-		before := hash(config.Data["ca-bundle.crt"])
-		if got := admitted(w, "app").Annotations[trustRootAnnotation]; got != before {
-			w.Errorf("hash %s, want %s", got, before)
+	})
+
+	w.Part("moves to another anchor", func(w clustertest.World) {
+		const otherRoot, otherIssuer = "other root", "other issuer"
+		other := newAuthority(w.T, otherRoot, nil, true)
+		issuer := newAuthority(w.T, otherIssuer, other, true)
+		if got, want := admitted(w, "app").Annotations[trustRootAnnotation], hash(strings.TrimSpace(root.certificatePEM())); got != want {
+			w.Errorf("hash %s, want %s", got, want)
 		}
-		bundle := root.certificatePEM() + strings.TrimSpace(newAuthority(w.T, "other", nil, true).certificatePEM())
-		config.Data["ca-bundle.crt"] = bundle
-		if _, err := w.Client.CoreV1().ConfigMaps(systemNamespace).Update(w.Context(), config, metav1.UpdateOptions{}); err != nil {
-			w.Fatal(err)
-		}
-		w.Eventually("pods get the other roots", func(ctx context.Context) (bool, error) {
-			pod, err := w.TryPod(ctx, "app", nil)
-			return err == nil && pod.Annotations[trustRootAnnotation] == hash(bundle), err
+
+		both := root.certificatePEM() + strings.TrimSpace(other.certificatePEM())
+		publishAnchors(w, both)
+		w.Restart("app", "meshed")
+		w.Identified("app", "meshed", firstIssuer, firstRoot, otherRoot)
+
+		// The anchors of an identity controller are those of its start.
+		publishIssuer(w, issuer)
+		awaitEvent(w, systemNamespace, "linkerd-identity", "IssuerUpdateSkipped", "failed to verify issuer credentials")
+		w.Restart("app", "meshed")
+		w.Identified("app", "meshed", firstIssuer, firstRoot, otherRoot)
+		w.Restart(systemNamespace, "linkerd-identity")
+		w.Identified(systemNamespace, "linkerd-identity", otherIssuer, firstRoot, otherRoot)
+
+		// The first proxy is certified anew when its certificate is due. The
+		// second would refuse the certificate, and keeps what it has.
+		w.Eventually("the proxy has a certificate of the other issuer", func(ctx context.Context) (bool, error) {
+			return w.Identity(ctx, "app", "meshed").Signer == otherIssuer, nil
 		})
+		w.Identified("app", "meshed", otherIssuer, firstRoot, otherRoot)
+		w.Identified(systemNamespace, injectorName, firstIssuer, firstRoot)
+
+		publishAnchors(w, strings.TrimSpace(other.certificatePEM()))
+		for _, name := range controllers {
+			w.Restart(systemNamespace, name)
+			w.Identified(systemNamespace, name, otherIssuer, otherRoot)
+		}
+		w.Restart("app", "meshed")
+		w.Identified("app", "meshed", otherIssuer, otherRoot)
 	})
 
 	w.Part("is not missed by a webhook that may fail", func(w clustertest.World) {
