@@ -413,9 +413,7 @@ func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.Modif
 		return
 	}
 	if r.session != nil && !p.plan.ID.IsUnknown() {
-		r.session.anchors.Store(p.plan.ID.ValueString(), plannedAnchor{
-			algorithm: pki.Algorithm(p.plan.Algorithm.ValueString()), rotating: len(p.reasons) > 0,
-		})
+		r.session.anchors.Store(p.plan.ID.ValueString(), plannedAnchor{algorithm: pki.Algorithm(p.plan.Algorithm.ValueString())})
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &p.plan)...)
 }
@@ -893,7 +891,6 @@ func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteReq
 // planned values: an apply plans anew, without the anchors that stay as they are.
 type plannedAnchor struct {
 	algorithm pki.Algorithm // of the key that it will have; empty while unknown
-	rotating  bool          // whether the apply gives it a new key and certificate
 }
 
 // plannedAnchor returns what the plan makes of an anchor of this provider, if it

@@ -44,6 +44,28 @@ resource "aksmesh_trust_anchor" "this" {
   early_renewal = local.later.text
 }
 
+resource "aksmesh_trust_anchor" "made" {
+  private_key_storage = local.later.text
+  kms_key_uri         = local.later.text
+  algorithm           = local.later.text
+  common_name         = local.later.text
+  subject             = { organization = local.later.text }
+  rotation_trigger    = local.later.text
+}
+
+resource "aksmesh_trust_anchor" "given" {
+  private_key_storage         = "state"
+  certificate_pem             = local.later.text
+  private_key_wo              = local.later.text
+  additional_certificates_pem = [local.later.text]
+}
+
+resource "aksmesh_trust_anchor" "kms" {
+  private_key_storage         = "kms"
+  kms_key_uri                 = local.later.text
+  additional_certificates_pem = local.later.texts
+}
+
 resource "aksmesh_issuer" "this" {
   trust_anchor_id  = local.later.text
   trust_bundle_pem = local.later.text
