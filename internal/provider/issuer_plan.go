@@ -186,9 +186,17 @@ func (m *issuerModel) promises(state issuerModel, record issuerRecord, due bool)
 	case len(stages) == 0:
 	case record.Blocked, state.RotationWaitsFor.ValueString() != "" && !m.complete():
 		does.waits = true
+		if record.Blocked {
+			// It is a change as long as it is so: that is what a pipeline notices.
+			m.RotationWaitsFor = types.StringUnknown()
+		}
+		if lapses := state.Renewal.ValueString() != "" || due; lapses && state.AnchorFingerprint.ValueString() == record.Anchor {
+			m.issues() // What is waited for may take longer than the issuer lives.
+			m.Renewal = types.StringUnknown()
+		}
 	default:
 		does.does = stages[:1]
-		if m.complete() {
+		if m.complete() || recovers(stages) {
 			does.does = stages
 		}
 		rest := stages[len(does.does):]
@@ -219,6 +227,12 @@ func (m *issuerModel) promises(state issuerModel, record issuerRecord, due bool)
 		m.ReadyForRenewal = types.BoolUnknown()
 	}
 	return does
+}
+
+// recovers reports whether stages are those back from a mesh that is down: halfway
+// is no place to rest.
+func recovers(stages []rotation.Stage) bool {
+	return len(stages) > 0 && stages[0] == rotation.Recover
 }
 
 // issuesIn reports whether a stage puts another issuer in service.

@@ -58,6 +58,7 @@ func TestIssuerPromises(t *testing.T) {
 	middle := []rotation.Stage{rotation.Teach, rotation.Switch, rotation.Renew}
 	complete := func(m *issuerModel) { m.Rotation = types.StringValue(rotationComplete) }
 	waits := func(m *issuerModel) { m.RotationWaitsFor = types.StringValue("3 of 4 pods") }
+	lapses := func(m *issuerModel) { m.Renewal = types.StringValue("valid until tomorrow") }
 	pending := func(stages ...rotation.Stage) func(*issuerModel) {
 		return func(m *issuerModel) { m.RotationSteps = stagesValue(stages...) }
 	}
@@ -154,7 +155,22 @@ func TestIssuerPromises(t *testing.T) {
 		"blocked": {
 			state:  []func(*issuerModel){complete, pending(middle...), waits},
 			record: issuerRecord{Blocked: true},
-			steps:  stagesValue(middle...), waits: types.StringValue("3 of 4 pods"), does: issuerAction{waits: true},
+			steps:  stagesValue(middle...), waits: types.StringUnknown(), does: issuerAction{waits: true},
+		},
+		"blocked with a renewal": {
+			state:  []func(*issuerModel){complete, pending(middle...), waits, lapses},
+			record: issuerRecord{Blocked: true, Anchor: "anchor"},
+			steps:  stagesValue(middle...), waits: types.StringUnknown(), issues: true, acts: true, does: issuerAction{waits: true, renews: true},
+		},
+		"waiting with a renewal": {
+			state:  []func(*issuerModel){pending(middle...), waits, lapses},
+			record: issuerRecord{Anchor: "anchor"},
+			steps:  stagesValue(middle...), waits: types.StringValue("3 of 4 pods"), issues: true, acts: true, does: issuerAction{waits: true, renews: true},
+		},
+		"waiting with a renewal below the old anchor": {
+			state:  []func(*issuerModel){pending(middle...), waits, lapses},
+			record: issuerRecord{Anchor: "new anchor"},
+			steps:  stagesValue(middle...), waits: types.StringValue("3 of 4 pods"), does: issuerAction{waits: true, renews: true},
 		},
 		"from stages to all at once": {
 			state: []func(*issuerModel){pending(middle...), waits},
@@ -169,6 +185,11 @@ func TestIssuerPromises(t *testing.T) {
 		"mTLS down": {
 			state: []func(*issuerModel){pending(rotation.Recover)},
 			steps: stagesValue(), waits: types.StringValue(""), issues: true, acts: true, does: issuerAction{does: []rotation.Stage{rotation.Recover}},
+		},
+		"mTLS down, and more to do after it": {
+			state: []func(*issuerModel){pending(rotation.Recover, rotation.Spread, rotation.Teach)},
+			steps: stagesValue(), waits: types.StringValue(""), issues: true, acts: true,
+			does: issuerAction{does: []rotation.Stage{rotation.Recover, rotation.Spread, rotation.Teach}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -229,9 +250,9 @@ func TestIssuerPromises_again(t *testing.T) {
 	one := string(testAnchor(t, pki.AuthorityOptions{}).CertificatePEM())
 	for _, mode := range []string{rotationStaged, rotationComplete} {
 		for _, waits := range []string{"", "3 of 4 pods"} {
-			for _, record := range []issuerRecord{{}, {Blocked: true}, {Renew: true}} {
+			for _, record := range []issuerRecord{{}, {Blocked: true}, {Renew: true}, {Anchor: "anchor"}, {Anchor: "anchor", Blocked: true}} {
 				for _, renewal := range []string{"", "valid until tomorrow"} {
-					for _, stages := range [][]rotation.Stage{nil, {rotation.Recover}, {rotation.Teach, rotation.Switch}, {rotation.Forget}} {
+					for _, stages := range [][]rotation.Stage{nil, {rotation.Recover}, {rotation.Recover, rotation.Teach}, {rotation.Teach, rotation.Switch}, {rotation.Forget}} {
 						state := settledIssuer(one)
 						state.Rotation, state.RotationWaitsFor, state.RotationSteps = types.StringValue(mode), types.StringValue(waits), stagesValue(stages...)
 						state.Renewal = types.StringValue(renewal)
