@@ -26,16 +26,17 @@ func (c *Cluster) Clock(ctx context.Context, namespace string) (time.Time, error
 // AwaitClock waits until the API server's clock is past an instant, so that what
 // is made then can be told from what was made before.
 func (c *Cluster) AwaitClock(ctx context.Context, namespace string, past time.Time) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
 	for {
 		now, err := c.Clock(ctx, namespace)
 		if err != nil || now.After(past) {
 			return err
 		}
+		// Instants are cut to the second.
+		timer := time.NewTimer(past.Sub(now) + time.Second/2)
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return context.Cause(ctx)
 		}
 	}

@@ -3,8 +3,10 @@ package mesh
 import (
 	"context"
 	"encoding/base64"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
@@ -22,4 +24,22 @@ func ApplySecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind 
 	object.Object["data"] = encoded
 	_, err := cluster.Apply(ctx, object, how)
 	return err
+}
+
+// CertManagerPrefix begins the annotations of cert-manager: on Secrets whose
+// certificates it issues, and on objects whose caBundle it fills in.
+const CertManagerPrefix = "cert-manager.io/"
+
+// KeptBy names who else writes the certificates of an object: its controller, or
+// cert-manager. It is empty if nobody is known to.
+func KeptBy(object metav1.Object) string {
+	if owner := metav1.GetControllerOf(object); owner != nil {
+		return owner.Kind + " " + owner.Name
+	}
+	for annotation := range object.GetAnnotations() {
+		if strings.HasPrefix(annotation, CertManagerPrefix) {
+			return "cert-manager"
+		}
+	}
+	return ""
 }

@@ -67,9 +67,30 @@ func (Trust) Admits() bool { return false }
 // not.
 func (Trust) Fixed(pod *corev1.Pod) string {
 	if proxy, _ := mesh.FindSidecar(pod, proxyContainer); proxy == nil {
-		return "it is in ambient mode, and ztunnel is not known to take up further anchors while it runs (istio/istio#47427): restart the DaemonSet ztunnel node by node and take the pod through the rotation by hand"
+		return "it is in ambient mode, and the ztunnel of its node is not known to take up further anchors while it runs (istio/istio#47427): restart the DaemonSet ztunnel, node by node"
 	}
 	return ""
+}
+
+// Asked tells when a proxy first asked for a certificate at the earliest, and
+// whether it asks again and learns of other anchors then. In ambient mode it is
+// the ztunnel of the node that asks.
+func (t Trust) Asked(pods []*corev1.Pod) func(*corev1.Pod) (since time.Time, again bool) {
+	ztunnels := map[string]time.Time{}
+	for _, pod := range pods {
+		if pod.Labels["app"] == "ztunnel" && pod.Namespace == t.Namespace {
+			// While two of them run, it may be the older one that is asked.
+			if other, is := ztunnels[pod.Spec.NodeName]; !is || pod.CreationTimestamp.Time.Before(other) {
+				ztunnels[pod.Spec.NodeName] = pod.CreationTimestamp.Time
+			}
+		}
+	}
+	return func(pod *corev1.Pod) (time.Time, bool) {
+		if proxy, _ := mesh.FindSidecar(pod, proxyContainer); proxy == nil {
+			return ztunnels[pod.Spec.NodeName], false
+		}
+		return pod.CreationTimestamp.Time, true
+	}
 }
 
 // Lifetime is how long a certificate may be used after it was issued. Proxies ask

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
@@ -287,31 +287,17 @@ func (i Installer) publish(ctx context.Context, looked serving, bundle pki.Bundl
 	return err
 }
 
-// certManagerPrefix begins the annotations of cert-manager: on Secrets whose
-// certificates it issues, and on objects whose caBundle it fills in.
-const certManagerPrefix = "cert-manager.io/"
-
 // othersRenewal names who else looks after a certificate, by the Secret that
 // keeps it and the registration; empty if nobody does. Either may be nil.
 func othersRenewal(secret *corev1.Secret, registered *unstructured.Unstructured) string {
-	var objects []metav1.Object
-	if registered != nil {
-		objects = append(objects, registered)
-	}
+	others := ""
 	if secret != nil {
-		objects = append(objects, secret)
-		if owner := metav1.GetControllerOf(secret); owner != nil {
-			return owner.Kind + " " + owner.Name
-		}
+		others = mesh.KeptBy(secret)
 	}
-	for _, object := range objects {
-		for annotation := range object.GetAnnotations() {
-			if strings.HasPrefix(annotation, certManagerPrefix) {
-				return "cert-manager"
-			}
-		}
+	if others == "" && registered != nil {
+		others = mesh.KeptBy(registered)
 	}
-	return ""
+	return others
 }
 
 // othersValues leave the certificate of a webhook to whoever renews it, and its
@@ -326,7 +312,7 @@ func (s serving) othersValues() map[string]any {
 		"inject-ca-from":        "injectCaFrom",
 		"inject-ca-from-secret": "injectCaFromSecret",
 	} {
-		if from := annotations[certManagerPrefix+annotation]; from != "" {
+		if from := annotations[mesh.CertManagerPrefix+annotation]; from != "" {
 			values[value] = from
 			return values
 		}

@@ -83,6 +83,12 @@ func (Trust) Fixed(pod *corev1.Pod) string {
 	return ""
 }
 
+// Asked tells when a proxy first asked for a certificate at the earliest; all of
+// them ask again.
+func (Trust) Asked([]*corev1.Pod) func(*corev1.Pod) (since time.Time, again bool) {
+	return func(pod *corev1.Pod) (time.Time, bool) { return pod.CreationTimestamp.Time, true }
+}
+
 // Lifetime is how long a certificate may be used after it was issued. Proxies ask
 // for another at 70 % of it.
 func (t Trust) Lifetime(ctx context.Context) (func(*corev1.Pod) time.Duration, error) {

@@ -109,7 +109,7 @@ type anchorRecord struct {
 func (a Anchor) KeyPairs() ([]*pki.KeyPair, error) {
 	present := a.keyPair(a.Certificate)
 	if present == nil {
-		return nil, fmt.Errorf("the private key of %q is not kept: it can be trusted, but cannot sign", a.Certificate.Subject.String())
+		return nil, fmt.Errorf("the private key of %q is not kept", a.Certificate.Subject.String())
 	}
 	pairs := []*pki.KeyPair{present}
 	if previous := a.keyPair(a.Previous); previous != nil {

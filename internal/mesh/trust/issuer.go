@@ -119,6 +119,16 @@ func (l layout) differs(secret *corev1.Secret, issuer *pki.KeyPair, bundle pki.B
 // issued is noted before it is, and a bundle is there before the issuer.
 func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pki.Bundle, record record) error {
 	l := layouts[r.Ref.Mesh]
+	if v.kept != nil {
+		if others := mesh.KeptBy(v.kept); others != "" {
+			return othersError(l.bundleRef(r.Ref), others)
+		}
+	}
+	if v.secret != nil {
+		if others := mesh.KeptBy(v.secret); others != "" {
+			return othersError(r.Ref.Secret(), others)
+		}
+	}
 	labels, annotations := l.metadata(r.Ref.Namespace)
 	if _, err := r.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: r.Ref.Namespace, Holder: issuerHolder, Labels: labels, Annotations: annotations}); err != nil {
 		return err
@@ -147,10 +157,7 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 	if err != nil {
 		return fmt.Errorf("issuer %s: %w", r.Ref, err)
 	}
-	notes := map[string]string{}
-	if r.AnchorID != "" {
-		notes[anchorAnnotation] = r.AnchorID
-	}
+	notes := map[string]string{anchorAnnotation: r.AnchorID}
 	if !l.apart {
 		notes[recordAnnotation] = note
 	}
@@ -159,14 +166,21 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 	return mesh.ApplySecret(ctx, r.Cluster, r.Ref.Secret(), l.kind, data, notes, how)
 }
 
-// note keeps the record alone.
-func (r *run) note(ctx context.Context, record record) error {
+func othersError(ref kube.Ref, others string) error {
+	return fmt.Errorf("%s is looked after by %s, which would undo what is written there: have it leave the object to the provider, and stay, first", ref, others)
+}
+
+// note keeps the record alone, on the very object that was looked at.
+func (r *run) note(ctx context.Context, v *view, record record) error {
 	text, err := record.annotation()
 	if err != nil {
 		return err
 	}
 	object := layouts[r.Ref.Mesh].bundleRef(r.Ref).Object()
 	object.SetAnnotations(map[string]string{recordAnnotation: text})
+	if v.kept != nil {
+		object.SetUID(v.kept.UID)
+	}
 	_, err = r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: rotationManager, Force: true})
 	return err
 }

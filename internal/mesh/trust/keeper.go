@@ -144,6 +144,7 @@ func (r *run) keep(ctx context.Context, renew bool) error {
 	}
 	var stage rotation.Stage
 	var last rotation.Decision
+	complete := r.Complete
 	for repeated := 0; ; {
 		v, err := r.view(ctx)
 		if err != nil {
@@ -152,27 +153,38 @@ func (r *run) keep(ctx context.Context, renew bool) error {
 		if !v.populated {
 			return r.writeAtOnce(ctx, v, renew)
 		}
+		if v.unnoted {
+			// What others have changed begins once, not on every look.
+			if err := r.note(ctx, v, v.record); err != nil {
+				return err
+			}
+		}
 		if err := r.settle(ctx, v); err != nil {
 			return err
 		}
-		d := rotation.Next(v.View, r.Complete)
+		d := rotation.Next(v.View, complete)
 		if d.Step == rotation.Done {
 			return r.finish(ctx, v, renew)
 		}
 		if stage == "" {
 			stage = d.Stage
 		}
-		if d.Stage != stage && !r.Complete {
+		// Halfway to recovery is no place to rest.
+		complete = complete || d.Stage == rotation.Recover
+		if d.Stage != stage && !complete {
 			return nil
 		}
 		r.log("rotation", map[string]any{"issuer": r.Ref.String(), "stage": string(d.Stage), "standing": d.Reason})
 		if v.waits(d) {
-			if r.Complete {
+			if err := r.renewMeanwhile(ctx, v); err != nil {
+				return err
+			}
+			if complete {
 				return &BlockedError{Decision: d}
 			}
 			return nil
 		}
-		if repeated++; d.Step != last.Step || d.Stage != last.Stage || len(d.Proxies) != len(last.Proxies) {
+		if repeated++; d.Step != last.Step || d.Stage != last.Stage || !slices.Equal(d.Proxies, last.Proxies) {
 			repeated = 0
 		}
 		if last = d; repeated >= patience {
@@ -210,17 +222,14 @@ func (r *run) publish(ctx context.Context, v *view, d rotation.Decision) error {
 		return r.writeAtOnce(ctx, v, true) // Nobody is left to be cut off.
 	}
 	if v.issuer == nil && !layouts[r.Ref.Mesh].apart {
-		return fmt.Errorf("the control plane of %s signs with a CA of its own, and whoever has its certificates would not trust yours: uninstall the mesh, create the issuer, and install it again", r.Ref)
+		return fmt.Errorf("%s cannot be read as a CA, so the anchors that go with it cannot be published: if it was lost, restore it; if istiod signs with a CA of its own, nobody who has its certificates would trust yours: uninstall the mesh, create the issuer, and install it again", r.Ref.Secret())
 	}
 	var bundle pki.Bundle
 	for _, anchor := range d.Bundle {
 		bundle = bundle.With(v.known[anchor])
 	}
-	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
-	if err != nil {
-		return err
-	}
-	return r.write(ctx, v, v.issuer, bundle, v.record.begun(v.record.Handouts.Newest().Issuer, d.Bundle, at))
+	h := v.record.Handouts
+	return r.handOut(ctx, v, v.issuer, bundle, h.Begun(h.Newest().Issuer, d.Bundle, v.now))
 }
 
 func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
@@ -228,16 +237,41 @@ func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
 	if err != nil {
 		return err
 	}
+	switch h := v.record.Handouts; d.Stage {
+	case rotation.Extend:
+		return r.write(ctx, v, issuer, v.published, v.record) // What proxies are given leads to the same anchor.
+	case rotation.Recover:
+		return r.handOut(ctx, v, issuer, v.published, h.Revived(d.Anchor, v.Published, v.now))
+	default:
+		return r.handOut(ctx, v, issuer, v.published, h.Begun(d.Anchor, v.Published, v.now))
+	}
+}
+
+// handOut has the control plane hand out the newest of a history from now on.
+func (r *run) handOut(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pki.Bundle, history rotation.History) error {
+	if err := r.write(ctx, v, issuer, bundle, record{Handouts: history}); err != nil {
+		return err
+	}
+	// Pods that started before all was written may not have read it.
 	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
 	if err != nil {
 		return err
 	}
-	record := v.record.begun(d.Anchor, v.Published, at)
-	if d.Stage == rotation.Recover {
-		// Nothing of before verifies any more.
-		record.Handouts = rotation.History{record.Handouts.Newest()}
+	history[len(history)-1].Begin = at
+	return r.note(ctx, v, record{Handouts: history})
+}
+
+// renewMeanwhile renews an issuer that is due while a rotation waits: whoever it
+// waits for may take longer than the issuer lives.
+func (r *run) renewMeanwhile(ctx context.Context, v *view) error {
+	if v.Issuer.Anchor != v.Signer || v.lapses(r.Keeper) == "" {
+		return nil
 	}
-	return r.write(ctx, v, issuer, v.published, record)
+	issuer, err := r.Signer.Issuer(v.known[v.Signer], r.Options)
+	if err != nil {
+		return err
+	}
+	return r.write(ctx, v, issuer, v.published, v.record)
 }
 
 // settle takes down that the control plane hands out only the newest.
@@ -250,7 +284,7 @@ func (r *run) settle(ctx context.Context, v *view) error {
 		return err
 	}
 	v.record.Handouts = v.record.Handouts.Ended(at, 0)
-	if err := r.note(ctx, v.record); err != nil {
+	if err := r.note(ctx, v, v.record); err != nil {
 		return err
 	}
 	// Pods made in the same second might have asked before.
@@ -266,17 +300,18 @@ func (r *run) settle(ctx context.Context, v *view) error {
 
 // finish takes down that the rotation is over, and renews the issuer.
 func (r *run) finish(ctx context.Context, v *view, renew bool) error {
-	due := renew || v.renewal(r.Keeper) != ""
 	record := v.record.settled(v.View)
-	if !due {
-		if record.same(v.record) {
-			return nil
+	issuer := v.issuer
+	switch {
+	case renew, v.lapses(r.Keeper) != "":
+		var err error
+		if issuer, err = r.Signer.Issuer(r.Signer.Anchors()[0], r.Options); err != nil {
+			return err
 		}
-		return r.note(ctx, record)
-	}
-	issuer, err := r.Signer.Issuer(r.Signer.Anchors()[0], r.Options)
-	if err != nil {
-		return err
+	case v.misshapen(r.Keeper) == "" && v.record.Settled == record.Settled:
+		return nil
+	case v.misshapen(r.Keeper) == "":
+		return r.note(ctx, v, record)
 	}
 	return r.write(ctx, v, issuer, v.published, record)
 }
@@ -292,17 +327,12 @@ func (r *run) writeAtOnce(ctx context.Context, v *view, renew bool) error {
 		}
 	}
 	v.Published, v.Issuer.Anchor = rotation.AnchorsOf(r.Wanted), rotation.AnchorOf(anchor)
-	handout := rotation.Handout{Issuer: v.Issuer.Anchor, Roots: v.Published}
-	if !v.populated {
-		// Whoever comes finds it all, so it has begun before anybody.
-		return r.write(ctx, v, issuer, r.Wanted, record{Handouts: rotation.History{handout}}.settled(v.View))
+	if v.populated {
+		return r.handOut(ctx, v, issuer, r.Wanted, v.record.Handouts.Revived(v.Issuer.Anchor, v.Published, v.now))
 	}
-	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
-	if err != nil {
-		return err
-	}
-	handout.Begin = at
-	return r.write(ctx, v, issuer, r.Wanted, record{Handouts: rotation.History{handout}})
+	// Whoever comes finds it all, so it has begun before anybody.
+	all := record{Handouts: rotation.History{{Issuer: v.Issuer.Anchor, Roots: v.Published}}}
+	return r.write(ctx, v, issuer, r.Wanted, all.settled(v.View))
 }
 
 // awaitGone waits until pods are gone that are on their way out.
@@ -313,7 +343,9 @@ func (r *run) awaitGone(ctx context.Context, v *view, names []string) error {
 			uids[pod.UID] = name
 		}
 	}
-	return r.Cluster.Await(ctx, "", []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, shortly)
+	defer cancel()
+	err := r.Cluster.Await(limited, "", []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
 		pods, err := r.Cluster.Pods(ctx, "")
 		if err != nil {
 			return "", err
@@ -325,6 +357,10 @@ func (r *run) awaitGone(ctx context.Context, v *view, names []string) error {
 		}
 		return "", nil
 	})
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return nil // Those that stay for longer are something to wait for.
+	}
+	return err
 }
 
 // restartControlPlane makes the pods of the control plane anew that have not read
@@ -416,23 +452,9 @@ type record struct {
 	Settled string `json:"settled,omitempty"`
 }
 
-// begun is the record with what is about to be handed out. What was about to be
-// before and has not been, as when a run was cut off, begins now.
-func (r record) begun(issuer rotation.Anchor, roots rotation.Anchors, at time.Time) record {
-	h := r.Handouts
-	if newest := h.Newest(); len(h) > 0 && newest.Issuer == issuer && newest.Roots.Same(roots) {
-		h = h[:len(h)-1]
-	}
-	return record{Handouts: h.Begun(issuer, roots, at)}
-}
-
 // settled is the record of a rotation that is over.
 func (r record) settled(v rotation.View) record {
 	return record{Handouts: rotation.History{r.Handouts.Newest()}, Settled: settledMark(v)}
-}
-
-func (r record) same(other record) bool {
-	return r.Settled == other.Settled && len(r.Handouts) == len(other.Handouts)
 }
 
 // settledMark stands for what is wanted, published and issued below.

@@ -138,6 +138,32 @@ func (f *fixture) all(t *testing.T) []types.UID {
 	return uids
 }
 
+// addAnchor adds an anchor to what is published, as by hand.
+func (f *fixture) addAnchor(t *testing.T, anchor *pki.KeyPair) {
+	t.Helper()
+	added := "\n" + string(anchor.CertificatePEM())
+	core := f.embedded.Client().CoreV1()
+	if f.ref.Mesh == "linkerd" {
+		roots, err := core.ConfigMaps(f.ref.Namespace).Get(t.Context(), linkerd.TrustRootsRef(f.ref.Namespace).Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.Data[linkerd.TrustRootsKey] += added
+		if _, err := core.ConfigMaps(f.ref.Namespace).Update(t.Context(), roots, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	secret, err := core.Secrets(f.ref.Namespace).Get(t.Context(), istio.CACertsSecret, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data["root-cert.pem"] = append(secret.Data["root-cert.pem"], added...)
+	if _, err := core.Secrets(f.ref.Namespace).Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func newAnchor(t *testing.T, name string, now time.Time, validity time.Duration) *pki.KeyPair {
 	t.Helper()
 	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: name}, Now: now, Validity: validity})
@@ -218,6 +244,13 @@ func TestAccKeeper(t *testing.T) {
 				t.Errorf("the renewal of the issuer has restarted pods: %v, then %v", before, after)
 			}
 
+			// Somebody else adds an anchor: it goes again, once and for all.
+			f.addAnchor(t, newAnchor(t, "foreign", now, 0))
+			k.Complete = true
+			keep(t, k, false)
+			settled(t, k)
+
+			before = f.all(t)
 			k = f.keeper(t, second, true, now)
 			keep(t, k, false)
 			settled(t, k)

@@ -45,16 +45,25 @@ func (a anchorKeys) Issuer(below *x509.Certificate, options pki.AuthorityOptions
 
 func (anchorKeys) Renews() bool { return true }
 
+// ErrCannotSign is that what is kept of an anchor makes no issuers: it has no key,
+// or is damaged.
+var ErrCannotSign = errors.New("cannot sign")
+
 // StoredAnchor signs with an anchor that is kept in a Secret: its current
-// generation, or the former one as long as its key is kept.
+// generation, or the former one as long as its key is kept. The error wraps
+// ErrCannotSign if the Secret could be read, but not be used.
 func StoredAnchor(ctx context.Context, cluster *kube.Cluster, ref AnchorRef) (Signer, error) {
-	anchor, err := ReadAnchor(ctx, cluster, ref, nil)
+	secret, err := cluster.Secret(ctx, ref.Namespace, ref.Secret().Name)
 	if err != nil {
 		return nil, fmt.Errorf("trust anchor %s: %w", ref, err)
 	}
-	pairs, err := anchor.KeyPairs()
+	var pairs []*pki.KeyPair
+	anchor, err := anchorIn(secret, nil)
+	if err == nil {
+		pairs, err = anchor.KeyPairs()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("trust anchor %s: %w", ref, err)
+		return nil, fmt.Errorf("trust anchor %s %w: %s: %w", ref, ErrCannotSign, ref.Secret(), err)
 	}
 	return anchorKeys(pairs), nil
 }

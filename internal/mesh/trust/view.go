@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -35,6 +36,9 @@ type plane interface {
 	Admits() bool
 	// Fixed is why a pod keeps its trust whatever is restarted; empty if not.
 	Fixed(pod *corev1.Pod) string
+	// Asked tells, among all pods, when one first asked for a certificate at the
+	// earliest, and whether it asks again.
+	Asked(pods []*corev1.Pod) func(pod *corev1.Pod) (since time.Time, again bool)
 	// Lifetime is how long a pod may use a certificate.
 	Lifetime(ctx context.Context) (func(*corev1.Pod) time.Duration, error)
 	// Published is the bundle that the control plane reads when it starts; empty
@@ -46,12 +50,14 @@ type plane interface {
 type view struct {
 	rotation.View
 	plane  plane
-	secret *corev1.Secret // the issuer's; nil if there is none
-	issuer *pki.KeyPair   // nil if it cannot be read
+	secret *corev1.Secret     // the issuer's; nil if there is none
+	issuer *pki.KeyPair       // nil if it cannot be read
+	kept   *metav1.ObjectMeta // of what the record is kept on; nil if it is not there
 
 	published  pki.Bundle
 	known      map[rotation.Anchor]certificate
 	record     record
+	unnoted    bool // the record is not what is kept
 	components []component
 	// behind tells that a pod of the control plane has not read what is published.
 	behind bool
@@ -100,12 +106,14 @@ func (r *run) view(ctx context.Context) (*view, error) {
 	v.Published, v.Wanted = rotation.AnchorsOf(v.published), rotation.AnchorsOf(r.Wanted)
 	v.Issuer = r.judge(v)
 	v.Signer = r.signer(v)
-	annotations, err := r.noted(ctx, v)
-	if err != nil {
+	if v.kept, err = r.keptOn(ctx, v); err != nil {
 		return nil, err
 	}
 	var kept bool
-	if v.record, kept = recordIn(annotations); kept && v.record.Settled == settledMark(v.View) && !v.Issuer.Down {
+	if v.kept != nil {
+		v.record, kept = recordIn(v.kept.Annotations)
+	}
+	if kept && v.record.Settled == settledMark(v.View) && !v.Issuer.Down {
 		v.populated = true
 		return v, nil
 	}
@@ -146,10 +154,12 @@ func (r *run) judge(v *view) rotation.Issuer {
 	}
 	issuer := rotation.Issuer{Anchor: rotation.AnchorOf(signers[0])}
 	now := r.Options.Now
-	anchor, err := bundle.VerifyChain(chain, now)
+	anchor, err := r.leadsTo(bundle, chain)
 	switch {
 	case errors.Is(err, pki.ErrExpired):
 		issuer.Down = true
+	case errors.Is(err, pki.ErrNotYetValid):
+		// Another machine's clock was ahead when it was made.
 	case err != nil:
 		return rotation.Issuer{}
 	default:
@@ -160,9 +170,35 @@ func (r *run) judge(v *view) rotation.Issuer {
 		return issuer
 	}
 	issuer.Renewable = slices.ContainsFunc(r.Signer.Anchors(), func(cert certificate) bool {
-		return rotation.AnchorOf(cert) == issuer.Anchor && pki.CheckAnchor(cert, now) == nil
+		return rotation.AnchorOf(cert) == issuer.Anchor && pki.CheckAnchor(cert, now) == nil && r.gains(chain[0], cert)
 	})
 	return issuer
+}
+
+// leadsTo is the anchor that a chain leads to. Several may have one key: then it
+// is the one that signs, if it is among them.
+func (r *run) leadsTo(bundle pki.Bundle, chain []certificate) (certificate, error) {
+	if r.Signer != nil {
+		for _, cert := range r.Signer.Anchors() {
+			if bundle.Contains(cert) {
+				if anchor, err := pki.NewBundle(cert).VerifyChain(chain, r.Options.Now); err == nil {
+					return anchor, nil
+				}
+			}
+		}
+	}
+	return bundle.VerifyChain(chain, r.Options.Now)
+}
+
+// gains reports whether another issuer below the anchor would live markedly longer
+// than the present one.
+func (r *run) gains(issuer, anchor certificate) bool {
+	life := cmp.Or(r.Options.Validity, pki.DefaultIssuerValidity)
+	end := r.Options.Now.Add(life)
+	if anchor.NotAfter.Before(end) {
+		end = anchor.NotAfter
+	}
+	return end.Sub(issuer.NotAfter) > min(time.Hour, life/2)
 }
 
 // signer is the anchor that the issuer is to lead to: the one that signs, or,
@@ -182,24 +218,24 @@ func (r *run) signer(v *view) rotation.Anchor {
 	return v.Wanted[0]
 }
 
-// noted are the annotations of the object that the record is kept on: the one
-// with the trust bundle.
-func (r *run) noted(ctx context.Context, v *view) (map[string]string, error) {
+// keptOn is the object that the record is kept on, the one with the trust bundle;
+// nil if it is not there.
+func (r *run) keptOn(ctx context.Context, v *view) (*metav1.ObjectMeta, error) {
 	if !layouts[r.Ref.Mesh].apart {
 		if v.secret == nil {
-			return nil, nil
+			return nil, nil //nolint:nilnil // There is none.
 		}
-		return v.secret.Annotations, nil
+		return &v.secret.ObjectMeta, nil
 	}
 	ref := layouts[r.Ref.Mesh].bundleRef(r.Ref)
 	object, err := r.Cluster.ConfigMap(ctx, ref.Namespace, ref.Name)
 	if errors.Is(err, kube.ErrNotFound) {
-		return nil, nil
+		return nil, nil //nolint:nilnil // There is none.
 	}
 	if err != nil {
 		return nil, err
 	}
-	return object.Annotations, nil
+	return &object.ObjectMeta, nil
 }
 
 // reconcile makes the record one of what is there: others may have changed it,
@@ -223,6 +259,7 @@ func (v *view) reconcile(kept bool) {
 	}
 	issuer := cmp.Or(v.Issuer.Anchor, h.Newest().Issuer)
 	v.record.Handouts = h.Begun(issuer, v.Published, v.now)
+	v.unnoted = !slices.EqualFunc(v.record.Handouts, h, func(a, b rotation.Handout) bool { return a.Begin.Equal(b.Begin) && a.Issuer == b.Issuer })
 }
 
 // lookAtPods fills in what the pods have, of the control plane and of the data
@@ -296,6 +333,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 	m := v.plane.Mesh()
 	shown := map[string]rotation.Anchors{}
 	reach := mesh.DataPlane{Cluster: r.Cluster, Mesh: m}
+	asked := v.plane.Asked(pods)
 	for _, pod := range pods {
 		if finished(pod) || m.Proxy(pod).Mode == "" || !v.plane.Serves(pod) {
 			continue
@@ -304,8 +342,8 @@ func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 		v.pods[name], v.populated = pod, true
 		p := rotation.Proxy{Name: name, Leaving: pod.DeletionTimestamp != nil}
 		life := lifetime(pod)
-		since := pod.CreationTimestamp.Time
-		if renewed := v.now.Add(-life); renewed.After(since) {
+		since, again := asked(pod)
+		if renewed := v.now.Add(-life); again && renewed.After(since) {
 			since = renewed
 		}
 		p.Presents, p.Trusts, p.MayTrust = v.record.Handouts.Given(since)
@@ -329,7 +367,11 @@ func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 		if !own && !v.content(p) {
 			if p.Fixed = v.plane.Fixed(pod); p.Fixed != "" {
 				p.Learns = time.Time{}
-			} else if !p.Leaving {
+			}
+			if !again {
+				p.Renews = time.Time{}
+			}
+			if p.Fixed == "" && !p.Leaving {
 				if p.Fixed, err = reach.Unreachable(ctx, pod); err != nil && !errors.Is(err, kube.ErrNotFound) {
 					return err
 				}
@@ -373,7 +415,15 @@ func (r record) turned(lifetime time.Duration, former func(rotation.Handout) boo
 
 // waits reports whether a decision is to wait for longer than an apply does.
 func (v *view) waits(d rotation.Decision) bool {
-	return d.Step == rotation.Wait && (d.Blocked || d.Until.After(v.now.Add(shortly)))
+	if d.Step != rotation.Wait {
+		return false
+	}
+	// Pods that should have been gone for a while are held by something.
+	held := func(name string) bool {
+		pod := v.pods[name]
+		return d.Until.IsZero() && pod != nil && pod.DeletionTimestamp != nil && pod.DeletionTimestamp.Time.Before(v.now.Add(-shortly))
+	}
+	return d.Blocked || d.Until.After(v.now.Add(shortly)) || slices.ContainsFunc(d.Proxies, held)
 }
 
 // standing is what is told of the view.
@@ -392,8 +442,13 @@ func (v *view) standing(k Keeper) Standing {
 	return s
 }
 
-// renewal is why the issuer is to be written anew, apart from a rotation.
+// renewal is why the issuer's Secret is to be written anew, apart from a rotation.
 func (v *view) renewal(k Keeper) string {
+	return cmp.Or(v.lapses(k), v.misshapen(k))
+}
+
+// lapses is why there has to be another issuer below the same anchor.
+func (v *view) lapses(k Keeper) string {
 	if v.secret == nil {
 		return ""
 	}
@@ -404,14 +459,20 @@ func (v *view) renewal(k Keeper) string {
 	if own, is := k.Signer.(ownIssuer); is && !own.issuer.Certificate().Equal(issuer.Certificate()) && rotation.AnchorOf(own.anchor) == v.Issuer.Anchor {
 		return "another issuer is given"
 	}
-	if v.published.Certificates() == nil || v.Issuer.Anchor == "" {
+	if anchor := v.known[v.Issuer.Anchor]; anchor != nil && v.Issuer.Anchor == v.Signer && pki.IssuerRenewalDue(issuer.Certificate(), anchor, k.Early, k.Options.Now) {
+		return "valid until " + issuer.Certificate().NotAfter.Format(time.RFC3339)
+	}
+	return ""
+}
+
+// misshapen is what of the Secret is not as it would be written with the issuer
+// that it holds.
+func (v *view) misshapen(k Keeper) string {
+	if v.secret == nil || v.issuer == nil || v.Issuer.Anchor == "" || len(v.Published) == 0 {
 		return ""
 	}
-	if key := layouts[k.Ref.Mesh].differs(v.secret, issuer, v.published); key != "" {
+	if key := layouts[k.Ref.Mesh].differs(v.secret, v.issuer, v.published); key != "" {
 		return key + " is not what it should be"
-	}
-	if anchor := v.known[v.Issuer.Anchor]; v.Issuer.Anchor == v.Signer && pki.IssuerRenewalDue(issuer.Certificate(), anchor, k.Early, k.Options.Now) {
-		return "valid until " + issuer.Certificate().NotAfter.Format(time.RFC3339)
 	}
 	return ""
 }
