@@ -429,16 +429,22 @@ func (r *issuerResource) watching(ctx context.Context, cluster *kube.Cluster, m 
 		return nil
 	}
 	signer, err := trust.StoredAnchor(ctx, cluster, ref)
-	if errors.Is(err, kube.ErrNotFound) {
+	switch {
+	case err == nil:
+		return signer
+	case errors.Is(err, kube.ErrNotFound):
 		diags.AddWarning("Trust Anchor Gone: "+m.ref().String(), fmt.Sprintf(
 			"%s is not there any more. The issuer stays in service, but nothing can renew it. Create the trust anchor anew, which rotates the mesh to it.", ref.Secret()))
 		return m.alone(record.Anchor, wanted)
-	}
-	if err != nil {
+	case errors.Is(err, trust.ErrCannotSign):
+		// No reason to keep anybody from a plan, which may be what mends it.
+		diags.AddWarning("Trust Anchor Cannot Sign: "+m.ref().String(),
+			sentence(err)+" The issuer stays in service, but nothing can renew it. Give the trust anchor its key back, or rotate it.")
+		return m.alone(record.Anchor, wanted)
+	default:
 		problemAt(diags, path.Root("trust_anchor_id"), "Unable to Read Trust Anchor", err)
 		return nil
 	}
-	return signer
 }
 
 // planning is what signs as far as a plan can know it; nil if it cannot.

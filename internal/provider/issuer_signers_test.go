@@ -508,6 +508,50 @@ func TestAccIssuer_refusedAnchor(t *testing.T) {
 	})
 }
 
+// TestAccIssuer_keylessAnchor has the anchor of an issuer lose its key, by
+// configuration and by others, which keeps nobody from planning, repairing and
+// destroying.
+func TestAccIssuer_keylessAnchor(t *testing.T) {
+	t.Parallel()
+	cluster := plainCluster.Cluster(t)
+	const namespace = "issuer-keyless"
+	given := byHand(t, "given", time.Now().Add(5000*time.Hour))
+	config := func(anchor string) string {
+		return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
+		resource "aksmesh_trust_anchor" "this" {
+		  namespace = "%[1]s-anchor"
+		  %[2]s
+		}
+		resource "aksmesh_issuer" "this" {
+		  trust_anchor_id  = aksmesh_trust_anchor.this.id
+		  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+		  mesh             = "linkerd"
+		  namespace        = %[1]q
+		}`, namespace, anchor))
+	}
+	resource.Test(t, resource.TestCase{
+		ProtoV6ProviderFactories: testProviders,
+		CheckDestroy:             gone(t, cluster, namespace, "linkerd-identity-issuer"),
+		Steps: []resource.TestStep{
+			{Config: config("")},
+			{Config: config(given.withoutKey()), ExpectError: regexp.MustCompile(`(?s)trust_anchor_id.*cannot\s+sign.*is\s+not\s+kept`)},
+			{Config: config(given.withoutKey()), PlanOnly: true, ExpectNonEmptyPlan: true},
+			{
+				Config: config(given.body()),
+				Check: resource.ComposeTestCheckFunc(resource.TestCheckResourceAttr(issuerAddress, "rotation_steps.#", "0"),
+					resource.TestCheckResourceAttrPair(issuerAddress, "anchor_fingerprint_sha256", anchorAddress, "fingerprint_sha256")),
+			},
+			{
+				PreConfig: func() {
+					tamper(t, cluster, namespace+"-anchor", func(s *corev1.Secret) { s.Data["tls.key"] = nil })
+				},
+				RefreshState: true, ExpectNonEmptyPlan: true,
+				Check: resource.TestCheckResourceAttr(anchorAddress, "can_sign", "false"),
+			},
+		},
+	})
+}
+
 // TestAccIssuer_untrusted refuses an anchor that is not in the bundle before
 // anything is written.
 func TestAccIssuer_untrusted(t *testing.T) {
