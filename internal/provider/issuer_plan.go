@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -275,9 +276,9 @@ func lifeOf(cert *x509.Certificate) time.Duration {
 }
 
 // ending says which certificates near their end that nothing else looks after: the
-// issuer, and the anchors but the one of trust_anchor_id, which is a resource of
-// its own.
-func (m *issuerModel) ending(issuer *x509.Certificate, anchors pki.Bundle, record issuerRecord, now time.Time) []string {
+// issuer, unless a rotation is about to replace it, and the anchors but the one of
+// trust_anchor_id, which is a resource of its own.
+func (m *issuerModel) ending(issuer *x509.Certificate, rotating bool, anchors pki.Bundle, record issuerRecord, now time.Time) []string {
 	var ends []string
 	until := func(what string, cert *x509.Certificate) {
 		verb := "ends"
@@ -286,7 +287,7 @@ func (m *issuerModel) ending(issuer *x509.Certificate, anchors pki.Bundle, recor
 		}
 		ends = append(ends, fmt.Sprintf("%s %q %s %s.", what, cert.Subject.String(), verb, cert.NotAfter.Format(time.RFC3339)))
 	}
-	cut := false
+	cut := rotating && !record.Blocked
 	for _, anchor := range anchors.Certificates() {
 		elsewhere := !m.TrustAnchorID.IsNull() && (record.Anchor == "" || pki.Fingerprint(anchor) == record.Anchor)
 		cut = cut || elsewhere && !issuer.NotAfter.Before(anchor.NotAfter)
@@ -304,12 +305,19 @@ func (m *issuerModel) ending(issuer *x509.Certificate, anchors pki.Bundle, recor
 func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, state issuerModel, record issuerRecord, does issuerAction, diags *diag.Diagnostics) {
 	name := state.ID.ValueString()
 	stages := stagesOf(state)
-	if does.begins {
+	down := recovers(stages)
+	open := plan.openTrust(ctx)
+	if does.begins && len(open) == 0 {
 		stages = r.foreseen(ctx, config, plan, diags)
-		diags.AddWarning("Rotation Begins: "+name, beginning(plan, stages))
+		down = down || recovers(stages)
 	}
-	if len(stages) > 0 && stages[0] == rotation.Recover {
-		diags.AddWarning("mTLS Is Down: "+name, fmt.Sprintf("The issuer, or the trust anchor above it, has ended %s, and with it every certificate of the mesh. This apply takes the shortest way back; pods may have to be restarted.", state.NotAfter.ValueString()))
+	switch {
+	case down:
+		diags.AddWarning("mTLS Is Down: "+name, state.ended(r.session.time())+", and with it every certificate of the mesh. This apply takes the shortest way back; pods may have to be restarted.")
+	case does.begins && len(open) > 0:
+		diags.AddWarning("Rotation May Begin: "+name, mayBegin(plan, open))
+	case does.begins:
+		diags.AddWarning("Rotation Begins: "+name, beginning(plan, stages))
 	}
 	if does.waits {
 		detail := fmt.Sprintf("The rotation stands before %q and waits: %s.", stages[0], state.RotationWaitsFor.ValueString())
@@ -328,7 +336,7 @@ func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, st
 		return // There is no issuer that could be read: it is to be renewed.
 	}
 	bundle, ok := parseBundle(plan.TrustBundlePEM, diags)
-	if ends := plan.ending(cert, bundle, record, r.session.time()); ok && len(ends) > 0 {
+	if ends := plan.ending(cert, len(stages) > 0, bundle, record, r.session.time()); ok && len(ends) > 0 {
 		cure := " Rotate to another trust anchor before then."
 		if plan.given() {
 			cure = " Give another certificate, or rotate to another trust anchor, before then."
@@ -337,12 +345,46 @@ func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, st
 	}
 }
 
+// openTrust names what decides about the trust of the mesh, and is not known yet.
+func (m *issuerModel) openTrust(ctx context.Context) []string {
+	var open []string
+	for _, attribute := range []struct {
+		name  string
+		value attr.Value
+	}{
+		{"trust_bundle_pem", m.TrustBundlePEM}, {"trust_anchor_id", m.TrustAnchorID}, {"signer", m.Signer}, {"certificate", m.Certificate},
+	} {
+		if !fullyKnown(ctx, attribute.value) {
+			open = append(open, attribute.name)
+		}
+	}
+	return open
+}
+
+// ended says what has ended when the mesh of an issuer is down: the issuer, or the
+// anchor above it.
+func (m *issuerModel) ended(now time.Time) string {
+	if end, err := time.Parse(time.RFC3339, m.NotAfter.ValueString()); err == nil && now.After(end) {
+		return "The issuer has ended " + m.NotAfter.ValueString()
+	}
+	bundle, err := pki.ParseBundle([]byte(m.TrustBundlePEM.ValueString()))
+	if err != nil {
+		bundle = pki.Bundle{} // It was checked.
+	}
+	for _, anchor := range bundle.Certificates() {
+		if pki.Fingerprint(anchor) == m.AnchorFingerprint.ValueString() && now.After(anchor.NotAfter) {
+			return fmt.Sprintf("The trust anchor %q, which the issuer leads to, has ended %s", anchor.Subject.String(), anchor.NotAfter.Format(time.RFC3339))
+		}
+	}
+	return "The trust anchor that the issuer leads to has ended"
+}
+
 // foreseen are the stages of a rotation that a plan begins, as the cluster is now;
-// all that there may be while it is not known what is wanted.
+// all that there may be while that cannot be seen.
 func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan issuerModel, diags *diag.Diagnostics) []rotation.Stage {
 	all := []rotation.Stage{rotation.Spread, rotation.Teach, rotation.Switch, rotation.Renew, rotation.Drop, rotation.Forget}
 	cluster, known := r.knownCluster()
-	if !known || plan.TrustBundlePEM.IsUnknown() || plan.ref().Secret().Name == "" {
+	if !known || plan.ref().Secret().Name == "" {
 		return all
 	}
 	wanted, ok := parseBundle(plan.TrustBundlePEM, diags)
@@ -360,6 +402,15 @@ func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan
 		return all // A warning is not worth a failure; the apply says what is wrong.
 	}
 	return standing.Stages
+}
+
+// mayBegin says that it is not known yet whether a rotation begins.
+func mayBegin(plan issuerModel, open []string) string {
+	text := strings.Join(open, " and ") + " will be known only during the apply. If other trust anchors than now are wanted then, or another one signs, the mesh passes to them in stages. "
+	if plan.complete() {
+		return text + "This apply does all of them, and restarts the pods that have to be."
+	}
+	return text + "This apply does the first of them, and the next plan lists the others."
 }
 
 // beginning says what a rotation that begins is going to do.

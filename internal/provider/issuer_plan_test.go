@@ -300,12 +300,15 @@ func TestIssuerWarnings(t *testing.T) {
 	record := func(anchor *pki.KeyPair) issuerRecord {
 		return issuerRecord{Anchor: pki.Fingerprint(anchor.Certificate())}
 	}
+	past := testAnchor(t, pki.AuthorityOptions{Now: now.Add(-2000 * time.Hour), Validity: 1000 * time.Hour, Subject: pki.Subject{CommonName: "past"}})
+	ended := func(m *issuerModel) { m.NotAfter = types.StringValue("2026-01-01T00:00:00Z") }
 	bySigner := func(m *issuerModel) { m.TrustAnchorID = types.StringNull() }
 	pending := func(stages ...rotation.Stage) func(*issuerModel) {
 		return func(m *issuerModel) { m.RotationSteps = stagesValue(stages...) }
 	}
 	for name, test := range map[string]struct {
 		state  []func(*issuerModel)
+		plan   func(*issuerModel)
 		record issuerRecord
 		does   issuerAction
 		want   map[string][]string // summaries and words of their details
@@ -326,8 +329,37 @@ func TestIssuerWarnings(t *testing.T) {
 			want: map[string][]string{"Rotation Waits: linkerd/linkerd": {"Somebody has to see to that"}},
 		},
 		"down": {
-			state: []func(*issuerModel){made(anchor, 0), pending(rotation.Recover)}, record: record(anchor),
-			want: map[string][]string{"mTLS Is Down: linkerd/linkerd": {"has ended 2027-01-01T00:00:00Z"}},
+			state: []func(*issuerModel){made(anchor, 0), pending(rotation.Recover), ended}, record: record(anchor),
+			want: map[string][]string{"mTLS Is Down: linkerd/linkerd": {"The issuer has ended 2026-01-01T00:00:00Z"}},
+		},
+		"down, and other anchors": {
+			state: []func(*issuerModel){made(anchor, 0), pending(rotation.Recover), ended}, record: record(anchor), does: issuerAction{begins: true},
+			want: map[string][]string{"mTLS Is Down: linkerd/linkerd": {"The issuer has ended 2026-01-01T00:00:00Z"}},
+		},
+		"down, and nobody knows which anchors": {
+			state: []func(*issuerModel){made(anchor, 0), pending(rotation.Recover), ended}, record: record(anchor), does: issuerAction{begins: true},
+			plan: func(m *issuerModel) { m.TrustBundlePEM = types.StringUnknown() },
+			want: map[string][]string{"mTLS Is Down: linkerd/linkerd": {"The issuer has ended 2026-01-01T00:00:00Z"}},
+		},
+		"down by its anchor": {
+			state: []func(*issuerModel){made(anchor, 0), pending(rotation.Recover), func(m *issuerModel) {
+				m.TrustBundlePEM = types.StringValue(string(past.CertificatePEM()))
+				m.NotAfter, m.AnchorFingerprint = types.StringValue("2999-01-01T00:00:00Z"), types.StringValue(pki.Fingerprint(past.Certificate()))
+			}}, record: record(past),
+			want: map[string][]string{"mTLS Is Down: linkerd/linkerd": {`The trust anchor "CN=past", which the issuer leads to, has ended ` + past.Certificate().NotAfter.Format(time.RFC3339)}},
+		},
+		"may begin": {
+			state: []func(*issuerModel){made(anchor, 0)}, record: record(anchor), does: issuerAction{begins: true},
+			plan: func(m *issuerModel) { m.TrustBundlePEM, m.TrustAnchorID = types.StringUnknown(), types.StringUnknown() },
+			want: map[string][]string{"Rotation May Begin: linkerd/linkerd": {"trust_bundle_pem and trust_anchor_id will be known only during the apply", "does the first of them"}},
+		},
+		"an issuer that a rotation replaces": {
+			state: []func(*issuerModel){made(anchor, 100*time.Hour), bySigner, pending(rotation.Teach, rotation.Switch)}, record: record(anchor),
+		},
+		"an issuer that a blocked rotation does not replace": {
+			state:  []func(*issuerModel){made(anchor, 100*time.Hour), bySigner, pending(rotation.Teach, rotation.Switch)},
+			record: issuerRecord{Anchor: record(anchor).Anchor, Blocked: true},
+			want:   map[string][]string{"Certificates Near Their End: linkerd/linkerd": {`issuer "CN=identity.aksmesh.cluster.local" ends`}},
 		},
 		"an issuer that nobody renews": {
 			state: []func(*issuerModel){made(anchor, 100*time.Hour), bySigner}, record: record(anchor),
@@ -354,8 +386,12 @@ func TestIssuerWarnings(t *testing.T) {
 			for _, edit := range test.state {
 				edit(&state)
 			}
+			plan := state
+			if test.plan != nil {
+				test.plan(&plan)
+			}
 			var diags diag.Diagnostics
-			(&issuerResource{}).warn(t.Context(), tfsdk.Config{}, state, state, test.record, test.does, &diags)
+			(&issuerResource{}).warn(t.Context(), tfsdk.Config{}, plan, state, test.record, test.does, &diags)
 			if len(diags) != len(test.want) || diags.HasError() {
 				t.Fatalf("diagnostics %v, want %v", diags, test.want)
 			}

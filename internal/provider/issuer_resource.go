@@ -344,7 +344,7 @@ func (r *issuerResource) outputs(ctx context.Context, before issuerOutputs, m *i
 		o.PrivateKeyPEM = types.StringValue(string(key))
 	}
 	bundle, _ := pki.ParseBundle([]byte(m.TrustBundlePEM.ValueString())) // It was checked.
-	o.ReadyForRenewal = types.BoolValue(len(m.ending(cert, bundle, record, r.session.time())) > 0)
+	o.ReadyForRenewal = types.BoolValue(len(m.ending(cert, len(s.Stages) > 0, bundle, record, r.session.time())) > 0)
 	return o
 }
 
@@ -562,6 +562,7 @@ func (r *issuerResource) look(ctx context.Context, cluster *kube.Cluster, model 
 		problem(&resp.Diagnostics, "Unable to Read Issuer", err)
 		return
 	}
+	record.Blocked = standing.Next.Blocked
 	model.settle(r.outputs(ctx, model.issuerOutputs, model, standing, record, &resp.Diagnostics))
 	record.save(ctx, resp.Private, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, model, &resp.Diagnostics)
