@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
@@ -68,35 +67,19 @@ func TestAccRotation_linkerd(t *testing.T) {
 	before = revisions(t, cluster)
 	c.trigger, c.rotation = "2", rotationStaged
 	w.write(c.String())
-	stages := []string{"publish", "trust", "issue", "renew", "drop", "forget"}
-	applyStages(t, w, watch, stages, "renew")
+	applyStages(t, w, watch)
 	w.expectNoChanges()
 	watch.expectAnchor(t, w.attribute(anchorAddress, "certificate_pem"))
 	expectRestarts(t, cluster, before, 2)
 }
 
 // applyStages applies a configuration that begins a rotation until it is done, one
-// stage at a time, each as announced by the plan before. Those that wait for
-// certificates to be renewed say so as soon as the stage before is done.
-func applyStages(t *testing.T, w *workspace, watch *trustWatch, stages []string, waiting ...string) {
+// stage at a time, each as announced by the plan before.
+func applyStages(t *testing.T, w *workspace, watch *trustWatch) {
 	t.Helper()
-	const forTime = "the others do by "
+	stages := []string{"publish", "trust", "issue", "renew", "drop", "forget"}
 	for i, stage := range stages {
-		if slices.Contains(waiting, stage) {
-			waits := w.attribute(issuerAddress, "rotation_waits_for")
-			if !strings.Contains(waits, forTime) {
-				t.Errorf("stage %q waits for %q, want it to name an instant", stage, waits)
-			}
-			t.Logf("stage %q: %s", stage, waits)
-		}
 		plan := w.run("plan", "-detailed-exitcode", "-no-color")
-		for left := time.Now().Add(terraformTimeout); plan.code == 0 && slices.Contains(waiting, stage); plan = w.run("plan", "-detailed-exitcode", "-no-color") {
-			if !strings.Contains(plan.output, "Rotation Waits") || !strings.Contains(plan.output, stage+": ") || time.Now().After(left) {
-				t.Fatalf("the plan while stage %q waits:\n%s", stage, plan.output)
-			}
-			w.apply() // Whoever applies too early changes nothing.
-			watch.expectUnbroken(t)
-		}
 		if plan.code != 2 || !strings.Contains(plan.output, stage+": ") {
 			t.Fatalf("the plan before stage %q: exit code %d\n%s", stage, plan.code, plan.output)
 		}
