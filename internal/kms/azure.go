@@ -149,6 +149,10 @@ func (k azureKey) connect(ctx context.Context) (*azurekms.KeyVault, error) {
 			return nil, fmt.Errorf("ARM_ENVIRONMENT is %q: known are public, usgovernment and china", spelling)
 		}
 	}
+	if os.Getenv("ARM_CLIENT_ID") != "" && os.Getenv("ARM_CLIENT_SECRET") == "" && os.Getenv("AZURE_CLIENT_ID") == "" {
+		// Step's client would drop it, and whoever the default chain finds sign.
+		return nil, errors.New("ARM_CLIENT_ID is set without ARM_CLIENT_SECRET, so that another identity would sign: set the secret, or, for a workload or managed identity, AZURE_CLIENT_ID")
+	}
 	options := url.Values{"environment": {cloud}}
 	// The URI is how step's client takes credentials; it is shown to nobody.
 	for _, setting := range []struct{ parameter, variable string }{

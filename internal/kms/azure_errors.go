@@ -48,10 +48,10 @@ func (k azureKey) explain(operation operation, err error) error {
 		text = k.explainResponse(operation, response)
 	case errors.As(err, &authentication):
 		text = "the Azure credentials were refused: " + authenticationReason(authentication) +
-			"; check ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID, or how the Azure CLI or the managed identity is logged in"
+			"; check ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID, or, without them, the AZURE_* variables, the workload or managed identity, or the login of the Azure CLI"
 	case errors.As(err, &unavailable):
 		text = "no Azure credentials could be used (" + oneLine(unavailable) +
-			"); set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID, use a workload or managed identity, or log in with `az login`"
+			"); set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID, or the AZURE_* variables, use a workload or managed identity, or log in with `az login`"
 	case errors.Is(err, context.DeadlineExceeded):
 		text = fmt.Sprintf("vault %s did not answer in time; check the network between this machine and the vault, and whether the vault is reachable by a private endpoint only", k.vault)
 	case errors.As(err, &resolution) && resolution.IsNotFound:

@@ -9,9 +9,9 @@
 //
 // The first is Azure Key Vault. Credentials come from the environment alone,
 // because a URI ends up in the state: ARM_CLIENT_ID, ARM_CLIENT_SECRET and
-// ARM_TENANT_ID as for the azurerm provider, otherwise whatever the default
-// chain of Azure's SDK finds (AZURE_* variables, workload identity, managed
-// identity, Azure CLI). The cloud is that of the URI, then that of
+// ARM_TENANT_ID, otherwise whatever the default chain of Azure's SDK finds
+// (AZURE_* variables, workload identity, managed identity, Azure CLI). Other ARM_
+// variables, such as those of OIDC, are not read. The cloud is that of the URI, then that of
 // ARM_ENVIRONMENT, then the public one.
 //
 // The second and third are the software KMS of step, PEM files on the machine

@@ -427,8 +427,12 @@ func TestCredentials(t *testing.T) {
 		want        []string
 	}{
 		"none": {
-			map[string]string{"ARM_CLIENT_SECRET": "", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"},
+			map[string]string{"ARM_CLIENT_ID": "", "ARM_CLIENT_SECRET": "", "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"},
 			[]string{"no Azure credentials could be used (DefaultAzureCredential: failed", "set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID", "az login"},
+		},
+		"no secret": {
+			map[string]string{"ARM_CLIENT_SECRET": ""},
+			[]string{"ARM_CLIENT_ID is set without ARM_CLIENT_SECRET", "AZURE_CLIENT_ID"},
 		},
 		"wrong secret": {
 			map[string]string{"ARM_CLIENT_SECRET": "wrong-hunter2"},
