@@ -73,7 +73,7 @@ func (r *issuerEphemeralResource) Schema(_ context.Context, _ ephemeral.SchemaRe
 				Optional:            true,
 				MarkdownDescription: "The key of an anchor in `trust_bundle_pem`. No cluster is needed then.",
 				Attributes: map[string]schema.Attribute{
-					"kms_key_uri": text("URI of the key in a key management service: "+kmsURIForms+".", kmsKeyURI()),
+					"kms_key_uri": text("URI of the key in a key management service: "+kmsURIForms+".", signingKeyURI()),
 					"private_key": schema.StringAttribute{Optional: true, Sensitive: true, MarkdownDescription: "Private key in PEM, unencrypted."},
 				},
 			},

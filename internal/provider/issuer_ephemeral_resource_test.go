@@ -204,13 +204,14 @@ func TestIssuerEphemeral_badInput(t *testing.T) {
 		`trust_anchor_id = "a"`:              {"trust_anchor_id", "is not the ID of a trust anchor"},
 		signer:                               {"trust_bundle_pem", "give the bundle"},
 		bundleConfig(anchor) + "signer = {}": {"kms_key_uri", "exactly one of kms_key_uri, private_key has"},
-		bundleConfig(anchor) + signer + `validity = "x"`:              {"validity", "not a Go duration"},
-		bundleConfig(anchor) + signer + `algorithm = "x"`:             {"algorithm", "value must be one of"},
-		bundleConfig(anchor) + signer + `subject = { country = "x" }`: {"subject", "two capital letters"},
-		bundleConfig(testAnchor(t, pki.AuthorityOptions{})) + signer:  {"signer.private_key", "no anchor of the trust bundle has the public key"},
-		bundleConfig(anchor) + `signer = { kms_key_uri = "x" }`:       {"kms_key_uri", "malformed"},
-		bundleConfig(anchor) + `signer = { private_key = "x" }`:       {"signer.private_key", "no block found"},
-		`trust_anchor_id = "aksmesh-system/nobody"`:                   {"trust_anchor_id", "https://127.0.0.1:1"},
+		bundleConfig(anchor) + signer + `validity = "x"`:                       {"validity", "not a Go duration"},
+		bundleConfig(anchor) + signer + `algorithm = "x"`:                      {"algorithm", "value must be one of"},
+		bundleConfig(anchor) + signer + `subject = { country = "x" }`:          {"subject", "two capital letters"},
+		bundleConfig(testAnchor(t, pki.AuthorityOptions{})) + signer:           {"signer.private_key", "no anchor of the trust bundle has the public key"},
+		bundleConfig(anchor) + `signer = { kms_key_uri = "x" }`:                {"kms_key_uri", "malformed"},
+		bundleConfig(anchor) + `signer = { kms_key_uri = "softkms:path=/x/" }`: {"kms_key_uri", "take signing_key_uri of the aksmesh_trust_anchor"},
+		bundleConfig(anchor) + `signer = { private_key = "x" }`:                {"signer.private_key", "no block found"},
+		`trust_anchor_id = "aksmesh-system/nobody"`:                            {"trust_anchor_id", "https://127.0.0.1:1"},
 	} {
 		t.Run(want.attribute+" "+want.reason, func(t *testing.T) {
 			t.Parallel()

@@ -25,13 +25,26 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-// kmsURIForms are the keys that can be named, for descriptions.
-const kmsURIForms = "`azurekms:name=<key>;vault=<vault>` with `?version=<version>` for one version, or `softkms:path=<file>` for a PEM file of the machine that Terraform runs on; " +
-	"credentials are taken from the environment (`ARM_CLIENT_ID`, … or whatever else the Azure SDK finds)"
+// azureCredentials are those that sign in Azure Key Vault, for descriptions.
+const azureCredentials = "Credentials for Azure Key Vault come from the environment alone: `ARM_CLIENT_ID`, `ARM_CLIENT_SECRET` and `ARM_TENANT_ID`; " +
+	"without them, the default chain of Azure's SDK: the `AZURE_*` variables, workload identity, managed identity, Azure CLI"
 
-// kmsKeyURI accepts the URIs of keys in a key management service.
-func kmsKeyURI() validator.String {
-	return checked{description: "the URI of a key such as azurekms:name=mesh-root;vault=prod", check: kms.CheckURI}
+// kmsURIForms are the keys that can be named to sign with, for descriptions.
+const kmsURIForms = "`azurekms:name=<key>;vault=<vault>?version=<version>`, or `softkms:path=<file>` for a PEM file of the machine that Terraform runs on. " +
+	"It names one version: the newest may be another than that of the anchor. " + azureCredentials
+
+// signingKeyURI accepts the URIs of keys in a key management service that sign as
+// one anchor.
+func signingKeyURI() validator.String {
+	return checked{description: "the URI of one version of a key such as azurekms:name=mesh-root;vault=prod?version=1", check: func(uri string) error {
+		if err := kms.CheckURI(uri); err != nil {
+			return err
+		}
+		if !kms.Versioned(uri) {
+			return errors.New("it names no version of the key, so that another one than the anchor's may sign; take signing_key_uri of the aksmesh_trust_anchor, or name the version")
+		}
+		return nil
+	}}
 }
 
 // anyAnchor allows every anchor, where what takes the bundle has rules of its own.
@@ -282,14 +295,8 @@ func checkAnchors(mesh types.String, bundle pki.Bundle, diags *diag.Diagnostics)
 	}
 }
 
-// check refuses a key that cannot sign, without asking anybody.
+// check refuses a private key that is not of the bundle.
 func (s *signerModel) check(ctx context.Context, bundle pki.Bundle, diags *diag.Diagnostics) {
-	at := path.Root("signer")
-	if uri := s.KMSKeyURI; !uri.IsNull() && !uri.IsUnknown() {
-		if err := kms.CheckURI(uri.ValueString()); err != nil {
-			problemAt(diags, at.AtName("kms_key_uri"), "Invalid Key URI", err)
-		}
-	}
 	if s.PrivateKeyWO.IsNull() || s.PrivateKeyWO.IsUnknown() {
 		return
 	}

@@ -100,7 +100,10 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Optional:            true,
 				MarkdownDescription: "The key of an anchor that signs as the one in `trust_bundle_pem` that has its public key. It is used during an apply only, never for a plan.",
 				Attributes: map[string]schema.Attribute{
-					"kms_key_uri":            optionalText("URI of the key in a key management service, which it never leaves, such as `signing_key_uri` of an `aksmesh_trust_anchor`: " + kmsURIForms + "."),
+					"kms_key_uri": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{signingKeyURI()},
+						MarkdownDescription: "URI of the key in a key management service, which it never leaves, such as `signing_key_uri` of an `aksmesh_trust_anchor`: " + kmsURIForms + ".",
+					},
 					"private_key_wo":         secret("The private key in PEM, unencrypted, such as `private_key_pem` of an `aksmesh_trust_anchor` that has it in the state."),
 					"private_key_wo_version": version("`private_key_wo`", stringvalidator.AlsoRequires(sibling("private_key_wo"))),
 				},
@@ -135,8 +138,9 @@ func (r *issuerResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"early_renewal": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(plainDuration(pki.DefaultEarlyRenewal)),
-				MarkdownDescription: "How long before its end the issuer is renewed by the next apply, and from when on plans warn of what nobody renews, as a Go duration. Default `1440h`, the 60 days at which `linkerd check` begins to warn.",
-				Validators:          []validator.String{goDuration(0, 30*8760*time.Hour)},
+				MarkdownDescription: "How long before its end the issuer is renewed by the next apply, and from when on plans warn of what nobody renews, as a Go duration. Default `1440h`, the 60 days at which `linkerd check` begins to warn. " +
+					"It must not exceed that of the trust anchor: an issuer never outlives its anchor, so that another one would gain nothing before the anchor is rotated.",
+				Validators: []validator.String{goDuration(0, 30*8760*time.Hour)},
 			},
 			"renewal_trigger": optionalText("Any text, such as a date. " + renews),
 			"rotation": schema.StringAttribute{
@@ -391,10 +395,16 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 		problem(&resp.Diagnostics, "Unable to Create Issuer", err)
 		return
 	}
+	renew, found := false, trust.Standing{}
 	if resumed {
 		warnAdopted(&resp.Diagnostics, "issuer "+model.ref().String())
+		if found, err = keeper.Look(ctx); err != nil {
+			problem(&resp.Diagnostics, "Unable to Create Issuer", err)
+			return
+		}
+		renew = model.madeOtherwise(found.Issuer, keeper.Options)
 	}
-	standing, err := keeper.Keep(ctx, false)
+	standing, err := keeper.Keep(ctx, renew)
 	if err != nil {
 		// Without state: what has been made is found by the next apply, while a
 		// tainted issuer would be destroyed under its mesh.
@@ -402,10 +412,22 @@ func (r *issuerResource) Create(ctx context.Context, req resource.CreateRequest,
 		return
 	}
 	record := recordOf(keeper, standing)
+	record.Renew = renew && !model.renewed(standing, pki.Fingerprint(found.Issuer.Certificate()))
 	model.ID = types.StringValue(model.ref().String())
 	model.settle(r.outputs(ctx, issuerOutputs{}, &model, standing, record, &resp.Diagnostics))
 	record.save(ctx, resp.Private, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// madeOtherwise reports whether an issuer that is there was made by other settings.
+// One that is given is compared by itself.
+func (m *issuerModel) madeOtherwise(issuer *pki.KeyPair, options pki.AuthorityOptions) bool {
+	if issuer == nil || m.given() {
+		return false
+	}
+	cert := issuer.Certificate()
+	algorithm, err := pki.AlgorithmOf(cert.PublicKey)
+	return err != nil || algorithm != options.Algorithm || pki.SubjectOf(cert) != options.Subject || trust.MadeFor(cert) != options.Validity
 }
 
 // recordOf is what is to be known of an issuer until the next apply.

@@ -235,6 +235,7 @@ func TestIssuer_badInput(t *testing.T) {
 		whole + `signer = { kms_key_uri = "softkms:path=x" }`: {"trust_anchor_id", "exactly one of trust_anchor_id, signer, certificate has to be given, not 2"},
 		mesh + `signer = {}`: {"signer.kms_key_uri", "exactly one of kms_key_uri, private_key_wo has to be given, not 0"},
 		mesh + `signer = { kms_key_uri = "azurekms:vault=x" }`:               {"kms_key_uri", "a key's name is"},
+		mesh + `signer = { kms_key_uri = "azurekms:name=x;vault=vault" }`:    {"kms_key_uri", "take signing_key_uri of the aksmesh_trust_anchor"},
 		mesh + `signer = { kms_key_uri = "x", private_key_wo_version = "1"}`: {"signer.private_key_wo", "must be specified when"},
 		mesh + signerConfig(keyPEM(t, pkitest.Key(t, other))):                {"signer.private_key_wo", "no anchor of the trust bundle has the public key"},
 		mesh + signerConfig(string(encrypted)):                               {"signer.private_key_wo", "nothing in a cluster could ask for its password"},

@@ -43,6 +43,7 @@ func newTrustAnchorResource() resource.Resource {
 
 func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	replaces := []planmodifier.String{stringplanmodifier.RequiresReplace()}
+	const another = "Changing it makes another anchor and destroys this one with its key: set `create_before_destroy` in `lifecycle`, and let the issuers move first."
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A root certificate authority that meshed pods trust: a private key, and a self-signed certificate that is made here or given.\n\n" +
 			"The key is kept in a Secret of the cluster unless it is to be elsewhere, and is never in Terraform's state, plan or logs unless asked for. " +
@@ -51,31 +52,32 @@ func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaReque
 			"id": computedString("`<namespace>/<name>` with `kubernetes_secret`, otherwise `state/<name>` or `kms/<name>`."),
 			"name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("default"),
-				MarkdownDescription: "Name of the anchor, part of its Secret's name. Default `default`. Changing it makes another anchor.",
+				MarkdownDescription: "Name of the anchor, part of its Secret's name. Default `default`. " + another,
 				Validators:          []validator.String{dnsLabel()}, PlanModifiers: replaces,
 			},
 			"namespace": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(trust.DefaultNamespace),
 				MarkdownDescription: "Namespace that keeps the Secret; created if absent, and then deleted with the last anchor in it. Default `" + trust.DefaultNamespace +
-					"`. Only with `kubernetes_secret`. Changing it makes another anchor.",
+					"`. Only with `kubernetes_secret`. " + another,
 				Validators: []validator.String{dnsLabel(), stringvalidator.NoneOf(trust.KeptInState, trust.KeptInKMS)}, PlanModifiers: replaces,
 			},
 			"private_key_storage": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(trust.KeptInCluster),
-				MarkdownDescription: "Where the private key is: `kubernetes_secret` (default), `kms` or `state`. Changing it makes another anchor.",
+				MarkdownDescription: "Where the private key is: `kubernetes_secret` (default), `kms` or `state`. " + another,
 				Validators:          []validator.String{stringvalidator.OneOf(trust.KeptInCluster, trust.KeptInState, trust.KeptInKMS)}, PlanModifiers: replaces,
 			},
 			"kms_key_uri": schema.StringAttribute{
 				Optional: true,
 				MarkdownDescription: "The key, with `kms`: `azurekms:name=<key>;vault=<vault>`, or `softkms:path=<directory>/` for tries. " +
 					"Each generation gets a new version of it. With a version (`azurekms:name=<key>;vault=<vault>?version=<version>`, `softkms:path=<file>`) that one is used as it is, " +
-					"and a rotation needs another URI. Credentials for Azure Key Vault come from the environment, as for the `azurerm` provider: the rights to get, create and sign with keys are needed.",
+					"and a rotation needs another URI. " + azureCredentials + ". The rights to get, create and sign with keys are needed.",
 				Validators: []validator.String{checked{description: "the URI of a key in a KMS", check: kms.CheckURI}},
 			},
 			"algorithm": schema.StringAttribute{
 				Optional: true, Computed: true,
-				MarkdownDescription: "Of the private key: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Default `" + string(pki.AlgorithmECDSAP256) + "`, or that of a key that is there already. Changing it rotates the anchor.",
-				Validators:          []validator.String{keyAlgorithm()},
+				MarkdownDescription: "Of the private key: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Default `" + string(pki.AlgorithmECDSAP256) + "`, or that of a key that is there already. Changing it rotates the anchor. " +
+					"One that a mesh refuses is found by the first plan with `kubernetes_secret`, otherwise as soon as `bundle_pem` is known.",
+				Validators: []validator.String{keyAlgorithm()},
 			},
 			"common_name": schema.StringAttribute{
 				Optional: true, Computed: true,
@@ -119,12 +121,13 @@ func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaReque
 			"bundle_pem":                 computedString("PEM bundle of every anchor that meshed pods have to trust in the end, this one first: blocks separated by one newline, none at the end."),
 			"bundle_fingerprints_sha256": schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "The `fingerprint_sha256` of each certificate of `bundle_pem`, in its order."},
 			"fingerprint_sha256":         computedString("SHA-256 of the certificate in DER form, in lower-case hexadecimal digits."),
-			"previous_certificate_pem":   computedString("PEM certificate of the generation before the last rotation."),
-			"not_before":                 computedString("Begin of the certificate's validity, RFC 3339."),
-			"not_after":                  computedString("End of the certificate's validity, RFC 3339."),
-			"ready_for_renewal":          computedBool("Whether the anchor is within `early_renewal` of its end. The next apply rotates it, or, if that is impossible here, every plan warns."),
-			"can_sign":                   computedBool("Whether the private key is there. Without it the anchor can only be trusted."),
-			"signing_key_uri":            computedString("URI of the key version in use, with `kms`."),
+			"previous_certificate_pem": computedString("PEM certificate of the generation before the last rotation. Its key still signs with `kubernetes_secret` only: with `kms` and `state`, " +
+				"an issuer below it cannot be renewed before it has moved to the present one, so rotate well before the issuers end."),
+			"not_before":        computedString("Begin of the certificate's validity, RFC 3339."),
+			"not_after":         computedString("End of the certificate's validity, RFC 3339."),
+			"ready_for_renewal": computedBool("Whether the anchor is within `early_renewal` of its end. The next apply rotates it, or, if that is impossible here, every plan warns."),
+			"can_sign":          computedBool("Whether the private key is there. Without it the anchor can only be trusted."),
+			"signing_key_uri":   computedString("URI of the key version in use, with `kms`."),
 			"private_key_pem": schema.StringAttribute{
 				Computed: true, Sensitive: true,
 				MarkdownDescription: "The private key as PKCS#8 PEM, with `state` only.",
@@ -439,6 +442,7 @@ func (p *anchorPlan) make(ctx context.Context) {
 	plan := &p.plan
 	if s := p.state; s != nil && (!plan.Name.Equal(s.Name) || !plan.Namespace.Equal(s.Namespace) || !plan.PrivateKeyStorage.Equal(s.PrivateKeyStorage)) {
 		p.state = nil // Terraform plans what replaces it once more, by itself.
+		p.warnReplacement(s)
 	}
 	plan.ID, plan.Drift = plan.id(), noDrift()
 	given := !p.config.CertificatePEM.IsNull()
@@ -466,6 +470,9 @@ func (p *anchorPlan) make(ctx context.Context) {
 	renewable := !given && (p.state == nil || !plan.fixedKey() || !plan.KMSKeyURI.Equal(p.state.KMSKeyURI))
 	if !renewable && !given {
 		for _, reason := range p.reasons {
+			if reason.open {
+				continue // It may turn out to be none.
+			}
 			p.diags.AddAttributeError(path.Root(reason.attribute), "No Key for a New Trust Anchor", fmt.Sprintf(
 				"%s: %s, so a new key is needed. But kms_key_uri names one version of a key. Name another one, or leave the version out, so that each generation gets a version of its own.",
 				reason.attribute, reason.text))
@@ -646,6 +653,21 @@ func samePublicKey(a, b *x509.Certificate) bool {
 
 // name is what diagnostics call the anchor.
 func (p *anchorPlan) name() string { return "The trust anchor " + p.state.ID.ValueString() }
+
+// warnReplacement tells what is lost with an anchor that another one replaces.
+func (p *anchorPlan) warnReplacement(former *trustAnchorModel) {
+	if !former.CanSign.ValueBool() || former.PrivateKeyStorage.ValueString() == trust.KeptInKMS {
+		return
+	}
+	with := "the state"
+	if former.inCluster() {
+		with = former.ref().Secret().String()
+	}
+	p.diags.AddWarning("Trust Anchor Will Be Replaced", fmt.Sprintf(
+		"Another trust anchor takes the place of %s, whose private key is destroyed with %s: no issuer below it can be renewed before it has moved to the other one. "+
+			"Set create_before_destroy in the lifecycle of the resource, so that the issuers know the other one first; or make a second trust anchor, and destroy this one when no issuer has rotation_steps left.",
+		former.ID.ValueString(), with))
+}
 
 func (p *anchorPlan) warnRotation(former *x509.Certificate) {
 	texts := make([]string, len(p.reasons))

@@ -32,7 +32,7 @@ resource "aksmesh_issuer" "away" {
 
 # For another tool, from a key that never leaves Azure Key Vault.
 ephemeral "aksmesh_issuer" "vault" {
-  signer           = { kms_key_uri = "azurekms:name=mesh-root;vault=prod-mesh" }
+  signer           = { kms_key_uri = "azurekms:name=mesh-root;vault=prod-mesh?version=0123456789abcdef0123456789abcdef" }
   trust_bundle_pem = aksmesh_trust_anchor.shared.bundle_pem
   validity         = "720h"
 }
