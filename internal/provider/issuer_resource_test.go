@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	frameworktypes "github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
@@ -303,4 +304,39 @@ func givenConfig(certificate, key, version string) string {
 func ownConfig(t testing.TB, issuer *pki.KeyPair) string {
 	t.Helper()
 	return givenConfig(string(issuer.ChainPEM()), keyPEM(t, pkitest.Key(t, issuer)), "")
+}
+
+// TestIssuerMadeOtherwise compares an issuer that an apply left behind with what is
+// wanted now.
+func TestIssuerMadeOtherwise(t *testing.T) {
+	t.Parallel()
+	options := pki.AuthorityOptions{Now: time.Now(), Algorithm: pki.AlgorithmECDSAP256, Subject: pki.Subject{CommonName: "x"}, Validity: 90 * time.Minute}
+	issuer, err := pki.NewIssuer(testAnchor(t, pki.AuthorityOptions{}), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := issuerModel{Certificate: frameworktypes.ObjectNull(nil)}
+	given := issuerModel{Certificate: frameworktypes.ObjectUnknown(nil)}
+	for name, test := range map[string]struct {
+		model  issuerModel
+		issuer *pki.KeyPair
+		edit   func(*pki.AuthorityOptions)
+		want   bool
+	}{
+		"same":      {made, issuer, func(*pki.AuthorityOptions) {}, false},
+		"damaged":   {made, nil, func(*pki.AuthorityOptions) {}, false},
+		"algorithm": {made, issuer, func(o *pki.AuthorityOptions) { o.Algorithm = pki.AlgorithmRSA2048 }, true},
+		"subject":   {made, issuer, func(o *pki.AuthorityOptions) { o.Subject.Organization = "y" }, true},
+		"validity":  {made, issuer, func(o *pki.AuthorityOptions) { o.Validity = time.Hour }, true},
+		"given":     {given, issuer, func(o *pki.AuthorityOptions) { o.Algorithm = pki.AlgorithmRSA2048 }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wanted := options
+			test.edit(&wanted)
+			if got := test.model.madeOtherwise(test.issuer, wanted); got != test.want {
+				t.Errorf("made otherwise: %v, want %v", got, test.want)
+			}
+		})
+	}
 }

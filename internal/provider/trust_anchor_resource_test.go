@@ -550,6 +550,8 @@ func TestAccTrustAnchor_warnings(t *testing.T) {
 		w.write(config(body))
 		expectWarnings(t, w.succeed("plan", "-json"), "Trust Anchor Will Be Rotated: The trust anchor "+namespace+"/default gets a new certificate, "+because+". The rotation of each issuer below it follows")
 	}
+	w.write(config("early_renewal = \"1m\"\nname = \"other\""))
+	expectWarnings(t, w.succeed("plan", "-json"), "Trust Anchor Will Be Replaced: Another trust anchor takes the place of "+namespace+"/default, whose private key is destroyed with Secret "+namespace+"/"+anchorSecretName)
 	w.write(config(`early_renewal = "1m"`))
 	deleteAnchorSecret(t, cluster, namespace)
 	expectWarnings(t, w.succeed("plan", "-json"), "Trust Anchor Is Gone: Secret "+namespace+"/"+anchorSecretName+", which keeps the trust anchor and its private key, was deleted by somebody else.")

@@ -219,10 +219,16 @@ func TestAccTrustAnchor_fixedKeyEnds(t *testing.T) {
 		}
 	}
 	config := func(file, early string) string {
-		return storedAs("kms", fmt.Sprintf("kms_key_uri = \"softkms:path=%s/%s\"\nvalidity = \"1h\"\nearly_renewal = %q", directory, file, early))
+		return storedAs("kms", fmt.Sprintf("kms_key_uri = \"softkms:path=%s/%s\"\nvalidity = \"1h\"\nearly_renewal = \"%s\"", directory, file, early))
 	}
 	w := newWorkspace(t, config("a.pem", "1m"))
 	w.apply()
+	// What may have changed is an error only when it has.
+	w.write(config("a.pem", "1m\"\n rotation_trigger = terraform_data.this.output\n}\nresource \"terraform_data\" \"this\" {\n input = \"x"))
+	expectWarnings(t, w.succeed("plan", "-json"), "Trust Anchor May Be Rotated: ")
+	if got := w.run("apply", "-auto-approve", "-no-color"); got.code == 0 || !strings.Contains(got.output, "No Key for a New Trust Anchor") {
+		t.Errorf("exit code %d, want the refusal of a rotation without a new key\n%s", got.code, got.output)
+	}
 	// Due a tenth of a second after it was made.
 	w.write(config("a.pem", "59m59.9s"))
 	for range 2 {
