@@ -14,7 +14,7 @@ import (
 // them against what they were given.
 func TestGivenIsOnTheSafeSide(t *testing.T) {
 	t.Parallel()
-	const lifetime = 90 * time.Second
+	const lifetime = 10 * time.Second
 	type asked struct {
 		at   time.Time
 		what Handout
@@ -37,7 +37,7 @@ func TestGivenIsOnTheSafeSide(t *testing.T) {
 		planes := []Handout{written, written, written}
 		var proxies []asked
 		for range 80 {
-			now = now.Add(time.Duration(r.IntN(5000)) * time.Millisecond)
+			now = now.Add(time.Duration(r.IntN(600)) * time.Millisecond)
 			switch r.IntN(6) {
 			case 0: // Recorded first; it may never come to the writing.
 				next := some()

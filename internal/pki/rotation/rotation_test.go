@@ -36,6 +36,7 @@ func TestStagesOfWhatIsToBeDone(t *testing.T) {
 		"a signer that is not wanted":      {func(v *View) { v.Wanted = nil }, whole},
 		"a control plane without a mesh":   {func(v *View) { v.Proxies = nil }, []Stage{Spread, Switch, Drop}},
 		"a control plane only":             {func(v *View) { v.Proxies = v.Proxies[:1] }, []Stage{Spread, Switch, Renew, Drop}},
+		"a pod that leaves only":           {func(v *View) { v.Proxies = v.Proxies[1:]; v.Proxies[0].Leaving = true }, []Stage{Spread, Teach, Switch, Drop}},
 		"nobody":                           {func(v *View) { v.Proxies, v.Planes = nil, nil }, []Stage{Spread, Switch, Drop}},
 		"an issuer that ends":              {func(v *View) { v.Issuer.Ending, v.Issuer.Renewable = true, true }, append([]Stage{Extend}, whole...)},
 		"an issuer that ends for good":     {func(v *View) { v.Issuer.Ending = true }, whole},
@@ -51,6 +52,9 @@ func TestStagesOfWhatIsToBeDone(t *testing.T) {
 		"an anchor taken out that is in use": {func(v *View) {
 			v.Wanted, v.Signer, v.Published = Anchors{"A"}, "A", Anchors{"B"}
 		}, []Stage{Spread, Drop}},
+		"one taken out with nobody there, while somebody may come": {func(v *View) {
+			v.Published, v.Proxies = Anchors{"B"}, nil
+		}, []Stage{Spread, Switch, Drop}},
 	} {
 		v := before()
 		c.change(&v)

@@ -466,7 +466,7 @@ func (s *pilot) origin(neglected bool) {
 	const a, b = roots(1), roots(2)
 	s.mesh = meshKind(s.pick(2))
 	s.now = time.Date(2030, 1, 1, 0, 0, 0, s.pick(1e9), time.UTC)
-	s.coarse = s.chance(2)
+	s.coarse, s.hurried = s.chance(2), s.chance(3)
 	s.lifetime = certificateLife
 	if s.chance(6) {
 		s.lifetime = 0

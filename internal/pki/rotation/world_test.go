@@ -81,6 +81,8 @@ type pod struct {
 	mark     *stamp // nil if it was not made by a restart of ours
 	phase    phase
 	leaving  bool
+	// slow requests take as long as they may.
+	slow     bool
 	admitted time.Time
 	created  time.Time
 
@@ -128,6 +130,8 @@ type world struct {
 	ended bool
 	// handEdited tells that somebody has taken anchors out of the bundle.
 	handEdited bool
+	// hurried worlds let hardly any time pass, so that much happens at once.
+	hurried bool
 	// calm worlds have no new failures, and everything that is late comes.
 	calm bool
 	// err is the first thing that must not be; trail is how it came to it.
@@ -233,7 +237,7 @@ func (w *world) remove(p *pod) {
 // whom it trusts.
 func (w *world) admit(owner *workload) *pod {
 	w.names++
-	p := &pod{phase: inFlight, admitted: w.now, name: fmt.Sprintf("bare-%d", w.names)}
+	p := &pod{phase: inFlight, admitted: w.now, slow: !w.calm && w.chance(4), name: fmt.Sprintf("bare-%d", w.names)}
 	if owner != nil {
 		p.name = fmt.Sprintf("%s-%d", owner.name, w.names)
 		p.owner, p.role, p.template, p.mark = owner, owner.role, owner.template, owner.mark
@@ -470,7 +474,7 @@ func (w *world) happen() {
 			w.progress(w.workloads[w.pick(len(w.workloads))])
 		}
 	case 3:
-		if p := w.one(func(p *pod) bool { return p.phase == inFlight }); p != nil {
+		if p := w.one(func(p *pod) bool { return p.phase == inFlight && !p.slow }); p != nil {
 			w.appear(p)
 		}
 	case 4:
@@ -498,16 +502,17 @@ func (w *world) happen() {
 			p.leaving = true
 		}
 	case 10:
-		w.pass(w.between(0, 3*time.Second))
+		w.pass(w.between(0, time.Second))
 	case 11:
-		switch w.pick(6) {
-		case 0:
+		switch {
+		case w.hurried:
+		case w.chance(6):
 			w.pass(w.between(0, 30*time.Hour))
 		default:
 			w.pass(w.between(0, 4*time.Minute))
 		}
 	case 12:
-		if w.chance(4) {
+		if w.chance(2) {
 			w.admit(nil)
 		} else if p := w.one(func(p *pod) bool { return p.owner == nil && p.phase != inFlight }); p != nil {
 			w.remove(p)
