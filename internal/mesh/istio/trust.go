@@ -63,6 +63,27 @@ func (Trust) Trusts(*corev1.Pod) (bundle string, ok bool) { return "", false }
 // certificate, not when their pods are admitted.
 func (Trust) Admits() bool { return false }
 
+// Spreads says whether the proxies of a namespace verify an istiod with a
+// certificate below any anchor of the bundle. They do that by a ConfigMap of their
+// own, which one of the istiods writes a while after it has started.
+func (t Trust) Spreads(ctx context.Context, namespace string, bundle pki.Bundle) (lacks string, err error) {
+	given, err := t.Cluster.ConfigMap(ctx, namespace, rootConfigMap)
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+		return "", err
+	}
+	ref := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: rootConfigMap}
+	if err != nil {
+		return fmt.Sprintf("istiod to publish its anchors in %s", ref), nil
+	}
+	roots, err := pki.ParseBundle([]byte(given.Data[rootCertFile]))
+	for _, anchor := range bundle.Certificates() {
+		if err != nil || !roots.Contains(anchor) {
+			return fmt.Sprintf("istiod to publish the anchor %q in %s", anchor.Subject.String(), ref), nil
+		}
+	}
+	return "", nil
+}
+
 // Fixed is why a proxy keeps its anchors whatever is restarted; empty if it does
 // not.
 func (Trust) Fixed(pod *corev1.Pod) string {

@@ -74,6 +74,10 @@ func (Trust) Trusts(pod *corev1.Pod) (bundle string, ok bool) {
 // Admits reports that a pod is given its anchors when it is admitted.
 func (Trust) Admits() bool { return true }
 
+// Spreads finds nothing lacking: proxies verify the control plane by the anchors
+// that they verify everybody by.
+func (Trust) Spreads(context.Context, string, pki.Bundle) (lacks string, err error) { return "", nil }
+
 // Fixed is why the bundle of a proxy stays the same whatever is restarted; empty
 // if it does not.
 func (Trust) Fixed(pod *corev1.Pod) string {

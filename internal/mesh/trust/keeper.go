@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -233,6 +234,11 @@ func (r *run) publish(ctx context.Context, v *view, d rotation.Decision) error {
 }
 
 func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
+	if d.Stage == rotation.Switch {
+		if err := r.awaitSpread(ctx, v); err != nil {
+			return err
+		}
+	}
 	issuer, err := r.Signer.Issuer(v.known[d.Anchor], r.Options)
 	if err != nil {
 		return err
@@ -245,6 +251,26 @@ func (r *run) issue(ctx context.Context, v *view, d rotation.Decision) error {
 	default:
 		return r.handOut(ctx, v, issuer, v.published, h.Begun(d.Anchor, v.Published, v.now))
 	}
+}
+
+// awaitSpread waits until all pods trust the control plane itself below the new
+// anchor too: it has a certificate of the issuer as they have.
+func (r *run) awaitSpread(ctx context.Context, v *view) error {
+	namespaces := map[string]bool{}
+	for _, pod := range v.pods {
+		namespaces[pod.Namespace] = true
+	}
+	ctx, cancel := context.WithTimeout(ctx, shortly)
+	defer cancel()
+	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
+		err := r.Cluster.Await(ctx, namespace, []kube.Kind{kube.ConfigMap}, func(ctx context.Context) (string, error) {
+			return v.plane.Spreads(ctx, namespace, v.published)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // handOut has the control plane hand out the newest of a history from now on.

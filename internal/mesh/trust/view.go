@@ -34,6 +34,9 @@ type plane interface {
 	// Admits reports whether pods are given their anchors when they are admitted,
 	// rather than when they ask for a certificate.
 	Admits() bool
+	// Spreads says what the pods of a namespace lack in order to trust a control
+	// plane with a certificate below any anchor of the bundle; empty if nothing.
+	Spreads(ctx context.Context, namespace string, bundle pki.Bundle) (lacks string, err error)
 	// Fixed is why a pod keeps its trust whatever is restarted; empty if not.
 	Fixed(pod *corev1.Pod) string
 	// Asked tells, among all pods, when one first asked for a certificate at the
