@@ -11,6 +11,11 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
+// TrustAnnotation on the pods of a control plane says which trust they have read
+// when they started. Where it is, its proxies are brought to another trust by
+// whoever keeps that, and need not be restarted for it by anybody else.
+const TrustAnnotation = "aksmesh.io/trust"
+
 // ApplySecret writes a Secret whole, marked as ours.
 func ApplySecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind corev1.SecretType, data map[string][]byte, annotations map[string]string, how kube.ApplyOptions) error {
 	object := ref.Object()

@@ -65,7 +65,7 @@ func rootsOf(published *corev1.ConfigMap) roots {
 // will for a while.
 func (r roots) stale(subject mesh.Subject, istiod *kube.Workload) (mesh.Reason, bool) {
 	began := began(subject.Pod)
-	if began.IsZero() || subject.Now.IsZero() || toldAtOnce(subject.Pod, istiod) {
+	if began.IsZero() || subject.Now.IsZero() || toldAtOnce(subject.Pod, istiod) || seenTo(istiod) {
 		return mesh.Reason{}, false
 	}
 	since := r.changed
@@ -93,6 +93,12 @@ func began(pod *corev1.Pod) time.Time {
 		return pod.CreationTimestamp.Time
 	}
 	return time.Time{}
+}
+
+// seenTo reports whether the anchors of istiod are brought to its proxies by
+// whoever keeps them.
+func seenTo(istiod *kube.Workload) bool {
+	return istiod != nil && istiod.Template.Annotations[mesh.TrustAnnotation] != ""
 }
 
 // toldAtOnce reports whether istiod pushes new roots to a proxy: both have to be

@@ -67,17 +67,17 @@ func (Trust) Admits() bool { return false }
 // certificate below any anchor of the bundle. They do that by a ConfigMap of their
 // own, which one of the istiods writes a while after it has started.
 func (t Trust) Spreads(ctx context.Context, namespace string, bundle pki.Bundle) (lacks string, err error) {
-	given, err := t.Cluster.ConfigMap(ctx, namespace, rootConfigMap)
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return "", err
-	}
 	ref := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: rootConfigMap}
-	if err != nil {
-		return fmt.Sprintf("istiod to publish its anchors in %s", ref), nil
+	var roots pki.Bundle
+	switch given, err := t.Cluster.ConfigMap(ctx, ref.Namespace, ref.Name); {
+	case errors.Is(err, kube.ErrNotFound):
+	case err != nil:
+		return "", err
+	default:
+		roots, _ = pki.ParseBundle([]byte(given.Data[rootCertFile])) // What cannot be read is none.
 	}
-	roots, err := pki.ParseBundle([]byte(given.Data[rootCertFile]))
 	for _, anchor := range bundle.Certificates() {
-		if err != nil || !roots.Contains(anchor) {
+		if !roots.Contains(anchor) {
 			return fmt.Sprintf("istiod to publish the anchor %q in %s", anchor.Subject.String(), ref), nil
 		}
 	}

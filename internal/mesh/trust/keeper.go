@@ -400,7 +400,7 @@ func (r *run) restartControlPlane(ctx context.Context, v *view) error {
 				continue
 			}
 			object := c.workload.Object()
-			if err := setTemplateAnnotation(object.Object, trustAnnotation, c.mark); err != nil {
+			if err := setTemplateAnnotation(object.Object, mesh.TrustAnnotation, c.mark); err != nil {
 				return fmt.Errorf("%s: %w", c.workload.Ref, err)
 			}
 			r.log("restarting the control plane", map[string]any{"workload": c.workload.String()})
@@ -518,9 +518,6 @@ func (r record) annotation() (string, error) {
 const (
 	// rotationManager stamps the control plane, and keeps the record of it.
 	rotationManager = "aksmesh-rotation"
-	// trustAnnotation on the pods of a control plane says which trust they have
-	// read when they started.
-	trustAnnotation = "aksmesh.io/trust"
 	// recordAnnotation is where the record is kept.
 	recordAnnotation = "aksmesh.io/trust-record"
 )

@@ -290,7 +290,7 @@ func (r *run) lookAtPods(ctx context.Context, v *view) error {
 			if c.signs {
 				p.Issuer = v.Issuer.Anchor
 			}
-			if pod.Annotations[trustAnnotation] != c.mark && !pod.CreationTimestamp.After(begin) {
+			if pod.Annotations[mesh.TrustAnnotation] != c.mark && !pod.CreationTimestamp.After(begin) {
 				former := v.record.Handouts.Former()
 				p.Bundle, p.Issuer = former.Roots, ""
 				if c.signs {
