@@ -539,8 +539,8 @@ func (r *issuerResource) Update(ctx context.Context, req resource.UpdateRequest,
 		return
 	}
 	standing, err := keeper.Keep(ctx, asked)
-	if blocked := (*trust.BlockedError)(nil); errors.As(err, &blocked) && model.RotationSteps.Equal(state.RotationSteps) {
-		err = nil // The plan has said so, and promised no stage.
+	if blocked := (*trust.BlockedError)(nil); errors.As(err, &blocked) && len(stagesOf(state)) > 0 && model.RotationSteps.Equal(state.RotationSteps) {
+		err = nil // The plan has said that it waits, and promised no stage.
 	}
 	if err != nil {
 		problemKeeping(&resp.Diagnostics, "Unable to Update Issuer", standing, err)
