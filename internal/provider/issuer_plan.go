@@ -307,14 +307,18 @@ func (r *issuerResource) warn(ctx context.Context, config tfsdk.Config, plan, st
 	stages := stagesOf(state)
 	down := recovers(stages)
 	open := plan.openTrust(ctx)
-	if does.begins && len(open) == 0 {
+	switch {
+	case !does.begins:
+	case len(open) == 0:
 		stages = r.foreseen(ctx, config, plan, diags)
 		down = down || recovers(stages)
+	default:
+		stages = everyStage()
 	}
 	switch {
 	case down:
 		diags.AddWarning("mTLS Is Down: "+name, state.ended(r.session.time())+", and with it every certificate of the mesh. This apply takes the shortest way back; pods may have to be restarted.")
-	case does.begins && len(open) > 0:
+	case does.begins && len(open) > 0 && !r.anchorRotates(plan, open):
 		diags.AddWarning("Rotation May Begin: "+name, mayBegin(plan, open))
 	case does.begins:
 		diags.AddWarning("Rotation Begins: "+name, beginning(plan, stages))
@@ -382,7 +386,7 @@ func (m *issuerModel) ended(now time.Time) string {
 // foreseen are the stages of a rotation that a plan begins, as the cluster is now;
 // all that there may be while that cannot be seen.
 func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan issuerModel, diags *diag.Diagnostics) []rotation.Stage {
-	all := []rotation.Stage{rotation.Spread, rotation.Teach, rotation.Switch, rotation.Renew, rotation.Drop, rotation.Forget}
+	all := everyStage()
 	cluster, known := r.knownCluster()
 	if !known || plan.ref().Secret().Name == "" {
 		return all
@@ -406,11 +410,20 @@ func (r *issuerResource) foreseen(ctx context.Context, config tfsdk.Config, plan
 
 // mayBegin says that it is not known yet whether a rotation begins.
 func mayBegin(plan issuerModel, open []string) string {
-	text := strings.Join(open, " and ") + " will be known only during the apply. If other trust anchors than now are wanted then, or another one signs, the mesh passes to them in stages. "
-	if plan.complete() {
-		return text + "This apply does all of them, and restarts the pods that have to be."
-	}
-	return text + "This apply does the first of them, and the next plan lists the others."
+	return strings.Join(open, " and ") + " will be known only during the apply. If other trust anchors than now are wanted then, or another one signs, the mesh passes to them in stages. " +
+		"There may be:\n" + course(plan, everyStage())
+}
+
+// anchorRotates reports whether a plan of which nothing but the bundle is open is
+// one that rotates the anchor for certain.
+func (r *issuerResource) anchorRotates(plan issuerModel, open []string) bool {
+	planned, _ := r.session.plannedAnchor(plan.TrustAnchorID.ValueString())
+	return planned.rotates && slices.Equal(open, []string{"trust_bundle_pem"})
+}
+
+// everyStage is the whole course of a rotation.
+func everyStage() []rotation.Stage {
+	return []rotation.Stage{rotation.Spread, rotation.Teach, rotation.Switch, rotation.Renew, rotation.Drop, rotation.Forget}
 }
 
 // beginning says what a rotation that begins is going to do.
@@ -418,8 +431,12 @@ func beginning(plan issuerModel, stages []rotation.Stage) string {
 	if len(stages) == 0 {
 		return "The trust anchors change, and nothing in the cluster has to be rotated for it."
 	}
+	return "The mesh passes to other trust anchors, in these stages:\n" + course(plan, stages)
+}
+
+// course lists stages, and says which of them the apply does.
+func course(plan issuerModel, stages []rotation.Stage) string {
 	var text strings.Builder
-	text.WriteString("The mesh passes to other trust anchors, in these stages:\n")
 	for i, stage := range stages {
 		fmt.Fprintf(&text, "  %d. %s\n", i+1, stage)
 	}

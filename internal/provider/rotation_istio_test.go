@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -18,12 +19,13 @@ func TestAccRotation_istio(t *testing.T) {
 		controlPlane: `values = { istiod = ["meshConfig: { defaultConfig: { proxyMetadata: { SECRET_TTL: 24s } } }"] }`,
 	}
 	var foreign []string
-	for range 4 {
+	for range 2 {
 		foreign = append(foreign, injectedNamespace(t, cluster, "istio"))
+		c.enrolled = append(c.enrolled, cluster.Namespace(t))
 	}
 	w := newWorkspace(t, c.String())
 	w.apply()
-	for _, namespace := range foreign {
+	for _, namespace := range slices.Concat(foreign, c.enrolled) {
 		deploy(t, cluster, namespace, "api", 2)
 		deploy(t, cluster, namespace, "web", 3)
 	}

@@ -416,7 +416,10 @@ func (r *trustAnchorResource) ModifyPlan(ctx context.Context, req resource.Modif
 		return
 	}
 	if r.session != nil && !p.plan.ID.IsUnknown() {
-		r.session.anchors.Store(p.plan.ID.ValueString(), plannedAnchor{algorithm: pki.Algorithm(p.plan.Algorithm.ValueString())})
+		r.session.anchors.Store(p.plan.ID.ValueString(), plannedAnchor{
+			algorithm: pki.Algorithm(p.plan.Algorithm.ValueString()),
+			rotates:   slices.ContainsFunc(p.reasons, func(reason rotationReason) bool { return !reason.open }),
+		})
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &p.plan)...)
 }
@@ -913,6 +916,7 @@ func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteReq
 // planned values: an apply plans anew, without the anchors that stay as they are.
 type plannedAnchor struct {
 	algorithm pki.Algorithm // of the key that it will have; empty while unknown
+	rotates   bool          // it gets a new generation for certain
 }
 
 // plannedAnchor returns what the plan makes of an anchor of this provider, if it
