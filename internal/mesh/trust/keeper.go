@@ -118,7 +118,15 @@ func (e *BlockedError) Error() string {
 func (k Keeper) Keep(ctx context.Context, renew bool) (Standing, error) {
 	r := &run{Keeper: k}
 	err := r.keep(ctx, renew)
-	v, lookErr := r.view(context.WithoutCancel(ctx))
+	// Whatever ended it, it must still find out what it has left behind; but when
+	// it was cancelled, somebody is waiting for it to end.
+	limit := time.Minute
+	if errors.Is(ctx.Err(), context.Canceled) {
+		limit = time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	v, lookErr := r.view(ctx)
 	if lookErr != nil {
 		return Standing{}, errors.Join(err, lookErr)
 	}
