@@ -330,6 +330,12 @@ func (v *View) foresee(d Decision) {
 	switch d.Step {
 	case Publish:
 		v.Published = d.Bundle
+		for i, p := range v.Planes {
+			// One that has read the same before may have read something else since.
+			if p.Bundle.Same(d.Bundle) {
+				v.Planes[i].Bundle = nil
+			}
+		}
 	case Issue:
 		v.Issuer = Issuer{Anchor: d.Anchor}
 		for i, p := range v.Proxies {

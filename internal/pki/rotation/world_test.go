@@ -393,6 +393,13 @@ func (w *world) due(p *pod) {
 	case w.ask(p):
 	case !p.expires.After(w.now) && !p.clamped && !w.ended && !w.handEdited && !p.leaving:
 		w.fail("%s has not been able to renew its certificate", p.name)
+	default:
+		// There is always somebody again to ask.
+		for _, o := range w.workloads {
+			if o.role == authority {
+				w.progress(o)
+			}
+		}
 	}
 }
 
