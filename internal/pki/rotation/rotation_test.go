@@ -52,6 +52,10 @@ func TestStagesOfWhatIsToBeDone(t *testing.T) {
 		"an anchor taken out that is in use": {func(v *View) {
 			v.Wanted, v.Signer, v.Published = Anchors{"A"}, "A", Anchors{"B"}
 		}, []Stage{Spread, Drop}},
+		"what has been published before": {func(v *View) {
+			v.Wanted, v.Signer, v.Proxies = Anchors{"A"}, "A", v.Proxies[:1]
+			v.Planes[0].Bundle, v.Proxies[0].Presents = both, both
+		}, []Stage{Spread, Drop}},
 		"one taken out with nobody there, while somebody may come": {func(v *View) {
 			v.Published, v.Proxies = Anchors{"B"}, nil
 		}, []Stage{Spread, Switch, Drop}},
