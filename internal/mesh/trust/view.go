@@ -252,9 +252,9 @@ func (v *view) reconcile(kept bool) {
 			issuer = v.Published[0]
 		}
 		if issuer != "" {
-			h = rotation.Adopt(issuer, v.Published)
+			h = rotation.Adopt(issuer, v.Published, v.now)
 		}
-		v.record.Handouts = h
+		v.record.Handouts, v.unnoted = h, len(h) > 0
 		return
 	}
 	if n := len(h); n > 1 && h[n-1].Issuer != v.Issuer.Anchor && h[n-2].Issuer == v.Issuer.Anchor && h[n-2].Roots.Same(v.Published) {

@@ -22,15 +22,17 @@ type Handout struct {
 // not show: a proxy has what was given to it when it last asked.
 type History []Handout
 
-// Adopt is the history of a control plane that nobody has kept one for. Any
-// published anchor may have been its issuer's; and as to whom proxies trust, it is
-// only known that they verify each other, so that all trust the issuer's anchor.
-func Adopt(issuer Anchor, published Anchors) History {
+// Adopt is the history of a control plane that nobody has kept one for, as it is
+// found at the given instant. Any published anchor may have been its issuer's; and
+// as to whom proxies trust, it is only known that they verify each other, so that
+// all trust the issuer's anchor. Of several anchors, it is not known either that
+// the control plane has read them.
+func Adopt(issuer Anchor, published Anchors, at time.Time) History {
 	h := History{{Issuer: issuer, Roots: Anchors{issuer}}}
 	for _, anchor := range published {
-		h = h.Begun(anchor, published, time.Time{})
+		h = h.Begun(anchor, published, at)
 	}
-	return h.Begun(issuer, published, time.Time{})
+	return h.Begun(issuer, published, at)
 }
 
 // Newest is what is handed out once the control plane has read all; zero for an

@@ -93,7 +93,7 @@ func TestGivenIsOnTheSafeSide(t *testing.T) {
 func TestGivenIsExactOnceAllHaveAskedAgain(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
-	h := Adopt("A", Anchors{"A"}).Begun("A", Anchors{"A", "B"}, at).Begun("B", Anchors{"A", "B"}, at.Add(time.Minute)).Ended(at.Add(time.Hour), 0)
+	h := Adopt("A", Anchors{"A"}, at).Begun("A", Anchors{"A", "B"}, at).Begun("B", Anchors{"A", "B"}, at.Add(time.Minute)).Ended(at.Add(time.Hour), 0)
 	presents, trusts, mayTrust := h.Given(at)
 	if !presents.Same(Anchors{"A", "B"}) || !trusts.Same(Anchors{"A"}) || !mayTrust.Same(Anchors{"A", "B"}) {
 		t.Errorf("before: %s, %s, %s", presents, trusts, mayTrust)
@@ -110,7 +110,7 @@ func TestGivenIsExactOnceAllHaveAskedAgain(t *testing.T) {
 func TestARecordDoesNotGrowByRepetition(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := Adopt("A", Anchors{"A"})
+	h := Adopt("A", Anchors{"A"}, at)
 	for i := range 100 {
 		at = at.Add(time.Second)
 		h = h.Begun("B", Anchors{"A", "B"}, at).Begun("A", Anchors{"A", "B"}, at).Begun("A", Anchors{"B", "A"}, at)
@@ -128,16 +128,24 @@ func TestARecordDoesNotGrowByRepetition(t *testing.T) {
 
 func TestAdoptedProxiesAreTakenToKnowTheIssuerOnly(t *testing.T) {
 	t.Parallel()
-	presents, trusts, mayTrust := Adopt("B", Anchors{"A", "B"}).Given(time.Now())
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	h := Adopt("B", Anchors{"A", "B"}, at)
+	presents, trusts, mayTrust := h.Given(at.Add(time.Hour))
 	if !presents.Same(Anchors{"A", "B"}) || !trusts.Same(Anchors{"B"}) || !mayTrust.Same(Anchors{"A", "B"}) {
 		t.Errorf("%s, %s, %s", presents, trusts, mayTrust)
+	}
+	if !h.Newest().Begin.Equal(at) {
+		t.Error("nobody knows that the control plane has read both anchors before")
+	}
+	if h := Adopt("A", Anchors{"A"}, at); len(h) != 1 || !h.Newest().Begin.IsZero() {
+		t.Errorf("there has never been but one anchor, and %+v", h)
 	}
 }
 
 func TestWhatHasExpiredIsPresentedNoMore(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := Adopt("A", Anchors{"A"}).Begun("A", Anchors{"B"}, at).Revived("B", Anchors{"B"}, at.Add(time.Second))
+	h := Adopt("A", Anchors{"A"}, at).Begun("A", Anchors{"B"}, at).Revived("B", Anchors{"B"}, at.Add(time.Second))
 	presents, trusts, mayTrust := h.Given(at)
 	if !presents.Same(Anchors{"B"}) || len(trusts) != 0 || !mayTrust.Same(Anchors{"A", "B"}) {
 		t.Errorf("%s, %s, %s", presents, trusts, mayTrust)
@@ -147,7 +155,7 @@ func TestWhatHasExpiredIsPresentedNoMore(t *testing.T) {
 func TestAdmittedPodsAppearWithinTheLimitOfARequest(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := Adopt("A", Anchors{"A"}).Begun("A", Anchors{"A", "B"}, at)
+	h := Adopt("A", Anchors{"A"}, at).Begun("A", Anchors{"A", "B"}, at)
 	if until := h.Admitting(at, time.Minute); !until.IsZero() {
 		t.Errorf("nothing has ended, and pods are to appear until %s", until)
 	}

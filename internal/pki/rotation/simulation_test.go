@@ -152,7 +152,7 @@ func (s *pilot) look() (*sight, error) {
 	if kept {
 		h = v.history.Begun(v.Issuer.Anchor, v.Published, s.clock())
 	} else {
-		h = Adopt(v.Issuer.Anchor, v.Published)
+		h = Adopt(v.Issuer.Anchor, v.Published, s.clock())
 	}
 	if !reflect.DeepEqual(h, v.history) {
 		if err := s.keep(h); err != nil {
