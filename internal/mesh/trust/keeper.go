@@ -162,7 +162,7 @@ func (r *run) keep(ctx context.Context, renew bool) error {
 		if !v.populated {
 			return r.writeAtOnce(ctx, v, renew)
 		}
-		if v.unnoted {
+		if v.unnoted && v.kept != nil {
 			// What others have changed begins once, not on every look.
 			if err := r.note(ctx, v, v.record); err != nil {
 				return err
