@@ -54,7 +54,7 @@ func TestStagesOfWhatIsToBeDone(t *testing.T) {
 		}, []Stage{Spread, Drop}},
 		"what has been published before": {func(v *View) {
 			v.Wanted, v.Signer, v.Proxies = Anchors{"A"}, "A", v.Proxies[:1]
-			v.Planes[0].Bundle, v.Proxies[0].Presents = both, both
+			v.Planes, v.Proxies[0].Presents = []Plane{{Name: "linkerd/identity", Bundle: both, Issuer: "A"}}, both
 		}, []Stage{Spread, Drop}},
 		"one taken out with nobody there, while somebody may come": {func(v *View) {
 			v.Published, v.Proxies = Anchors{"B"}, nil
