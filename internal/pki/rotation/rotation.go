@@ -311,8 +311,8 @@ func Stages(v View) []Stage {
 }
 
 // course is what the machine decides until it is done, if nothing unforeseen
-// happens. It ends: every step but the publication of a bundle takes away what
-// led to it for good, and there are at most two publications.
+// happens. It ends, because every step takes away what led to it and no later one
+// brings it back: bundles grow before the issuer is switched, and shrink after.
 func (v View) course() iter.Seq[Decision] {
 	return func(yield func(Decision) bool) {
 		v := v
