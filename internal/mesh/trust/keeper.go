@@ -283,10 +283,11 @@ func (r *run) awaitSpread(ctx context.Context, v *view) error {
 
 // handOut has the control plane hand out the newest of a history from now on.
 func (r *run) handOut(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pki.Bundle, history rotation.History) error {
+	// Until all is written, nobody knows since when it can have been read.
+	history[len(history)-1].Begin = time.Time{}
 	if err := r.write(ctx, v, issuer, bundle, record{Handouts: history}); err != nil {
 		return err
 	}
-	// Pods that started before all was written may not have read it.
 	at, err := r.Cluster.Clock(ctx, r.Ref.Namespace)
 	if err != nil {
 		return err
@@ -334,7 +335,7 @@ func (r *run) settle(ctx context.Context, v *view) error {
 
 // finish takes down that the rotation is over, and renews the issuer.
 func (r *run) finish(ctx context.Context, v *view, renew bool) error {
-	record := v.record.settled(v.View)
+	record := v.record.settled(v)
 	issuer := v.issuer
 	switch {
 	case renew, v.lapses(r.Keeper) != "":
@@ -366,7 +367,7 @@ func (r *run) writeAtOnce(ctx context.Context, v *view, renew bool) error {
 	}
 	// Whoever comes finds it all, so it has begun before anybody.
 	all := record{Handouts: rotation.History{{Issuer: v.Issuer.Anchor, Roots: v.Published}}}
-	return r.write(ctx, v, issuer, r.Wanted, all.settled(v.View))
+	return r.write(ctx, v, issuer, r.Wanted, all.settled(v))
 }
 
 // awaitGone waits until pods are gone that are on their way out.
@@ -486,9 +487,10 @@ type record struct {
 	Settled string `json:"settled,omitempty"`
 }
 
-// settled is the record of a rotation that is over.
-func (r record) settled(v rotation.View) record {
-	return record{Handouts: rotation.History{r.Handouts.Newest()}, Settled: settledMark(v)}
+// settled is the record of a rotation that is over. What proxies may still have of
+// before, because it is wanted further, stays in it.
+func (r record) settled(v *view) record {
+	return record{Handouts: r.Handouts.Ended(v.now, v.life), Settled: settledMark(v.View)}
 }
 
 // settledMark stands for what is wanted, published and issued below.

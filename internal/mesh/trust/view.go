@@ -64,8 +64,10 @@ type view struct {
 	components []component
 	// behind tells that a pod of the control plane has not read what is published.
 	behind bool
-	// now is the instant of the view by the clock of the API server.
-	now time.Time
+	// now is the instant of the view by the clock of the API server, and life how
+	// long any of the proxies may use a certificate; zero if there is none.
+	now  time.Time
+	life time.Duration
 	// populated tells that there is anybody to be cut off.
 	populated bool
 
@@ -257,12 +259,17 @@ func (v *view) reconcile(kept bool) {
 		v.record.Handouts, v.unnoted = h, len(h) > 0
 		return
 	}
+	if n := len(h); n > 1 && h[n-1].Begin.IsZero() {
+		// A run was cut off before it could say since when.
+		h = slices.Clone(h)
+		h[n-1].Begin, v.unnoted = v.now, true
+	}
 	if n := len(h); n > 1 && h[n-1].Issuer != v.Issuer.Anchor && h[n-2].Issuer == v.Issuer.Anchor && h[n-2].Roots.Same(v.Published) {
 		h = h[:n-1] // It was about to be issued, and never was.
 	}
 	issuer := cmp.Or(v.Issuer.Anchor, h.Newest().Issuer)
 	v.record.Handouts = h.Begun(issuer, v.Published, v.now)
-	v.unnoted = !slices.EqualFunc(v.record.Handouts, h, func(a, b rotation.Handout) bool { return a.Begin.Equal(b.Begin) && a.Issuer == b.Issuer })
+	v.unnoted = v.unnoted || !slices.EqualFunc(v.record.Handouts, h, func(a, b rotation.Handout) bool { return a.Begin.Equal(b.Begin) && a.Issuer == b.Issuer })
 }
 
 // lookAtPods fills in what the pods have, of the control plane and of the data
@@ -345,6 +352,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 		v.pods[name], v.populated = pod, true
 		p := rotation.Proxy{Name: name, Leaving: pod.DeletionTimestamp != nil}
 		life := lifetime(pod)
+		v.life = max(v.life, life)
 		since, again := asked(pod)
 		if renewed := v.now.Add(-life); again && renewed.After(since) {
 			since = renewed
