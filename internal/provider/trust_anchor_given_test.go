@@ -373,7 +373,9 @@ func TestTrustAnchor_badAnchors(t *testing.T) {
 		certificate(func(c *x509.Certificate) { c.IsCA = false }):                            {"certificate_pem", "not a certificate authority"},
 		certificate(func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }):  {"certificate_pem", "path length"},
 		certificate(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }): {"certificate_pem", "expired"},
-		certificate(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }): {"certificate_pem", "not yet valid"},
+		certificate(func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = time.Now().AddDate(0, 0, 1), time.Now().AddDate(0, 0, 2)
+		}): {"certificate_pem", "not yet valid"},
 		ed25519.withoutKey():                          {"certificate_pem", "unsupported key"},
 		sound.withoutKey() + key(other.key):           {"private_key_wo", "does not match"},
 		sound.withoutKey() + key(string(output)):      {"private_key_wo", "encrypted private key"},
