@@ -359,8 +359,11 @@ func (d DataPlane) pods(ctx context.Context) ([]*corev1.Pod, error) {
 }
 
 // Living reports whether a pod is neither finished nor on its way out.
-func Living(pod *corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+func Living(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil && !Finished(pod) }
+
+// Finished reports whether the containers of a pod have ended.
+func Finished(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // Settle brings the pods in line: workloads whose rollout is going to put them

@@ -63,16 +63,7 @@ func rulesOf(mesh types.String) (meshRules, bool) {
 	case "linkerd":
 		return meshRules{linkerd.CheckAnchorAlgorithm, linkerd.CheckIssuerAlgorithm, linkerd.CheckAnchor}, true
 	case "istio":
-		return meshRules{istio.CheckAlgorithm, istio.CheckAlgorithm, func(cert *x509.Certificate) error {
-			algorithm, err := pki.AlgorithmOf(cert.PublicKey)
-			if err == nil {
-				err = istio.CheckAlgorithm(algorithm)
-			}
-			if err != nil {
-				return fmt.Errorf("trust anchor %q: %w", cert.Subject.String(), err)
-			}
-			return nil
-		}}, true
+		return meshRules{istio.CheckAlgorithm, istio.CheckAlgorithm, istio.CheckAnchor}, true
 	default:
 		return meshRules{}, false
 	}

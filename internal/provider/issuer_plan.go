@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki/rotation"
 )
@@ -268,11 +269,10 @@ func (r *issuerResource) dueEarlier(plan, state issuerModel) bool {
 // lifeOf is how long a certificate was to be valid when it was made, by whoever
 // made it: what begins before its making does so to the second.
 func lifeOf(cert *x509.Certificate) time.Duration {
-	life := cert.NotAfter.Sub(cert.NotBefore)
-	if (life-pki.Backdate)%time.Hour == 0 {
-		return life - pki.Backdate
+	if life := trust.MadeFor(cert); life%time.Hour == 0 {
+		return life
 	}
-	return life
+	return cert.NotAfter.Sub(cert.NotBefore)
 }
 
 // ending says which certificates near their end that nothing else looks after: the

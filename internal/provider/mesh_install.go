@@ -3,12 +3,12 @@ package provider
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
 // recordInstall takes down what is in the cluster after an apply of a mesh,
@@ -18,14 +18,8 @@ import (
 func recordInstall(ctx context.Context, meshName string, applied error, observe func(context.Context) error, unknown func(drift string), diags *diag.Diagnostics) {
 	if applied != nil {
 		problemInstall(diags, "Unable to Install "+meshName, applied)
-		// Whatever ended the apply, it must still find out what it has left
-		// behind; but when it was cancelled, Terraform is waiting for it to end.
-		limit := time.Minute
-		if errors.Is(ctx.Err(), context.Canceled) {
-			limit = recordTimeout
-		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), limit)
+		ctx, cancel = mesh.LastLook(ctx)
 		defer cancel()
 	}
 	err := observe(ctx)

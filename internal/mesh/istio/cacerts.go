@@ -37,6 +37,10 @@ func CheckAlgorithm(algorithm pki.Algorithm) error {
 		algorithm, pki.ErrMeshRule, pki.AlgorithmECDSAP256, pki.AlgorithmECDSAP384)
 }
 
+// CheckAnchor tells whether Istio accepts a trust anchor: CheckAlgorithm of its
+// key. The error wraps pki.ErrMeshRule or pki.ErrUnsupportedKey.
+func CheckAnchor(cert *x509.Certificate) error { return checkCertificate("trust anchor", cert) }
+
 // CheckCA tells whether istiod can sign below a bundle with a CA, the first of a
 // chain behind which its intermediates are, at the given instant: it leads to
 // an anchor, as istio's security/pkg/pki/util verifies when istiod starts, and
@@ -101,13 +105,20 @@ func parseCACerts(data map[string][]byte) (ca *pki.KeyPair, bundle pki.Bundle, e
 
 func checkAlgorithms(chain []*x509.Certificate, bundle pki.Bundle) error {
 	for _, cert := range append(bundle.Certificates(), chain...) {
-		algorithm, err := pki.AlgorithmOf(cert.PublicKey)
-		if err == nil {
-			err = CheckAlgorithm(algorithm)
+		if err := checkCertificate("certificate", cert); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("certificate %q: %w", cert.Subject.String(), err)
-		}
+	}
+	return nil
+}
+
+func checkCertificate(role string, cert *x509.Certificate) error {
+	algorithm, err := pki.AlgorithmOf(cert.PublicKey)
+	if err == nil {
+		err = CheckAlgorithm(algorithm)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", role, cert.Subject.String(), err)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 )
 
 // refreshGateways restarts the gateways that run another proxy than istiod
@@ -61,8 +62,7 @@ func (i Installer) staleGateways(ctx context.Context, namespace string, profile 
 
 // belongs reports whether pod is one of a workload's that is there to stay.
 func belongs(pod *corev1.Pod, w *kube.Workload) bool {
-	ended := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-	return !ended && metav1.GetControllerOf(pod) != nil && w.Selector.Matches(labels.Set(pod.Labels))
+	return mesh.Living(pod) && metav1.GetControllerOf(pod) != nil && w.Selector.Matches(labels.Set(pod.Labels))
 }
 
 // runs reports whether the proxy of pod is of an image, in any variant: a pod

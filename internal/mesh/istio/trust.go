@@ -67,18 +67,13 @@ func (Trust) Admits() bool { return false }
 // certificate below any anchor of the bundle. They do that by a ConfigMap of their
 // own, which one of the istiods writes a while after it has started.
 func (t Trust) Spreads(ctx context.Context, namespace string, bundle pki.Bundle) (lacks string, err error) {
-	ref := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: rootConfigMap}
-	var roots pki.Bundle
-	switch given, err := t.Cluster.ConfigMap(ctx, ref.Namespace, ref.Name); {
-	case errors.Is(err, kube.ErrNotFound):
-	case err != nil:
+	roots, err := t.given(ctx, namespace)
+	if err != nil && !errors.Is(err, pki.ErrMalformed) {
 		return "", err
-	default:
-		roots, _ = pki.ParseBundle([]byte(given.Data[rootCertFile])) // What cannot be read is none.
 	}
 	for _, anchor := range bundle.Certificates() {
 		if !roots.Contains(anchor) {
-			return fmt.Sprintf("istiod to publish the anchor %q in %s", anchor.Subject.String(), ref), nil
+			return fmt.Sprintf("istiod to publish the anchor %q in %s", anchor.Subject.String(), rootsRef(namespace)), nil
 		}
 	}
 	return "", nil
@@ -137,7 +132,14 @@ func (t Trust) Published(ctx context.Context, secret *corev1.Secret) (pki.Bundle
 			return bundle, nil
 		}
 	}
-	given, err := t.Cluster.ConfigMap(ctx, t.Namespace, rootConfigMap)
+	return t.given(ctx, t.Namespace)
+}
+
+// given is the bundle that istiod gives to a namespace, empty if it has given none.
+// The error wraps pki.ErrMalformed if somebody else has written what is there.
+func (t Trust) given(ctx context.Context, namespace string) (pki.Bundle, error) {
+	ref := rootsRef(namespace)
+	given, err := t.Cluster.ConfigMap(ctx, ref.Namespace, ref.Name)
 	if errors.Is(err, kube.ErrNotFound) {
 		return pki.Bundle{}, nil
 	}
@@ -146,9 +148,13 @@ func (t Trust) Published(ctx context.Context, secret *corev1.Secret) (pki.Bundle
 	}
 	bundle, err := pki.ParseBundle([]byte(given.Data[rootCertFile]))
 	if err != nil {
-		return pki.Bundle{}, fmt.Errorf("ConfigMap %s/%s: %w", t.Namespace, rootConfigMap, err)
+		return pki.Bundle{}, fmt.Errorf("%s: %w", ref, err)
 	}
 	return bundle, nil
+}
+
+func rootsRef(namespace string) kube.Ref {
+	return kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: rootConfigMap}
 }
 
 // ReadCACertsSecret reads the CA of a CACertsSecret, with its intermediates.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -29,6 +30,16 @@ const (
 // take the trust bundle.
 func TrustRootsRef(namespace string) kube.Ref {
 	return kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: "linkerd-identity-trust-roots"}
+}
+
+// TrustRoots is that ConfigMap with a bundle. A chart that published the bundle
+// before would delete it on an upgrade, and is told not to.
+func TrustRoots(namespace string, bundle pki.Bundle) *unstructured.Unstructured {
+	object := TrustRootsRef(namespace).Object()
+	object.SetLabels(kube.OursLabels())
+	object.SetAnnotations(map[string]string{resourcePolicyAnnotation: keepPolicy})
+	object.Object["data"] = map[string]any{TrustRootsKey: string(bundle.PEM())}
+	return object
 }
 
 // What Linkerd demands of algorithms, beyond sound X.509. `linkerd install`,

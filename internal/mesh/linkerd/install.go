@@ -174,7 +174,7 @@ func (i Installer) checkIssuer(ctx context.Context, s Specification) error {
 	if err != nil {
 		return err
 	}
-	issuer, err := pki.ParseKeyPair(secret.Data["tls.crt"], secret.Data["tls.key"])
+	issuer, err := ReadIssuerSecret(secret.Data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}

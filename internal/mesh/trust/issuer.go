@@ -36,6 +36,22 @@ func (r IssuerRef) Secret() kube.Ref {
 	return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: layouts[r.Mesh].secret}
 }
 
+// bundle is the object that the trust bundle is in, and with it the record.
+func (r IssuerRef) bundle() kube.Ref {
+	if own := layouts[r.Mesh].rootsRef; own != nil {
+		return own(r.Namespace)
+	}
+	return r.Secret()
+}
+
+// hold makes sure of the control plane's namespace, with the labels that the mesh
+// wants, until the holder releases it.
+func (r IssuerRef) hold(ctx context.Context, cluster *kube.Cluster, holder string) error {
+	labels, annotations := layouts[r.Mesh].metadata(r.Namespace)
+	_, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: r.Namespace, Holder: holder, Labels: labels, Annotations: annotations})
+	return err
+}
+
 // ParseIssuerRef reads the String form.
 func ParseIssuerRef(id string) (IssuerRef, error) {
 	name, namespace, _ := strings.Cut(id, "/")
@@ -56,11 +72,11 @@ type layout struct {
 	// key of the Secret that holds the private key, and those that are public.
 	key    string
 	public []string
-	// apart tells that the trust bundle has an object of its own, which bundleRef
-	// names.
-	apart     bool
-	bundleRef func(IssuerRef) kube.Ref
-	plane     func(cluster *kube.Cluster, namespace string) plane
+	// rootsRef names the object that the trust bundle has for itself, and roots makes
+	// it; both are nil if the bundle is part of the Secret.
+	rootsRef func(namespace string) kube.Ref
+	roots    func(namespace string, bundle pki.Bundle) *unstructured.Unstructured
+	plane    func(cluster *kube.Cluster, namespace string) plane
 }
 
 var layouts = map[string]layout{
@@ -68,7 +84,7 @@ var layouts = map[string]layout{
 		namespace: linkerd.DefaultNamespace, secret: linkerd.IssuerSecret, kind: corev1.SecretTypeTLS,
 		metadata: linkerd.NamespaceMetadata, read: linkerd.ReadIssuerSecret, write: linkerd.IssuerSecretData,
 		key: corev1.TLSPrivateKeyKey, public: []string{corev1.TLSCertKey, corev1.ServiceAccountRootCAKey},
-		apart: true, bundleRef: func(r IssuerRef) kube.Ref { return linkerd.TrustRootsRef(r.Namespace) },
+		rootsRef: linkerd.TrustRootsRef, roots: linkerd.TrustRoots,
 		plane: func(cluster *kube.Cluster, namespace string) plane {
 			return linkerd.Trust{Cluster: cluster, Namespace: namespace}
 		},
@@ -77,9 +93,6 @@ var layouts = map[string]layout{
 		namespace: istio.DefaultNamespace, secret: istio.CACertsSecret, kind: corev1.SecretTypeOpaque,
 		metadata: istio.NamespaceMetadata, read: istio.ReadCACertsSecret, write: istio.CACertsSecretData,
 		key: "ca-key.pem", public: []string{"ca-cert.pem", "cert-chain.pem", "root-cert.pem"},
-		bundleRef: func(r IssuerRef) kube.Ref {
-			return kube.Ref{Kind: kube.Secret, Namespace: r.Namespace, Name: istio.CACertsSecret}
-		},
 		plane: func(cluster *kube.Cluster, namespace string) plane {
 			return istio.Trust{Cluster: cluster, Namespace: namespace}
 		},
@@ -121,7 +134,7 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 	l := layouts[r.Ref.Mesh]
 	if v.kept != nil {
 		if others := mesh.KeptBy(v.kept); others != "" {
-			return othersError(l.bundleRef(r.Ref), others)
+			return othersError(r.Ref.bundle(), others)
 		}
 	}
 	if v.secret != nil {
@@ -129,23 +142,18 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 			return othersError(r.Ref.Secret(), others)
 		}
 	}
-	labels, annotations := l.metadata(r.Ref.Namespace)
-	if _, err := r.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: r.Ref.Namespace, Holder: issuerHolder, Labels: labels, Annotations: annotations}); err != nil {
+	if err := r.Ref.hold(ctx, r.Cluster, issuerHolder); err != nil {
 		return err
 	}
 	note, err := record.annotation()
 	if err != nil {
 		return err
 	}
-	if l.apart {
-		object := l.bundleRef(r.Ref).Object()
-		object.SetLabels(kube.OursLabels())
-		object.SetAnnotations(map[string]string{
-			// A chart that published the bundle before would delete it on upgrade.
-			"helm.sh/resource-policy": "keep",
-			recordAnnotation:          note,
-		})
-		object.Object["data"] = map[string]any{linkerd.TrustRootsKey: string(bundle.PEM())}
+	if l.roots != nil {
+		object := l.roots(r.Ref.Namespace, bundle)
+		annotations := object.GetAnnotations()
+		annotations[recordAnnotation] = note
+		object.SetAnnotations(annotations)
 		if _, err := r.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: issuerManager, Force: true}); err != nil {
 			return err
 		}
@@ -158,7 +166,7 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 		return fmt.Errorf("issuer %s: %w", r.Ref, err)
 	}
 	notes := map[string]string{anchorAnnotation: r.AnchorID}
-	if !l.apart {
+	if l.roots == nil {
 		notes[recordAnnotation] = note
 	}
 	// Half a certificate by somebody else's hand is no certificate: force.
@@ -176,7 +184,7 @@ func (r *run) note(ctx context.Context, v *view, record record) error {
 	if err != nil {
 		return err
 	}
-	object := layouts[r.Ref.Mesh].bundleRef(r.Ref).Object()
+	object := r.Ref.bundle().Object()
 	object.SetAnnotations(map[string]string{recordAnnotation: text})
 	if v.kept != nil {
 		object.SetUID(v.kept.UID)
@@ -191,8 +199,8 @@ func DeleteIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) err
 	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
 		return err
 	}
-	if l := layouts[ref.Mesh]; l.apart {
-		if err := cluster.Delete(ctx, l.bundleRef(ref), kube.DeleteOptions{}); err != nil {
+	if bundle := ref.bundle(); bundle != ref.Secret() {
+		if err := cluster.Delete(ctx, bundle, kube.DeleteOptions{}); err != nil {
 			return err
 		}
 	}

@@ -118,13 +118,7 @@ func (e *BlockedError) Error() string {
 func (k Keeper) Keep(ctx context.Context, renew bool) (Standing, error) {
 	r := &run{Keeper: k}
 	err := r.keep(ctx, renew)
-	// Whatever ended it, it must still find out what it has left behind; but when
-	// it was cancelled, somebody is waiting for it to end.
-	limit := time.Minute
-	if errors.Is(ctx.Err(), context.Canceled) {
-		limit = time.Second
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := mesh.LastLook(ctx)
 	defer cancel()
 	v, lookErr := r.view(ctx)
 	if lookErr != nil {
@@ -230,7 +224,7 @@ func (r *run) publish(ctx context.Context, v *view, d rotation.Decision) error {
 	if d.Stage == rotation.Recover {
 		return r.writeAtOnce(ctx, v, true) // Nobody is left to be cut off.
 	}
-	if v.issuer == nil && !layouts[r.Ref.Mesh].apart {
+	if v.issuer == nil && r.Ref.bundle() == r.Ref.Secret() {
 		return fmt.Errorf("%s cannot be read as a CA, so the anchors that go with it cannot be published: if it was lost, restore it; if istiod signs with a CA of its own, nobody who has its certificates would trust yours: uninstall the mesh, create the issuer, and install it again", r.Ref.Secret())
 	}
 	var bundle pki.Bundle
@@ -343,9 +337,10 @@ func (r *run) finish(ctx context.Context, v *view, renew bool) error {
 		if issuer, err = r.Signer.Issuer(r.Signer.Anchors()[0], r.Options); err != nil {
 			return err
 		}
-	case v.misshapen(r.Keeper) == "" && v.record.Settled == record.Settled:
+	case v.misshapen(r.Keeper) != "":
+	case v.record.Settled == record.Settled:
 		return nil
-	case v.misshapen(r.Keeper) == "":
+	default:
 		return r.note(ctx, v, record)
 	}
 	return r.write(ctx, v, issuer, v.published, record)
@@ -386,7 +381,7 @@ func (r *run) awaitGone(ctx context.Context, v *view, names []string) error {
 			return "", err
 		}
 		for _, pod := range pods {
-			if name, is := uids[pod.UID]; is && !finished(pod) {
+			if name, is := uids[pod.UID]; is && !mesh.Finished(pod) {
 				return fmt.Sprintf("pod %s to go, which is being deleted", name), nil
 			}
 		}
@@ -531,11 +526,6 @@ const (
 	// recordAnnotation is where the record is kept.
 	recordAnnotation = "aksmesh.io/trust-record"
 )
-
-// finished reports whether the containers of a pod have ended.
-func finished(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
 
 // certificatesOf are the anchors that are known by their certificates.
 func certificatesOf(bundles ...pki.Bundle) map[rotation.Anchor]certificate {

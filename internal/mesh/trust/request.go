@@ -81,8 +81,7 @@ func putRequest(ctx context.Context, cluster *kube.Cluster, ref IssuerRef, optio
 	if err != nil {
 		return Request{}, fmt.Errorf("%s: %w", ref.Request(), err)
 	}
-	labels, annotations := layouts[ref.Mesh].metadata(ref.Namespace)
-	if _, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: ref.Namespace, Holder: requestHolder, Labels: labels, Annotations: annotations}); err != nil {
+	if err := ref.hold(ctx, cluster, requestHolder); err != nil {
 		return Request{}, err
 	}
 	data := map[string][]byte{requestKey: requestPEM, corev1.TLSPrivateKeyKey: keyPEM}

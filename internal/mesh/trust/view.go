@@ -53,8 +53,9 @@ type plane interface {
 type view struct {
 	rotation.View
 	plane  plane
-	secret *corev1.Secret     // the issuer's; nil if there is none
-	issuer *pki.KeyPair       // nil if it cannot be read
+	secret *corev1.Secret // the issuer's; nil if there is none
+	issuer *pki.KeyPair   // nil if it cannot be read, for which unread is the reason
+	unread error
 	kept   *metav1.ObjectMeta // of what the record is kept on; nil if it is not there
 
 	published  pki.Bundle
@@ -96,17 +97,14 @@ func (r *run) view(ctx context.Context) (*view, error) {
 	}
 	if err == nil {
 		v.secret = secret
-		// One that cannot be read is none; standing says why.
-		v.issuer, _ = layouts[r.Ref.Mesh].read(secret.Data)
+		v.issuer, v.unread = layouts[r.Ref.Mesh].read(secret.Data)
 	}
 	if v.published, err = v.plane.Published(ctx, v.secret); err != nil {
 		return nil, err
 	}
 	v.known = certificatesOf(r.Wanted, v.published)
 	if r.Signer != nil {
-		for _, cert := range r.Signer.Anchors() {
-			v.known[rotation.AnchorOf(cert)] = cert
-		}
+		maps.Copy(v.known, certificatesOf(pki.NewBundle(r.Signer.Anchors()...)))
 	}
 	v.Published, v.Wanted = rotation.AnchorsOf(v.published), rotation.AnchorsOf(r.Wanted)
 	v.Issuer = r.judge(v)
@@ -226,13 +224,13 @@ func (r *run) signer(v *view) rotation.Anchor {
 // keptOn is the object that the record is kept on, the one with the trust bundle;
 // nil if it is not there.
 func (r *run) keptOn(ctx context.Context, v *view) (*metav1.ObjectMeta, error) {
-	if !layouts[r.Ref.Mesh].apart {
+	ref := r.Ref.bundle()
+	if ref == r.Ref.Secret() {
 		if v.secret == nil {
 			return nil, nil //nolint:nilnil // There is none.
 		}
 		return &v.secret.ObjectMeta, nil
 	}
-	ref := layouts[r.Ref.Mesh].bundleRef(r.Ref)
 	object, err := r.Cluster.ConfigMap(ctx, ref.Namespace, ref.Name)
 	if errors.Is(err, kube.ErrNotFound) {
 		return nil, nil //nolint:nilnil // There is none.
@@ -288,7 +286,7 @@ func (r *run) lookAtPods(ctx context.Context, v *view) error {
 			return err
 		}
 		for _, pod := range pods {
-			if finished(pod) {
+			if mesh.Finished(pod) {
 				continue
 			}
 			name := pod.Namespace + "/" + pod.Name
@@ -345,7 +343,7 @@ func (r *run) lookAtProxies(ctx context.Context, v *view) error {
 	reach := mesh.DataPlane{Cluster: r.Cluster, Mesh: m}
 	asked := v.plane.Asked(pods)
 	for _, pod := range pods {
-		if finished(pod) || m.Proxy(pod).Mode == "" || !v.plane.Serves(pod) {
+		if mesh.Finished(pod) || m.Proxy(pod).Mode == "" || !v.plane.Serves(pod) {
 			continue
 		}
 		name := pod.Namespace + "/" + pod.Name
@@ -460,18 +458,18 @@ func (v *view) renewal(k Keeper) string {
 
 // lapses is why there has to be another issuer below the same anchor.
 func (v *view) lapses(k Keeper) string {
-	if v.secret == nil {
+	if v.unread != nil {
+		return k.Ref.Secret().String() + ": " + v.unread.Error()
+	}
+	if v.issuer == nil {
 		return ""
 	}
-	issuer, err := layouts[k.Ref.Mesh].read(v.secret.Data)
-	if err != nil {
-		return k.Ref.Secret().String() + ": " + err.Error()
-	}
-	if own, is := k.Signer.(ownIssuer); is && !own.issuer.Certificate().Equal(issuer.Certificate()) && rotation.AnchorOf(own.anchor) == v.Issuer.Anchor {
+	cert := v.issuer.Certificate()
+	if own, is := k.Signer.(ownIssuer); is && !own.issuer.Certificate().Equal(cert) && rotation.AnchorOf(own.anchor) == v.Issuer.Anchor {
 		return "another issuer is given"
 	}
-	if anchor := v.known[v.Issuer.Anchor]; anchor != nil && v.Issuer.Anchor == v.Signer && pki.IssuerRenewalDue(issuer.Certificate(), anchor, k.Early, k.Options.Now) {
-		return "valid until " + issuer.Certificate().NotAfter.Format(time.RFC3339)
+	if anchor := v.known[v.Issuer.Anchor]; anchor != nil && v.Issuer.Anchor == v.Signer && pki.IssuerRenewalDue(cert, anchor, k.Early, k.Options.Now) {
+		return "valid until " + cert.NotAfter.Format(time.RFC3339)
 	}
 	return ""
 }
@@ -479,7 +477,7 @@ func (v *view) lapses(k Keeper) string {
 // misshapen is what of the Secret is not as it would be written with the issuer
 // that it holds.
 func (v *view) misshapen(k Keeper) string {
-	if v.secret == nil || v.issuer == nil || v.Issuer.Anchor == "" || len(v.Published) == 0 {
+	if v.issuer == nil || v.Issuer.Anchor == "" || len(v.Published) == 0 {
 		return ""
 	}
 	if key := layouts[k.Ref.Mesh].differs(v.secret, v.issuer, v.published); key != "" {

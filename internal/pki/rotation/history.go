@@ -11,9 +11,10 @@ import (
 type Handout struct {
 	Issuer Anchor  `json:"issuer"`
 	Roots  Anchors `json:"roots"`
-	// Begin is when it was written, before any pod of the control plane could
-	// have read it. End is when no pod of the control plane could give it any
-	// more; zero while one can. Both are by the clock of the API server.
+	// Begin is an instant by which it was written: pods of the control plane that
+	// started later have read it. It is zero if there was nobody before. End is when
+	// no pod of the control plane could give it any more; zero while one can. Both
+	// are by the clock of the API server.
 	Begin time.Time `json:"begin,omitzero"`
 	End   time.Time `json:"end,omitzero"`
 }

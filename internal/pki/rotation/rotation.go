@@ -326,7 +326,10 @@ func (v View) course() iter.Seq[Decision] {
 // foresee makes the view what it will be after a step that goes well. What is
 // waited for happens: who leaves is gone, and what somebody has to make anew is.
 func (v *View) foresee(d Decision) {
-	due := func(name string) bool { return slices.Contains(d.Proxies, name) }
+	named := make(map[string]bool, len(d.Proxies))
+	for _, name := range d.Proxies {
+		named[name] = true
+	}
 	switch d.Step {
 	case Publish:
 		v.Published = d.Bundle
@@ -373,10 +376,10 @@ func (v *View) foresee(d Decision) {
 		}
 	case Wait, RestartDataPlane:
 		v.Admitting = time.Time{}
-		v.Planes = slices.DeleteFunc(v.Planes, func(p Plane) bool { return p.Leaving && due(p.Name) })
-		v.Proxies = slices.DeleteFunc(v.Proxies, func(p Proxy) bool { return p.Leaving && due(p.Name) })
+		v.Planes = slices.DeleteFunc(v.Planes, func(p Plane) bool { return p.Leaving && named[p.Name] })
+		v.Proxies = slices.DeleteFunc(v.Proxies, func(p Proxy) bool { return p.Leaving && named[p.Name] })
 		for i, p := range v.Proxies {
-			if due(p.Name) {
+			if named[p.Name] {
 				v.Proxies[i] = Proxy{Name: p.Name, Trusts: v.Published, MayTrust: v.Published, Presents: v.Issuer.anchors()}
 			}
 		}
