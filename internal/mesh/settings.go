@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -156,9 +157,9 @@ func (s Setting) spell(value any) (string, error) {
 		return strconv.FormatInt(value, 10), nil
 	case bool:
 		if value {
-			return orElse(s.On, "true"), nil
+			return cmp.Or(s.On, "true"), nil
 		}
-		return orElse(s.Off, "false"), nil
+		return cmp.Or(s.Off, "false"), nil
 	case []string:
 		return strings.Join(value, ","), nil
 	case map[string]string:
@@ -272,12 +273,12 @@ func (s Setting) read(text string) (any, error) {
 		return strconv.ParseInt(text, 10, 64)
 	case Switch:
 		switch text {
-		case orElse(s.On, "true"):
+		case cmp.Or(s.On, "true"):
 			return true, nil
-		case orElse(s.Off, "false"):
+		case cmp.Or(s.Off, "false"):
 			return false, nil
 		}
-		return nil, fmt.Errorf("%q is neither %s nor %s", text, orElse(s.On, "true"), orElse(s.Off, "false"))
+		return nil, fmt.Errorf("%q is neither %s nor %s", text, cmp.Or(s.On, "true"), cmp.Or(s.Off, "false"))
 	case Ports, Texts:
 		if text == "" {
 			return []string{}, nil

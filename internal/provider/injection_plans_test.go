@@ -19,6 +19,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -306,7 +307,7 @@ func TestAccInjection_movedRevision(t *testing.T) {
 		t.Helper()
 		chart, err := charts.Load(t.Context(), cluster.Charts().Repository, "istiod", version)
 		if err == nil {
-			err = charts.Deploy(t.Context(), mesh.Release{
+			err = charts.Deploy(t.Context(), install.Release{
 				Namespace: istioSystem, Name: "istiod-" + revision, Chart: chart,
 				Values: map[string]any{"revision": revision, "revisionTags": tags},
 			})

@@ -25,6 +25,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -688,7 +689,7 @@ func (table *tableTest) installAmbient(cluster *kube.Cluster, version string) {
 	for _, name := range []string{"cni", "ztunnel"} {
 		chart, err := charts.Load(table.t.Context(), table.cluster.Charts().Repository, name, version)
 		if err == nil {
-			err = charts.Deploy(table.t.Context(), mesh.Release{
+			err = charts.Deploy(table.t.Context(), install.Release{
 				Namespace: istioSystem, Name: name, Chart: chart, Values: map[string]any{"profile": "ambient"},
 			})
 		}

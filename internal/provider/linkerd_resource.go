@@ -21,7 +21,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -377,7 +377,7 @@ func checkIssuerID(id types.String, meshName string, namespace types.String, def
 
 // problemExists explains that Create found somebody else's installation.
 func problemExists(diags *diag.Diagnostics, summary string, err error, importID string) {
-	if errors.Is(err, mesh.ErrForeign) {
+	if errors.Is(err, install.ErrForeign) {
 		diags.AddError(summary, fmt.Sprintf("%s To bring it under management, run `terraform import <address> %s`.", sentence(err), importID))
 		return
 	}

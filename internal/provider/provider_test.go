@@ -16,7 +16,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
@@ -127,13 +127,13 @@ func installIstio(ctx context.Context, cluster *kube.Cluster, repository, versio
 	return installer.Apply(ctx, prepared, "")
 }
 
-func testCharts(cluster *kube.Cluster) (mesh.Charts, error) {
+func testCharts(cluster *kube.Cluster) (install.Charts, error) {
 	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
 	if err != nil {
-		return mesh.Charts{}, err
+		return install.Charts{}, err
 	}
 	library := helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(os.TempDir(), fmt.Sprintf("aksmesh-charts-%d", os.Getpid()))})
-	return mesh.Charts{Cluster: cluster, Library: library, Releases: releases}, nil
+	return install.Charts{Cluster: cluster, Library: library, Releases: releases}, nil
 }
 
 // keepIssuer has a control plane trust an anchor, and issue below it.

@@ -486,7 +486,7 @@ func (p *releasePlan) preview(ctx context.Context) {
 	if len(warnings) > 0 {
 		p.diags.AddWarning("Objects of Release "+p.plan.ID.ValueString()+" Would Be Refused Now", strings.Join(warnings, "\n"))
 	}
-	uncertain := slices.ContainsFunc(changes, func(c release.Change) bool { return c.Uncertain })
+	uncertain := slices.ContainsFunc(changes, func(c kube.Change) bool { return c.Uncertain })
 	if p.state == nil && content.chart != nil {
 		// The same apply may well bring the kinds that the chart looks for.
 		uncertain = uncertain || content.chart.LooksAtCluster()
@@ -500,13 +500,13 @@ func (p *releasePlan) preview(ctx context.Context) {
 }
 
 // changesList is the value of `changes`. What is only put back is in `drift`.
-func changesList(ctx context.Context, changes []release.Change, diags *diag.Diagnostics) types.List {
+func changesList(ctx context.Context, changes []kube.Change, diags *diag.Diagnostics) types.List {
 	return notesList(ctx, changeLines(changes), nil, diags)
 }
 
-func changeLines(changes []release.Change) (lines []string) {
+func changeLines(changes []kube.Change) (lines []string) {
 	for _, change := range changes {
-		if change.Action != release.Unchanged && change.Action != release.Restore {
+		if change.Action != kube.Unchanged && change.Action != kube.Restore {
 			lines = append(lines, change.String())
 		}
 	}
@@ -518,7 +518,7 @@ var errNotForeseen = errors.New("the release is not what it will be when it is a
 
 // changes asks the cluster what an apply would change. Errors that an attribute
 // has caused are in the diagnostics.
-func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, content releaseContent) ([]release.Change, error) {
+func (p *releasePlan) changes(ctx context.Context, cluster *kube.Cluster, content releaseContent) ([]kube.Change, error) {
 	releases, ok := p.resource.releases(ctx, cluster, p.diags)
 	if !ok {
 		return nil, nil

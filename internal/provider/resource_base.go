@@ -15,7 +15,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // resourceBase is what all resources have in common: a name, an ID, and the
@@ -61,16 +61,16 @@ func (b *resourceBase) Configure(_ context.Context, req resource.ConfigureReques
 func (b *resourceBase) knownCluster() (*kube.Cluster, bool) { return b.session.knownCluster() }
 
 // charts returns the means to install charts into the cluster.
-func (b *resourceBase) charts(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (mesh.Charts, bool) {
+func (b *resourceBase) charts(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (install.Charts, bool) {
 	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{
 		Now: b.session.now,
 		Log: func(ctx context.Context, message string) { tflog.Debug(ctx, "helm: "+message) },
 	})
 	if err != nil {
 		problem(diags, "Unable to Reach Helm Releases", err)
-		return mesh.Charts{}, false
+		return install.Charts{}, false
 	}
-	return mesh.Charts{
+	return install.Charts{
 		Cluster: cluster, Library: b.session.library, Releases: releases,
 		Log: func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}, true

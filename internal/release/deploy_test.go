@@ -364,7 +364,7 @@ spec:
 		t.Errorf("plan %q", got)
 	}
 	changes, err := open(t, releases, namespace, "app").Plan(t.Context(), desired)
-	if err != nil || slices.ContainsFunc(changes, func(c Change) bool { return c.Uncertain }) {
+	if err != nil || slices.ContainsFunc(changes, func(c kube.Change) bool { return c.Uncertain }) {
 		t.Errorf("kinds of its own are not foretold: %v, %v", changes, err)
 	}
 	deploy(t, releases, namespace, "app", desired)

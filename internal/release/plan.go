@@ -15,49 +15,6 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-// Action is what a deployment does to an object.
-type Action string
-
-// The actions, as they stand before an object in a line.
-const (
-	Create    Action = "+"
-	Update    Action = "~"
-	Recreate  Action = "-/+"
-	Delete    Action = "-"
-	Keep      Action = "."
-	Restore   Action = "!" // to what was applied before; what differs now is in Drift
-	Unchanged Action = "="
-)
-
-// Change is what a deployment would do to one object.
-type Change struct {
-	Action Action
-	Ref    kube.Ref
-	Lines  []string // fields that change, "spec.replicas: 1 -> 3"
-	Note   string   // what else is to be known
-	// Warning is what stands in the way of the change at this moment.
-	Warning string
-	// Uncertain reports that the change may be another one when it is applied: the
-	// object has another name with each rendering, the cluster does not serve its
-	// kind yet, or the API server did not say what would become of it.
-	Uncertain bool
-}
-
-// String is the change in one line, without the warning:
-//
-//	~ Deployment dgraph/alpha: spec.replicas: 1 -> 3
-//	-/+ StatefulSet dgraph/alpha: spec.serviceName: "a" -> "b" (pods and volume claims stay)
-func (c Change) String() string {
-	text := string(c.Action) + " " + c.Ref.String()
-	if len(c.Lines) > 0 {
-		text += ": " + strings.Join(c.Lines, "; ")
-	}
-	if c.Note != "" {
-		text += " (" + c.Note + ")"
-	}
-	return text
-}
-
 // Plan returns what Deploy would do to each object, in its order, without doing
 // anything. Of a release that was deployed completely, changes are those from
 // what was applied before, so that another plan is the same whatever has happened
@@ -66,7 +23,7 @@ func (c Change) String() string {
 // that are as they were applied cost no request but the shared reads. Errors of
 // all objects that Deploy would not get past are returned together, beside the
 // changes of the others.
-func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
+func (r *Release) Plan(ctx context.Context, desired Desired) ([]kube.Change, error) {
 	want, err := r.wanted(ctx, desired, true)
 	if err != nil {
 		return nil, r.wrap(err)
@@ -82,15 +39,15 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]Change, error) {
 			p.recorded[e.key()] = e
 		}
 	}
-	each := make([]Change, len(want.entries))
+	each := make([]kube.Change, len(want.entries))
 	err = inParallel(len(want.entries), func(i int) (err error) {
 		each[i], err = p.change(ctx, want.entries[i])
 		return err
 	})
-	each = slices.DeleteFunc(each, func(c Change) bool { return c.Action == "" }) // Those that failed.
+	each = slices.DeleteFunc(each, func(c kube.Change) bool { return c.Action == "" }) // Those that failed.
 	removed, removeErr := p.removals(ctx, former, desired.PruneCRDs)
 	changes := slices.Concat(each, removed)
-	if slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
+	if slices.ContainsFunc(changes, func(c kube.Change) bool { return c.Action != kube.Unchanged }) {
 		_, sizeErr := encode(r.begun(desired, want))
 		err = errors.Join(err, sizeErr)
 	}
@@ -136,7 +93,7 @@ func (r *Release) again(ctx context.Context, desired Desired) (map[key]*entry, e
 
 // change is what becomes of one object, without what is known to come out
 // otherwise when it is applied.
-func (p *planner) change(ctx context.Context, e *entry) (Change, error) {
+func (p *planner) change(ctx context.Context, e *entry) (kube.Change, error) {
 	change, err := p.foreseen(ctx, e)
 	if err != nil || p.again == nil {
 		return change, err
@@ -163,22 +120,22 @@ func fieldOf(line string) string {
 	return field
 }
 
-func (p *planner) foreseen(ctx context.Context, e *entry) (Change, error) {
+func (p *planner) foreseen(ctx context.Context, e *entry) (kube.Change, error) {
 	if e.pending {
-		return Change{Action: Create, Ref: e.ref(), Uncertain: e.unknown}, nil
+		return kube.Change{Action: kube.Create, Ref: e.ref(), Uncertain: e.unknown}, nil
 	}
 	live, err := p.releases.Cluster.Find(ctx, e.ref())
 	switch {
 	case errors.Is(err, kube.ErrNotFound), namesNamespace(err):
 		return p.creation(ctx, e)
 	case err != nil:
-		return Change{}, err
+		return kube.Change{}, err
 	}
 	if err := p.checkOwner(ctx, e, live, p.take); err != nil {
-		return Change{}, err
+		return kube.Change{}, err
 	}
 	if p.applied(e) && len(kube.Differences(e.Object, live)) == 0 {
-		return Change{Action: Unchanged, Ref: e.ref()}, nil
+		return kube.Change{Action: kube.Unchanged, Ref: e.ref()}, nil
 	}
 	// Shared reads may not know all fields of a kind, and are older than a dry run.
 	live, err = p.releases.Cluster.Get(ctx, e.ref())
@@ -186,7 +143,7 @@ func (p *planner) foreseen(ctx context.Context, e *entry) (Change, error) {
 		return p.creation(ctx, e)
 	}
 	if err != nil {
-		return Change{}, err
+		return kube.Change{}, err
 	}
 	return p.update(ctx, e, p.recorded[e.key()], live)
 }
@@ -204,14 +161,14 @@ func same(a, b *entry) bool {
 	return aErr == nil && bErr == nil && bytes.Equal(aText, bText)
 }
 
-func (p *planner) creation(ctx context.Context, e *entry) (Change, error) {
-	change := Change{Action: Create, Ref: e.ref()}
+func (p *planner) creation(ctx context.Context, e *entry) (kube.Change, error) {
+	change := kube.Change{Action: kube.Create, Ref: e.ref()}
 	switch {
 	case p.applied(e) && e.expires():
-		change.Action = Unchanged
+		change.Action = kube.Unchanged
 		return change, nil
 	case p.applied(e):
-		change.Action = Restore
+		change.Action = kube.Restore
 	}
 	if e.kind() == kube.Namespace {
 		return change, nil
@@ -257,8 +214,8 @@ func unsaid(err error) (warning string, is bool) {
 	return "", false
 }
 
-func (p *planner) update(ctx context.Context, e, before *entry, live *unstructured.Unstructured) (Change, error) {
-	change := Change{Action: Update, Ref: e.ref()}
+func (p *planner) update(ctx context.Context, e, before *entry, live *unstructured.Unstructured) (kube.Change, error) {
+	change := kube.Change{Action: kube.Update, Ref: e.ref()}
 	if e.kind() != kube.Namespace && before == nil && live.GetAnnotations()[Annotation] != p.id() {
 		change.Note = "exists already and is taken over"
 	}
@@ -268,9 +225,9 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	switch {
 	case len(fields) > 0:
 		if _, err := p.replaceable(ctx, e, fields, err); err != nil {
-			return Change{}, err
+			return kube.Change{}, err
 		}
-		change.Action, change.Lines = Recreate, estimate(e, before, live)
+		change.Action, change.Lines = kube.Recreate, estimate(e, before, live)
 		change.Note = "runs again"
 		if e.kind() == kube.StatefulSet {
 			change.Note = "pods and volume claims stay"
@@ -280,16 +237,16 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 	case unsaid:
 		change.Lines, change.Warning, change.Uncertain = estimate(e, before, live), warning, err != nil
 	default:
-		return Change{}, err
+		return kube.Change{}, err
 	}
 	switch {
-	case change.Action == Update && p.applied(e):
-		change.Action = Restore
+	case change.Action == kube.Update && p.applied(e):
+		change.Action = kube.Restore
 	case before != nil && p.record.Phase == PhaseDeployed:
 		change.Lines = kube.Changes(before.Object, e.Object, true)
 	}
-	if len(change.Lines) == 0 && (change.Action == Update || change.Action == Restore) {
-		return Change{Action: Unchanged, Ref: e.ref()}, nil
+	if len(change.Lines) == 0 && (change.Action == kube.Update || change.Action == kube.Restore) {
+		return kube.Change{Action: kube.Unchanged, Ref: e.ref()}, nil
 	}
 	return change, nil
 }
@@ -312,10 +269,10 @@ func estimate(e, before *entry, live *unstructured.Unstructured) []string {
 
 // removals are the changes of objects that are wanted no more, in the order in
 // which they are deleted.
-func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]Change, error) {
-	var changes []Change
+func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]kube.Change, error) {
+	var changes []kube.Change
 	for _, e := range slices.Backward(former) {
-		change := Change{Action: Delete, Ref: e.ref()}
+		change := kube.Change{Action: kube.Delete, Ref: e.ref()}
 		_, live, err := p.locate(ctx, e)
 		switch {
 		case errors.Is(err, kube.ErrNotFound):
@@ -323,7 +280,7 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 		case err != nil:
 			return nil, err
 		case e.kind() == kube.Namespace && e.Object.GetName() == p.namespace:
-			change.Action, change.Note = Keep, "stays: "+holdsRelease
+			change.Action, change.Note = kube.Keep, "stays: "+holdsRelease
 		case e.kind() == kube.Namespace && !e.keep():
 			change.Note = ifEmpty
 		case !p.owns(e, live.GetAnnotations(), live.GetUID()):
@@ -332,11 +289,11 @@ func (p *planner) removals(ctx context.Context, former []*entry, crds bool) ([]C
 			if p.recorded[e.key()] == nil {
 				continue // Was told when it was dropped.
 			}
-			change.Action, change.Note = Keep, "stays: deleting it would delete all objects of its kind"
+			change.Action, change.Note = kube.Keep, "stays: deleting it would delete all objects of its kind"
 		case e.keep() || live.GetAnnotations()[policyAnnotation] == policyKeep:
-			change.Action, change.Note = Keep, "stays: "+policyAnnotation+" says so"
+			change.Action, change.Note = kube.Keep, "stays: "+policyAnnotation+" says so"
 		case e.kind() == persistentVolumeClaim:
-			change.Action, change.Note = Keep, "stays: "+holdsData
+			change.Action, change.Note = kube.Keep, "stays: "+holdsData
 		}
 		changes = append(changes, change)
 	}

@@ -16,10 +16,10 @@ import (
 func TestChangeString(t *testing.T) {
 	t.Parallel()
 	ref := kube.Ref{Kind: kube.StatefulSet, Namespace: "dgraph", Name: "alpha"}
-	for want, change := range map[string]Change{
-		"+ StatefulSet dgraph/alpha": {Action: Create, Ref: ref, Warning: "told elsewhere"},
+	for want, change := range map[string]kube.Change{
+		"+ StatefulSet dgraph/alpha": {Action: kube.Create, Ref: ref, Warning: "told elsewhere"},
 		"-/+ StatefulSet dgraph/alpha: spec.a: 1 -> 2; spec.b: absent -> 3 (pods and volume claims stay)": {
-			Action: Recreate, Ref: ref, Lines: []string{"spec.a: 1 -> 2", "spec.b: absent -> 3"}, Note: "pods and volume claims stay",
+			Action: kube.Recreate, Ref: ref, Lines: []string{"spec.a: 1 -> 2", "spec.b: absent -> 3"}, Note: "pods and volume claims stay",
 		},
 	} {
 		if got := change.String(); got != want {
@@ -53,7 +53,7 @@ func TestAccPlanWithoutDryRun(t *testing.T) {
 		var got []string
 		for _, change := range changes {
 			got = append(got, change.String()+" ["+change.Warning+"]")
-			if change.Uncertain != (change.Action == Update) {
+			if change.Uncertain != (change.Action == kube.Update) {
 				t.Errorf("%s: uncertain is %t", change, change.Uncertain)
 			}
 		}

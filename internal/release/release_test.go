@@ -96,7 +96,7 @@ func planned(t *testing.T, releases *Releases, namespace, name string, desired D
 	}
 	var lines []string
 	for _, change := range changes {
-		if change.Action != Unchanged {
+		if change.Action != kube.Unchanged {
 			lines = append(lines, strings.ReplaceAll(change.String(), namespace+"/", "ns/"))
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -30,7 +31,7 @@ const (
 
 type world struct {
 	embedded *testcluster.Cluster
-	charts   mesh.Charts
+	charts   install.Charts
 }
 
 func (w world) install(t *testing.T, version string, istiod map[string]any) {
@@ -133,7 +134,7 @@ func TestAccInjection(t *testing.T) {
 		t.Fatal(err)
 	}
 	library := helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()})
-	w := world{embedded: embedded, charts: mesh.Charts{Cluster: cluster, Library: library, Releases: releases}}
+	w := world{embedded: embedded, charts: install.Charts{Cluster: cluster, Library: library, Releases: releases}}
 	w.install(t, older, nil)
 
 	namespace, _ := w.deploy(t)
@@ -260,7 +261,7 @@ func (w world) tryAmbient(t *testing.T, sidecars mesh.Enrolment) {
 	for _, name := range []string{"cni", "ztunnel"} {
 		chart, err := w.charts.Load(t.Context(), w.embedded.Charts().Repository, name, newer)
 		if err == nil {
-			err = w.charts.Deploy(t.Context(), mesh.Release{Namespace: istio.DefaultNamespace, Name: name, Chart: chart, Values: map[string]any{"profile": "ambient"}})
+			err = w.charts.Deploy(t.Context(), install.Release{Namespace: istio.DefaultNamespace, Name: name, Chart: chart, Values: map[string]any{"profile": "ambient"}})
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 const (
@@ -45,10 +45,10 @@ type Specification struct {
 }
 
 // Installer installs Istio in sidecar mode and looks after it.
-type Installer struct{ mesh.Charts }
+type Installer struct{ install.Charts }
 
 // Resumable tells whether what is in the namespace was left by an apply that
-// was cut off; mesh.ErrForeign when a release of the profile is not ours.
+// was cut off; install.ErrForeign when a release of the profile is not ours.
 func (i Installer) Resumable(ctx context.Context, namespace string, profile Profile) (bool, error) {
 	found := false
 	for _, release := range append([]string{baseRelease, istiodRelease}, profile.gateways()...) {
@@ -65,7 +65,7 @@ func (i Installer) Resumable(ctx context.Context, namespace string, profile Prof
 // changing the cluster has been done.
 type Prepared struct {
 	specification Specification
-	releases      []mesh.Release
+	releases      []install.Release
 }
 
 // ValuesError tells that a chart refuses the values given for it.
@@ -96,7 +96,7 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 		if err != nil {
 			return nil, err
 		}
-		prepared.releases = append(prepared.releases, mesh.Release{Namespace: s.Namespace, Name: c.release, Chart: chart, Values: c.values})
+		prepared.releases = append(prepared.releases, install.Release{Namespace: s.Namespace, Name: c.release, Chart: chart, Values: c.values})
 	}
 	return prepared, nil
 }
@@ -179,7 +179,7 @@ func (i Installer) dropGateways(ctx context.Context, namespace string, named, wa
 		drop := slices.Contains(named, release)
 		if !drop {
 			var err error
-			if drop, err = i.Charts.Resumable(ctx, namespace, release); err != nil && !errors.Is(err, mesh.ErrForeign) {
+			if drop, err = i.Charts.Resumable(ctx, namespace, release); err != nil && !errors.Is(err, install.ErrForeign) {
 				return err
 			}
 		}
@@ -316,7 +316,7 @@ func (i Installer) observeReleases(ctx context.Context, namespace string, releas
 		// One that this provider has not made is nobody's business here.
 		if _, err := i.Charts.Resumable(ctx, namespace, name); err == nil {
 			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is left over from another profile", namespace, name))
-		} else if !errors.Is(err, mesh.ErrForeign) {
+		} else if !errors.Is(err, install.ErrForeign) {
 			return err
 		}
 	}
@@ -324,7 +324,7 @@ func (i Installer) observeReleases(ctx context.Context, namespace string, releas
 		return nil
 	}
 	var err error
-	found.ValuesDigest, err = mesh.Digest(values)
+	found.ValuesDigest, err = install.Digest(values)
 	return err
 }
 

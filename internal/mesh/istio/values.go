@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // The charts of Istio that are installed. The keys of [Specification.Values].
@@ -56,7 +56,7 @@ func ownedValues(chart string) map[string]string {
 // CheckValues refuses values of a chart that the provider sets itself, and a
 // platform that Istio does not have. The error names the key and the reason.
 func CheckValues(chart string, values map[string]any) error {
-	if err := mesh.RefuseOwned(values, ownedValues(chart)); err != nil {
+	if err := install.RefuseOwned(values, ownedValues(chart)); err != nil {
 		return err
 	}
 	for _, key := range []string{"platform", "global.platform"} {

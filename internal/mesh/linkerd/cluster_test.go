@@ -20,6 +20,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -41,7 +42,7 @@ func meshed(t *testing.T) (*testcluster.Cluster, *kube.Cluster) {
 	t.Helper()
 	embedded := shared.Cluster(t)
 	cluster := connect(t, embedded)
-	installed.Do(func() { install(t, cluster, embedded.Charts().Repository) })
+	installed.Do(func() { installLinkerd(t, cluster, embedded.Charts().Repository) })
 	return embedded, cluster
 }
 
@@ -54,7 +55,7 @@ func connect(t *testing.T, embedded *testcluster.Cluster) *kube.Cluster {
 	return connected
 }
 
-func install(t *testing.T, cluster *kube.Cluster, repository string) {
+func installLinkerd(t *testing.T, cluster *kube.Cluster, repository string) {
 	t.Helper()
 	ctx, now := t.Context(), time.Now()
 	anchor, err := pki.NewAnchor(pki.AuthorityOptions{Subject: pki.Subject{CommonName: "root"}, Now: now})
@@ -77,7 +78,7 @@ func install(t *testing.T, cluster *kube.Cluster, repository string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	installer := linkerd.Installer{Charts: mesh.Charts{
+	installer := linkerd.Installer{Charts: install.Charts{
 		Cluster: cluster, Releases: releases,
 		Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(t.TempDir(), "charts")}),
 	}}

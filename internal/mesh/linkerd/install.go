@@ -11,7 +11,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
@@ -63,10 +63,10 @@ func (s Specification) webhookChecks() WebhookChecks {
 }
 
 // Installer installs Linkerd and looks after it.
-type Installer struct{ mesh.Charts }
+type Installer struct{ install.Charts }
 
 // Resumable tells whether what is in the namespace was left by an apply that
-// was cut off; mesh.ErrForeign when it is not ours.
+// was cut off; install.ErrForeign when it is not ours.
 func (i Installer) Resumable(ctx context.Context, namespace string) (bool, error) {
 	crds, err := i.Charts.Resumable(ctx, namespace, crdsChart)
 	if err != nil {
@@ -126,10 +126,10 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	if err != nil {
 		return err
 	}
-	if err := i.Deploy(ctx, mesh.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues}); err != nil {
+	if err := i.Deploy(ctx, install.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues}); err != nil {
 		return err
 	}
-	if err := i.Deploy(ctx, mesh.Release{
+	if err := i.Deploy(ctx, install.Release{
 		Namespace: s.Namespace, Name: controlPlaneChart, Chart: p.controlPlane,
 		Values: helm.MergeValues(p.values, webhookValues),
 	}); err != nil {
@@ -243,7 +243,7 @@ func (i Installer) Observe(ctx context.Context, namespace string, checks Webhook
 		found = Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
 		found.HighAvailability = values["highAvailability"] == true
 		found.Heartbeat = values["disableHeartBeat"] != true
-		if found.ValuesDigest, err = mesh.Digest(values); err != nil {
+		if found.ValuesDigest, err = install.Digest(values); err != nil {
 			return Installed{}, err
 		}
 		if crds != nil && crds.ChartVersion != controlPlane.ChartVersion {

@@ -7,7 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // ownedValues are the chart values that this provider sets itself, each with
@@ -30,7 +30,7 @@ func ownedValues() map[string]string {
 // CheckValues refuses values that the provider sets itself. The error names
 // the key and the reason.
 func CheckValues(values map[string]any) error {
-	return mesh.RefuseOwned(values, ownedValues())
+	return install.RefuseOwned(values, ownedValues())
 }
 
 // compose makes the control plane's values: the chart's own overlay for high

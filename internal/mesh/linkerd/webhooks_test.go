@@ -22,6 +22,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -107,7 +108,7 @@ func (i *installation) installer(kubeconfig string) linkerd.Installer {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	return linkerd.Installer{Charts: mesh.Charts{
+	return linkerd.Installer{Charts: install.Charts{
 		Cluster: cluster, Releases: releases,
 		Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(i.t.TempDir(), "charts")}),
 	}}
@@ -377,7 +378,7 @@ func TestTakingOverLeavesTrustAndWebhooks(t *testing.T) {
 	t.Parallel()
 	i := newInstallation(t)
 	ctx, installer := t.Context(), i.installer(i.embedded.Kubeconfig())
-	for _, release := range []mesh.Release{
+	for _, release := range []install.Release{
 		{Name: "linkerd-crds", Values: map[string]any{"installGatewayAPI": false}},
 		{Name: "linkerd-control-plane", Values: map[string]any{
 			"identityTrustAnchorsPEM": string(i.roots().PEM()),

@@ -15,7 +15,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
@@ -52,7 +52,7 @@ func (f *fixture) install(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	charts := mesh.Charts{
+	charts := install.Charts{
 		Cluster: f.cluster, Releases: releases,
 		Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: filepath.Join(t.TempDir(), "charts")}),
 	}

@@ -1,4 +1,4 @@
-package mesh_test
+package install_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 func TestLoadFromDirectory(t *testing.T) {
@@ -21,7 +21,7 @@ func TestLoadFromDirectory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(chart, "Chart.yaml"), fmt.Appendf(nil, "apiVersion: v2\nname: base\nversion: %s\n", "1.31.0"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	charts := mesh.Charts{Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()})}
+	charts := install.Charts{Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()})}
 	loaded, err := charts.Load(t.Context(), dir, "base", "1.31.0")
 	if err != nil || loaded.Name() != "base" {
 		t.Errorf("loaded %v, %v", loaded, err)
@@ -50,7 +50,7 @@ func TestRefuseOwned(t *testing.T) {
 		{map[string]any{"c": map[string]any{}}, "value c cannot be set: the second reason"},
 	} {
 		got := ""
-		if err := mesh.RefuseOwned(c.values, owned); err != nil {
+		if err := install.RefuseOwned(c.values, owned); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {

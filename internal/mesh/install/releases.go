@@ -1,6 +1,7 @@
-package mesh
+package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,7 +65,7 @@ func workloadsOf(objects []*unstructured.Unstructured, namespace string) []kube.
 	for _, object := range objects {
 		for _, kind := range []kube.Kind{kube.Deployment, kube.StatefulSet, kube.DaemonSet} {
 			if object.GroupVersionKind() == kind.GVK() {
-				refs = append(refs, kube.Ref{Kind: kind, Namespace: orElse(object.GetNamespace(), namespace), Name: object.GetName()})
+				refs = append(refs, kube.Ref{Kind: kind, Namespace: cmp.Or(object.GetNamespace(), namespace), Name: object.GetName()})
 			}
 		}
 	}
@@ -137,11 +138,4 @@ func (c Charts) log(message string, fields map[string]any) {
 	if c.Log != nil {
 		c.Log(message, fields)
 	}
-}
-
-func orElse(value, otherwise string) string {
-	if value != "" {
-		return value
-	}
-	return otherwise
 }
