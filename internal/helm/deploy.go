@@ -13,6 +13,7 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // DeployRequest says what to install or upgrade to.
@@ -30,6 +31,11 @@ type DeployRequest struct {
 	SkipSchemaValidation bool
 	// HookTimeout is how long each hook may run, 5 minutes if zero.
 	HookTimeout time.Duration
+	// Rendered is what Render returned for this request before: the chart is not rendered again. It may be nil.
+	Rendered *Rendered
+	// Yield is given each object that is about to be changed, as it is in the cluster and as the chart has it, and may
+	// take over into the latter what others are to set. It may be nil.
+	Yield func(live, wanted *unstructured.Unstructured)
 }
 
 // Deploy installs the chart or upgrades the release to it, whatever state an earlier operation has left the release

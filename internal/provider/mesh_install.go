@@ -3,13 +3,85 @@ package provider
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
+
+// changesAttribute is what every resource that installs charts tells of its
+// changes.
+func changesAttribute() schema.ListAttribute {
+	return schema.ListAttribute{
+		Computed: true, ElementType: types.StringType,
+		MarkdownDescription: "What the last change has changed in the cluster, in a plan what it is going to change, one line an object: `+ Service linkerd/linkerd-dst`, " +
+			"`~ Deployment linkerd/linkerd-identity: spec.replicas: 1 -> 3`, `-` for one that is deleted, `.` for one that is dropped and stays. Values of Secrets are never shown.",
+	}
+}
+
+// atomicAttribute is `atomic` of every resource that installs charts.
+func atomicAttribute() schema.BoolAttribute {
+	return schema.BoolAttribute{
+		Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+		MarkdownDescription: "Whether a change that fails is rolled back to what was in place, except CRDs, which stay at the new version. The apply fails all the same, with the reason. " +
+			"A first install that fails stays, for the next apply to replace. Default `false`: what was changed stays, and the next apply goes on from there.",
+	}
+}
+
+// foresight is what a plan can tell of an apply.
+type foresight struct {
+	changes  []kube.Change
+	warnings []string
+}
+
+// foresee fills in `changes` of a plan that leaves it to the apply, if there is a
+// cluster to ask. It fails the plan only if the apply could not but fail: what
+// the cluster does not answer now it may answer then. Attributes at fault are for
+// look to report, in the diagnostics.
+func (b *resourceBase) foresee(ctx context.Context, resp *resource.ModifyPlanResponse, subject string, look func(context.Context, install.Charts) (foresight, error)) {
+	var planned types.List
+	resp.Diagnostics.Append(resp.Plan.GetAttribute(ctx, path.Root("changes"), &planned)...)
+	cluster, ok := b.knownCluster()
+	if resp.Diagnostics.HasError() || !planned.IsUnknown() || !ok || b.session.library == nil {
+		return
+	}
+	charts, ok := b.charts(ctx, cluster, &resp.Diagnostics)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	found, err := look(ctx, charts)
+	for _, warning := range found.warnings {
+		resp.Diagnostics.AddWarning("Before "+subject+" Is Installed", warning)
+	}
+	switch {
+	case resp.Diagnostics.HasError():
+		return
+	case err != nil && unanswered(err):
+		resp.Diagnostics.AddWarning("Unable to Look Ahead at "+subject, explain(err))
+		return
+	case err != nil:
+		problemInstall(&resp.Diagnostics, "Unable to Plan "+subject, err)
+		return
+	}
+	if slices.ContainsFunc(found.changes, func(c kube.Change) bool { return c.Uncertain }) {
+		// It may come out otherwise at the apply, which Terraform would refuse.
+		resp.Diagnostics.AddWarning(subject+" Changes as Far as Can Be Foreseen", strings.Join(changeLines(found.changes), "\n"))
+		return
+	}
+	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("changes"), changesList(ctx, found.changes, &resp.Diagnostics))...)
+}
 
 // recordInstall takes down what is in the cluster after an apply of a mesh,
 // successful or not, and reports what failed. The observation fills in the

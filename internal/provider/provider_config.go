@@ -20,6 +20,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
 
@@ -249,8 +250,10 @@ func (m *helmModel) options(ctx context.Context, diags *diag.Diagnostics) helm.L
 // session is what one configured provider gives its resources: the clock, the
 // cluster, the charts and the manifests. It exists before the cluster does.
 type session struct {
-	now       func() time.Time
-	manifests *release.Downloader
+	// renderings are what charts were rendered to for the cluster.
+	renderings install.Renderings
+	now        func() time.Time
+	manifests  *release.Downloader
 	// leaving are the owners of objects that the plan replaces by others, as a
 	// release.ForeignError names them.
 	leaving sync.Map

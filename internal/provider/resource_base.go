@@ -71,7 +71,7 @@ func (b *resourceBase) charts(ctx context.Context, cluster *kube.Cluster, diags 
 		return install.Charts{}, false
 	}
 	return install.Charts{
-		Cluster: cluster, Library: b.session.library, Releases: releases,
+		Cluster: cluster, Library: b.session.library, Releases: releases, Renderings: &b.session.renderings,
 		Log: func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}, true
 }

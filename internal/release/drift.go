@@ -48,7 +48,7 @@ func (r *Release) driftOf(ctx context.Context, e *entry) ([]string, error) {
 			return nil, nil
 		}
 	}
-	lines, err := r.releases.Cluster.Drift(ctx, e.Object, r.namespace)
+	lines, err := r.releases.Cluster.Drift(ctx, e.Object, r.namespace, nil)
 	if r.record.HideValues {
 		about := e.ref().String() + ": "
 		for i, line := range lines {

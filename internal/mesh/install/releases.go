@@ -1,3 +1,7 @@
+// Package install puts the Helm releases that a mesh consists of into a cluster
+// and keeps them as they should be: it tells what an apply would do to which
+// object, brings the releases there in order, waits until what they run is ready,
+// goes back when it does not become so, and finds what others have changed since.
 package install
 
 import (
@@ -8,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -26,15 +31,26 @@ type Charts struct {
 	Cluster  *kube.Cluster
 	Library  *helm.Library
 	Releases *helm.Releases
+	// Renderings keep what charts were rendered to, so that an apply does not
+	// render again what its plan has; nil keeps nothing.
+	Renderings *Renderings
 	// Log is told of each step; it may be nil.
 	Log func(message string, fields map[string]any)
 }
 
-// A Release is one chart of a mesh with its values.
+// A Release is one chart of a mesh as it should be in the cluster.
 type Release struct {
 	Namespace, Name string
 	Chart           *helm.Chart
 	Values          map[string]any
+	// Yields are the fields of its objects that are others' to set.
+	Yields Yields
+	// Adopt takes over objects that exist without a release of theirs, as the
+	// mesh's own command line leaves them. None of them is made anew.
+	Adopt bool
+	// Ready is asked once the workloads are ready: whether what they serve
+	// answers. It waits itself, and may be nil.
+	Ready func(context.Context) error
 }
 
 // Deploy installs or upgrades a release and waits until its workloads are
@@ -98,10 +114,9 @@ func (c Charts) Resumable(ctx context.Context, namespace, name string) (bool, er
 }
 
 // Drift compares a release with what is in the cluster and says, in one line
-// each, which objects are missing or differ in fields that the chart sets.
-// Fields that prune removes from an object are somebody else's to set; it may
-// be nil.
-func (c Charts) Drift(ctx context.Context, release *helm.Release, prune func(*unstructured.Unstructured)) ([]string, error) {
+// each, which objects are missing or differ in fields that the chart sets and
+// yields leave to it. If kinds are given, only objects of these are looked at.
+func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields, kinds ...kube.Kind) ([]string, error) {
 	var drift []string
 	if release.Status != helm.StatusDeployed {
 		drift = append(drift, fmt.Sprintf("release %s/%s is %s: %s", release.Namespace, release.Name, release.Status, release.Description))
@@ -111,10 +126,11 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, prune func(*un
 		return nil, fmt.Errorf("release %s/%s: %w", release.Namespace, release.Name, err)
 	}
 	for _, wanted := range objects {
-		if prune != nil {
-			prune(wanted)
+		gvk := wanted.GroupVersionKind()
+		if len(kinds) > 0 && !slices.ContainsFunc(kinds, func(k kube.Kind) bool { return k.GVK() == gvk }) {
+			continue
 		}
-		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace)
+		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace, yields.To)
 		if err != nil {
 			return nil, err
 		}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -302,7 +300,7 @@ func (i Installer) observeReleases(ctx context.Context, namespace string, releas
 		if found.Version != "" && release.ChartVersion != found.Version {
 			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is of version %s instead of %s", namespace, name, release.ChartVersion, found.Version))
 		}
-		drift, err := i.Drift(ctx, release, prune)
+		drift, err := i.Drift(ctx, release, Yields())
 		if err != nil {
 			return err
 		}
@@ -326,27 +324,6 @@ func (i Installer) observeReleases(ctx context.Context, namespace string, releas
 	var err error
 	found.ValuesDigest, err = install.Digest(values)
 	return err
-}
-
-// prune removes what istiod sets in the webhooks that the charts create: the CA
-// bundle, and with it the failure policy of the validators.
-func prune(object *unstructured.Unstructured) {
-	validating := object.GroupVersionKind() == kube.ValidatingWebhookConfiguration.GVK()
-	if !validating && object.GroupVersionKind() != kube.MutatingWebhookConfiguration.GVK() {
-		return
-	}
-	webhooks, _, _ := unstructured.NestedSlice(object.Object, "webhooks")
-	for _, w := range webhooks {
-		webhook, ok := w.(map[string]any)
-		if !ok {
-			continue
-		}
-		unstructured.RemoveNestedField(webhook, "clientConfig", "caBundle")
-		if validating {
-			delete(webhook, "failurePolicy")
-		}
-	}
-	object.Object["webhooks"] = webhooks
 }
 
 // Uninstall removes everything that Apply and istiod have made, except the

@@ -1,0 +1,20 @@
+package istio
+
+import (
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
+)
+
+// The field managers that write into what Istio's charts create.
+const pilotDiscovery = "pilot-discovery"
+
+// Yields are the fields of the charts' objects that are istiod's to set: the CA
+// bundle of all webhooks and, with it, the failure policy of the validators
+// (istio's pkg/webhooks/validation/controller).
+func Yields() install.Yields {
+	return install.Yields{
+		{Kind: kube.MutatingWebhookConfiguration, Path: []string{"webhooks", "*", "clientConfig", "caBundle"}, Owner: pilotDiscovery},
+		{Kind: kube.ValidatingWebhookConfiguration, Path: []string{"webhooks", "*", "clientConfig", "caBundle"}, Owner: pilotDiscovery},
+		{Kind: kube.ValidatingWebhookConfiguration, Path: []string{"webhooks", "*", "failurePolicy"}, Owner: pilotDiscovery, Values: []any{"Fail", "Ignore"}},
+	}
+}
