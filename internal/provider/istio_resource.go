@@ -20,6 +20,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 )
@@ -226,7 +227,7 @@ func (r *istioResource) prepare(ctx context.Context, installer istio.Installer, 
 		return nil
 	}
 	prepared, err := installer.Prepare(ctx, specification)
-	if values, ok := errors.AsType[*istio.ValuesError](err); ok {
+	if values, ok := errors.AsType[*install.ValuesError](err); ok {
 		at := path.Root("values").AtName(values.Chart)
 		problemAt(diags, at, "Invalid "+at.String(), err)
 		return nil

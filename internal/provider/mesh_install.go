@@ -6,11 +6,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
@@ -36,6 +39,31 @@ func atomicAttribute() schema.BoolAttribute {
 		MarkdownDescription: "Whether a change that fails is rolled back to what was in place, except CRDs, which stay at the new version. The apply fails all the same, with the reason. " +
 			"A first install that fails stays, for the next apply to replace. Default `false`: what was changed stays, and the next apply goes on from there.",
 	}
+}
+
+// What drift_detection can be.
+const (
+	detectObjects  = "objects"
+	detectReleases = "releases"
+)
+
+// driftDetectionAttribute is `drift_detection` of every resource that installs
+// charts.
+func driftDetectionAttribute() schema.StringAttribute {
+	return schema.StringAttribute{
+		Optional: true, Computed: true, Default: stringdefault.StaticString(detectObjects),
+		Validators: []validator.String{stringvalidator.OneOf(detectObjects, detectReleases)},
+		MarkdownDescription: "What a plan compares with the cluster: `objects` (default) every object of the charts, one request for each of their kinds, which all resources of a run share; " +
+			"`releases` the records of the releases, Deployments and webhook configurations only, at most one request a release and three more.",
+	}
+}
+
+// detectedKinds are the kinds that drift is looked for in: none means all.
+func detectedKinds(detection types.String) []kube.Kind {
+	if detection.ValueString() == detectReleases {
+		return install.CoreKinds()
+	}
+	return nil
 }
 
 // foresight is what a plan can tell of an apply.

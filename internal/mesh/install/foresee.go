@@ -81,7 +81,7 @@ func (c Charts) foresee(ctx context.Context, r Release) ([]kube.Change, error) {
 	for _, ref := range slices.Backward(order) {
 		if gone, left := former[ref]; left {
 			change := kube.Change{Action: kube.Delete, Ref: ref}
-			if gone.GetAnnotations()[resourcePolicyAnnotation] == keepPolicy {
+			if kept(gone) {
 				change.Action, change.Note = kube.Keep, "stays: "+resourcePolicyAnnotation+" says so"
 			}
 			changes = append(changes, change)
@@ -95,6 +95,10 @@ const (
 	resourcePolicyAnnotation = "helm.sh/resource-policy"
 	keepPolicy               = "keep"
 )
+
+func kept(object *unstructured.Unstructured) bool {
+	return object.GetAnnotations()[resourcePolicyAnnotation] == keepPolicy
+}
 
 // renderedObject is one object of a release, where it is in the cluster.
 type renderedObject struct {

@@ -139,6 +139,12 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields,
 	return drift, nil
 }
 
+// CoreKinds are the kinds without which a mesh does not work, for Drift to look
+// at when requests count.
+func CoreKinds() []kube.Kind {
+	return []kube.Kind{kube.Deployment, kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration}
+}
+
 // Digest is the SHA-256 of values in hexadecimal: it tells that values differ
 // without keeping them.
 func Digest(values map[string]any) (string, error) {

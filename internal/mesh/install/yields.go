@@ -33,6 +33,18 @@ type Yield struct {
 // Yields are the fields of a release's objects that are others' to set.
 type Yields []Yield
 
+// EnforcerYields are the fields that the admissions enforcer of AKS sets: it adds
+// expressions to the namespace selectors of webhooks, so that they let the
+// cluster's own namespaces alone.
+func EnforcerYields() Yields {
+	keys := []string{"control-plane", "kubernetes.azure.com/managedby", "kubernetes.io/metadata.name"}
+	path := []string{"webhooks", "*", "namespaceSelector", "matchExpressions"}
+	return Yields{
+		{Kind: kube.MutatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
+		{Kind: kube.ValidatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
+	}
+}
+
 // To makes wanted, an object as a chart renders it, have what their owners have
 // set in live.
 func (y Yields) To(live, wanted *unstructured.Unstructured) {

@@ -66,20 +66,9 @@ type Prepared struct {
 	releases      []install.Release
 }
 
-// ValuesError tells that a chart refuses the values given for it.
-type ValuesError struct {
-	// Chart is the key of Specification.Values.
-	Chart string
-	err   error
-}
-
-func (e *ValuesError) Error() string { return e.err.Error() }
-
-func (e *ValuesError) Unwrap() error { return e.err }
-
 // Prepare fetches the charts, composes their values and renders them for the
 // cluster: what a chart refuses is known before anything has changed. That is
-// a *[ValuesError] if the user has given values for the chart.
+// an *[install.ValuesError] if the user has given values for the chart.
 func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, error) {
 	prepared := &Prepared{specification: s}
 	for _, c := range compose(s) {
@@ -89,7 +78,7 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 		}
 		_, err = i.Releases.Render(ctx, helm.DeployRequest{Namespace: s.Namespace, Name: c.release, Chart: chart, Values: c.values})
 		if err != nil && ctx.Err() == nil && len(s.Values[c.chart]) > 0 {
-			return nil, &ValuesError{Chart: c.chart, err: err}
+			return nil, &install.ValuesError{Chart: c.chart, Err: err}
 		}
 		if err != nil {
 			return nil, err
