@@ -36,9 +36,9 @@ type records struct {
 // readRecords lists the Secrets of a release. The superseded revisions are the bulk of them: unless all are asked for,
 // they are left out when there is a deployed one.
 func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, namespace, name string, all bool) (*records, error) {
-	selector := labels.Set{"owner": "helm", "name": name}.String()
 	r := &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
-	selectors := []string{selector + ",status!=superseded", selector}
+	selector := labels.Set{"owner": "helm", "name": name}.String()
+	selectors := []string{selector + notSuperseded, selector}
 	if all {
 		selectors = selectors[1:]
 	}
@@ -50,11 +50,46 @@ func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, names
 		for i := range list.Items {
 			r.secrets[list.Items[i].Name] = &list.Items[i]
 		}
-		if slices.ContainsFunc(list.Items, func(s corev1.Secret) bool { return statusOf(&s) == release.StatusDeployed }) {
+		if r.deployed() {
 			break
 		}
 	}
 	return r, nil
+}
+
+// readAllRecords lists the Secrets of all releases of a namespace and returns them by the releases' names. The
+// superseded revisions are left out as long as each release has a deployed one, beside which they do not matter.
+func readAllRecords(ctx context.Context, secrets typedcorev1.SecretInterface, namespace string) (map[string]*records, error) {
+	all := map[string]*records{}
+	selector := labels.Set{"owner": "helm"}.String()
+	for _, selector := range []string{selector + notSuperseded, selector + ",status=" + string(release.StatusSuperseded)} {
+		list, err := secrets.List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return nil, fmt.Errorf("namespace %s: list the records of its releases: %w", namespace, err)
+		}
+		for i, secret := range list.Items {
+			name := secret.Labels["name"]
+			if all[name] == nil {
+				all[name] = &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+			}
+			all[name].secrets[secret.Name] = &list.Items[i]
+		}
+		complete := len(all) > 0
+		for _, found := range all {
+			complete = complete && found.deployed()
+		}
+		if complete {
+			break
+		}
+	}
+	return all, nil
+}
+
+// notSuperseded is added to a selector.
+const notSuperseded = ",status!=" + string(release.StatusSuperseded)
+
+func (r *records) deployed() bool {
+	return slices.ContainsFunc(r.newestFirst(), func(s *corev1.Secret) bool { return statusOf(s) == release.StatusDeployed })
 }
 
 // newestFirst returns the Secrets by revision.

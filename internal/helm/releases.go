@@ -2,7 +2,6 @@ package helm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -95,10 +94,37 @@ func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, e
 	return newRelease(record), nil
 }
 
-// List reads the newest revision of every release in a namespace, by one request. Errors are those of Get; that there is
-// no release is none.
+// List reads the newest revision of every release in a namespace, by their names and by one request as long as each of
+// them has been deployed. Errors are those of Get; that there is no release is none. A release that is missing may still
+// have superseded records and nothing else, left by an installation that was killed when it began to replace another:
+// only Get is sure to find it.
 func (r *Releases) List(ctx context.Context, namespace string) (map[string]*Release, error) {
-	return nil, errors.New("not implemented")
+	core, err := typedcorev1.NewForConfig(r.config)
+	if err != nil {
+		return nil, fmt.Errorf("client for the Kubernetes API: %w", err)
+	}
+	all, err := readAllRecords(ctx, core.Secrets(namespace), namespace)
+	if err != nil {
+		return nil, err
+	}
+	newest := make(map[string]*Release, len(all))
+	for name, records := range all {
+		record, err := records.decode(records.newestFirst()[0])
+		if err != nil {
+			return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
+		}
+		newest[name] = newRelease(record)
+	}
+	return newest, nil
+}
+
+// KubernetesVersion is the version of the API server, such as "v1.34.1". It is asked for once.
+func (r *Releases) KubernetesVersion(ctx context.Context) (string, error) {
+	version, err := r.serverVersion(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask for the version of Kubernetes: %w", err)
+	}
+	return version.Version, nil
 }
 
 func (r *Releases) records(ctx context.Context, namespace, name string, all bool) (*records, error) {

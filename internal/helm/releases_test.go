@@ -900,3 +900,70 @@ func TestHelmSpeaksToItsCallerOnly(t *testing.T) {
 		t.Error("nothing was logged")
 	}
 }
+
+func TestListReadsTheNewestOfEachRelease(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	releases := server.releases(t)
+	if none, err := releases.List(t.Context(), "mesh"); err != nil || len(none) != 0 {
+		t.Errorf("before: %v, %v", none, err)
+	}
+	for range 3 {
+		for _, name := range []string{"control", "other"} {
+			request := deployRequest(t, map[string]any{"data": name})
+			request.Name = name
+			request.TakeOwnership = true
+			if _, err := releases.Deploy(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := server.count("")
+	listed, err := releases.List(t.Context(), "mesh")
+	if err != nil || len(listed) != 2 || server.count("")-before != 1 {
+		t.Fatalf("%d releases after %d requests, %v", len(listed), server.count("")-before, err)
+	}
+	for name, got := range listed {
+		want, err := releases.Get(t.Context(), "mesh", name)
+		if err != nil || !reflect.DeepEqual(got, want) || got.Revision != 3 {
+			t.Errorf("%s: %+v, want %+v, %v", name, got, want, err)
+		}
+	}
+
+	// A failed revision is newer than the deployed one; without one of these, a superseded revision may be the newest.
+	relabel := func(revision, status string) {
+		secret := server.get(secrets + "sh.helm.release.v1.other.v" + revision)
+		secret.SetLabels(map[string]string{"owner": "helm", "name": "other", "version": revision, "status": status})
+		server.put(secrets+secret.GetName(), secret)
+	}
+	for _, states := range [][]string{{"superseded", "deployed", "failed"}, {"superseded", "failed", "superseded"}} {
+		for i, status := range states {
+			relabel(strconv.Itoa(i+1), status)
+		}
+		if listed, err = releases.List(t.Context(), "mesh"); err != nil || len(listed) != 2 || listed["other"].Revision != 3 {
+			t.Errorf("of %v: %+v, %v", states, listed["other"], err)
+		}
+	}
+
+	defer server.under(func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) bool {
+		faults["403"](w, nil)
+		return true
+	})()
+	if _, err := releases.List(t.Context(), "mesh"); !apierrors.IsForbidden(err) {
+		t.Errorf("an error of the API: %v", err)
+	}
+}
+
+func TestKubernetesVersionIsAskedForOnce(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	releases := server.releases(t)
+	for range 2 {
+		if version, err := releases.KubernetesVersion(t.Context()); err != nil || version != "v1.34.1" {
+			t.Errorf("got %s, %v", version, err)
+		}
+	}
+	if asked := server.count("GET /version"); asked != 1 {
+		t.Errorf("it was asked for %d times", asked)
+	}
+}

@@ -2,6 +2,7 @@ package helm
 
 import (
 	"context"
+	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -11,6 +12,10 @@ import (
 type RollbackRequest struct {
 	Namespace, Name string
 	Revision        int
+	// Labels tell, as in [DeployRequest], whether a pending operation is the caller's own.
+	Labels map[string]string
+	// HookTimeout is how long each hook may run, 5 minutes if zero.
+	HookTimeout time.Duration
 	// Yield is that of [DeployRequest].
 	Yield func(live, wanted *unstructured.Unstructured)
 }
@@ -23,8 +28,12 @@ func (r *Releases) Rollback(ctx context.Context, request RollbackRequest) (*Rele
 		return nil, err
 	}
 	defer op.end()
+	if err := op.repair(request.Labels); err != nil {
+		return nil, op.wrap(err)
+	}
 	rollback := action.NewRollback(op.config)
 	rollback.Version = request.Revision
+	rollback.Timeout = hookTimeout(request.HookTimeout)
 	if err := rollback.Run(request.Name); err != nil {
 		return nil, op.wrap(err)
 	}
