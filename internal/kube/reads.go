@@ -30,6 +30,11 @@ func (c *Cluster) Namespaces(ctx context.Context) ([]*corev1.Namespace, error) {
 	return sharedObjects[*corev1.Namespace](ctx, c, Namespace, "")
 }
 
+// Nodes returns all nodes in order of name.
+func (c *Cluster) Nodes(ctx context.Context) ([]*corev1.Node, error) {
+	return sharedObjects[*corev1.Node](ctx, c, Node, "")
+}
+
 // Pods returns the pods of a namespace, or of all if it is "", in order of
 // namespace and name.
 func (c *Cluster) Pods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {

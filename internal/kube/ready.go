@@ -50,7 +50,7 @@ func (c *Cluster) AwaitReady(ctx context.Context, refs ...Ref) error {
 			}
 		}
 		unready = still // As a whole: the context may end in the middle of a look.
-		return few(waiting), nil
+		return Few(waiting), nil
 	})
 	c.explain(ctx, err, unready)
 	return err

@@ -104,11 +104,11 @@ func listRefs(refs []Ref) string {
 	for i, ref := range refs {
 		names[i] = ref.String()
 	}
-	return few(names)
+	return Few(names)
 }
 
-// few joins the first of many texts: the others would say the same.
-func few(texts []string) string {
+// Few joins the first of many texts: the others would say the same.
+func Few(texts []string) string {
 	const enough = 5
 	if more := len(texts) - enough; more > 0 {
 		texts = append(slices.Clone(texts[:enough]), fmt.Sprintf("%d more", more))
@@ -217,7 +217,7 @@ func (r *roll) advance(ctx context.Context) (string, error) {
 			if rest := len(r.waiting) - len(delayed); rest > 0 {
 				waiting = append(waiting, fmt.Sprintf("the turn of %d more", rest))
 			}
-			return few(waiting), nil
+			return Few(waiting), nil
 		case r.stage+1 == len(r.Stages):
 			return "", nil
 		default:
@@ -405,7 +405,7 @@ func (c *Cluster) AwaitRollouts(ctx context.Context, patience time.Duration, log
 			waiting, still = append(waiting, lack), append(still, ref)
 		}
 		unready = still // As a whole: the context may end in the middle of a look.
-		return few(waiting), nil
+		return Few(waiting), nil
 	})
 	c.explain(ctx, err, unready)
 	return err
