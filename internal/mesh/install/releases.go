@@ -105,12 +105,21 @@ func (c Charts) Resumable(ctx context.Context, namespace, name string) (bool, er
 	case release.Status == helm.StatusUninstalled:
 		return false, nil
 	}
-	for key, value := range releaseLabels() {
-		if release.Labels[key] != value {
-			return false, fmt.Errorf("release %s/%s: %w", namespace, name, ErrForeign)
-		}
+	if !Ours(release) {
+		return false, fmt.Errorf("release %s/%s: %w", namespace, name, ErrForeign)
 	}
 	return true, nil
+}
+
+// Ours reports whether a release was made by this provider, or has been brought
+// to what it should be by it since.
+func Ours(release *helm.Release) bool {
+	for key, value := range releaseLabels() {
+		if release.Labels[key] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // Drift compares a release with what is in the cluster and says, in one line
