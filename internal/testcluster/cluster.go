@@ -50,6 +50,10 @@ type Options struct {
 	// plane and shows them on the pods, for ProxyIdentity. It costs some requests
 	// for each meshed pod.
 	Proxies bool
+	// NoGatewayAPI leaves out the resource types of the Gateway API, which a
+	// cluster otherwise has from the start as AKS installs them: version 1.5.1,
+	// annotated app.kubernetes.io/managed-by=aks.
+	NoGatewayAPI bool
 	// Progress receives the human-readable progress of builds and start-up,
 	// which take minutes the first time. Nil drops it.
 	Progress io.Writer
@@ -62,6 +66,20 @@ type ChartLocations struct {
 	// OCIRegistry is the host:port of a registry without TLS that has the same
 	// charts at oci://<OCIRegistry>/charts/<name>.
 	OCIRegistry string
+}
+
+// GatewayAPI returns the URL of the manifest with the standard types of the
+// Gateway API. There are versions 1.2.1, 1.5.1 and 1.6.0.
+func (l ChartLocations) GatewayAPI(version string) string {
+	return l.Repository + "/gateway-api/v" + version + "/standard-install.yaml"
+}
+
+// IstioSource returns the URL of what is served of the source tree of an Istio
+// version: the addons at samples/addons/<name>.yaml, for versions 1.29.4, 1.30.2
+// and 1.31.0. Only 1.29.4 has samples/addons/extras/prometheus_vm.yaml and
+// prometheus_vm_tls.yaml.
+func (l ChartLocations) IstioSource(version string) string {
+	return l.Repository + "/istio/" + version
 }
 
 // Cluster is a running embedded cluster. It ends with Close or, at the latest,
@@ -116,6 +134,10 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 
 	if opts.Proxies {
 		args = append(args, "--proxies")
+	}
+
+	if !opts.NoGatewayAPI {
+		args = append(args, "--gateway-api")
 	}
 
 	return launch(ctx, binary, args, progress)

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,10 +23,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/binaries"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/cluster"
+	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/gatewayapi"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/program"
@@ -64,7 +68,7 @@ func main() {
 // upFlags are the flags of `up`.
 type upFlags struct {
 	cluster.Options
-	foreground, json, detached, proxies bool
+	foreground, json, detached, proxies, gatewayAPI bool
 }
 
 func upCommand() *cobra.Command {
@@ -95,6 +99,7 @@ the cluster ends when standard input is closed: that is how test harnesses run i
 	set.StringVar(&flags.Kubeconfig, "kubeconfig", "", "write a copy of the kubeconfig to this path")
 	set.BoolVar(&flags.AuditLog, "audit-log", false, "keep a log of all API requests")
 	set.BoolVar(&flags.proxies, "proxies", false, "get the proxies of meshed pods certificates, and show them as annotation "+program.IdentityAnnotation)
+	set.BoolVar(&flags.gatewayAPI, "gateway-api", false, "install the Gateway API as AKS does for clusters with the managed one")
 	set.BoolVar(&flags.foreground, "foreground", false, "run the cluster in this process")
 	set.BoolVar(&flags.json, "json", false, "print what \"status --json\" prints")
 	set.BoolVar(&flags.detached, "detached", false, "run as the background process of another \"up\"")
@@ -185,6 +190,15 @@ func serve(command *cobra.Command, flags upFlags) (err error) {
 	if flags.proxies {
 		flags.Proxies = []program.Proxy{linkerd.Proxy{}, istio.Proxy{}}
 	}
+	if flags.gatewayAPI {
+		flags.Prepare = func(ctx context.Context, config *rest.Config) error {
+			source, err := flags.Binaries.Source(ctx, gatewayapi.Module)
+			if err != nil {
+				return err
+			}
+			return gatewayapi.Install(ctx, config, os.DirFS(source))
+		}
+	}
 	running, err := cluster.Start(ctx, flags.Options)
 	if err != nil {
 		return err
@@ -192,7 +206,7 @@ func serve(command *cobra.Command, flags upFlags) (err error) {
 	defer func() { err = errors.Join(err, running.Stop()) }()
 
 	info := running.Info()
-	server, err := startCharts(ctx, info.Dir)
+	server, err := startCharts(ctx, flags.Binaries, info.Dir)
 	if err != nil {
 		return err
 	}
@@ -212,8 +226,9 @@ func serve(command *cobra.Command, flags upFlags) (err error) {
 	}
 }
 
-// startCharts serves the charts of both meshes.
-func startCharts(ctx context.Context, dir string) (*charts.Server, error) {
+// startCharts serves the charts of both meshes, the Gateway API below
+// /gateway-api and the addons of Istio below /istio.
+func startCharts(ctx context.Context, builder binaries.Builder, dir string) (*charts.Server, error) {
 	archives, err := linkerd.Charts()
 	if err != nil {
 		return nil, err
@@ -222,7 +237,24 @@ func startCharts(ctx context.Context, dir string) (*charts.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return charts.Start(ctx, charts.Options{Archives: append(archives, more...), Dir: filepath.Join(dir, "charts")})
+	manifests := map[string][]byte{}
+	for module, files := range map[string]func(fs.FS) (map[string][]byte, error){
+		gatewayapi.Module: gatewayapi.Manifests,
+		istio.Module:      istio.Addons,
+	} {
+		source, err := builder.Source(ctx, module)
+		if err != nil {
+			return nil, err
+		}
+		found, err := files(os.DirFS(source))
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(manifests, found)
+	}
+	return charts.Start(ctx, charts.Options{
+		Archives: append(archives, more...), Manifests: manifests, Dir: filepath.Join(dir, "charts"),
+	})
 }
 
 // detach starts a cluster in another process and returns when it is ready.

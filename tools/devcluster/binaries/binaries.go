@@ -1,5 +1,6 @@
-// Package binaries builds the commands of the cluster from Go modules and
-// keeps them in a cache outside any repository.
+// Package binaries gets what the cluster needs out of Go modules: it builds
+// their commands and keeps them in a cache outside any repository, and it finds
+// their files.
 package binaries
 
 import (
@@ -7,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -115,6 +117,41 @@ func (b Builder) Build(ctx context.Context, packages ...string) ([]string, error
 	return paths, removeStale(cache, dir)
 }
 
+// Source returns the directory that holds the files of a module of the graph,
+// in Go's own cache, downloading it first if need be. They are read-only.
+func (b Builder) Source(ctx context.Context, module string) (string, error) {
+	work, err := os.MkdirTemp("", "devcluster-source-")
+	if err != nil {
+		return "", fmt.Errorf("create directory: %w", err)
+	}
+	defer os.RemoveAll(work) //nolint:errcheck // it is in the directory for temporary files
+	if err := b.writeModule(work); err != nil {
+		return "", err
+	}
+	var complaints strings.Builder
+	cmd := goCommand(ctx, work, "mod", "download", "-json", "--", module)
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("download module %s: %w\n%s", module, err, complaints.String())
+	}
+	var downloaded struct{ Dir string }
+	if err := json.Unmarshal(out, &downloaded); err != nil {
+		return "", fmt.Errorf("download module %s: %w", module, err)
+	}
+	return downloaded.Dir, nil
+}
+
+// writeModule makes dir the root of a module with the graph of b.
+func (b Builder) writeModule(dir string) error {
+	for name, data := range map[string][]byte{"go.mod": b.GoMod, "go.sum": b.GoSum} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // build compiles packages and moves the executables into dir.
 func (b Builder) build(ctx context.Context, dir, flags string, packages []string) error {
 	// Below dir, so that a finished executable can be renamed into place.
@@ -127,10 +164,8 @@ func (b Builder) build(ctx context.Context, dir, flags string, packages []string
 	if err := os.Mkdir(out, 0o700); err != nil {
 		return fmt.Errorf("create build directory: %w", err)
 	}
-	for name, data := range map[string][]byte{"go.mod": b.GoMod, "go.sum": b.GoSum} {
-		if err := os.WriteFile(filepath.Join(work, name), data, 0o600); err != nil {
-			return fmt.Errorf("write %s: %w", name, err)
-		}
+	if err := b.writeModule(work); err != nil {
+		return err
 	}
 
 	total, err := count(ctx, work, packages)

@@ -1,6 +1,7 @@
 // Package charts serves Helm charts on loopback by both of the ways Helm can
-// fetch them: a classic HTTP repository and an OCI registry. It lets the demo
-// and the tests install from "a repository" with no network.
+// fetch them: a classic HTTP repository and an OCI registry. Manifests that are
+// installed from a URL are served beside the repository. It lets the demo and
+// the tests install from "a repository" with no network.
 package charts
 
 import (
@@ -23,6 +24,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// yamlType is the media type of YAML.
+const yamlType = "application/yaml"
+
 // An Archive is one version of one chart, packaged.
 type Archive struct {
 	// Name and Version are those of the chart's Chart.yaml.
@@ -35,6 +39,9 @@ type Archive struct {
 type Options struct {
 	// Archives are the charts; a name may occur in several versions.
 	Archives []Archive
+	// Manifests are YAML files that the HTTP repository serves too, by their
+	// slash-separated paths in it, such as "addons/kiali.yaml".
+	Manifests map[string][]byte
 	// Dir is a scratch directory. Helm's registry client looks for its
 	// credentials there, so that those of the user are never read.
 	Dir string
@@ -54,7 +61,7 @@ type Server struct {
 
 // Start serves the charts until Stop is called. ctx bounds only the start.
 func Start(ctx context.Context, opts Options) (*Server, error) {
-	files, err := repositoryFiles(opts.Archives)
+	files, err := repositoryFiles(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +153,9 @@ func (s *Server) push(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// repositoryFiles is the HTTP repository: the archives and their index.
-func repositoryFiles(archives []Archive) (http.Handler, error) {
+// repositoryFiles is the HTTP repository: the archives and their index, and the
+// manifests.
+func repositoryFiles(opts Options) (http.Handler, error) {
 	index := repo.NewIndexFile()
 	mux := http.NewServeMux()
 	serve := func(name, contentType string, data []byte) {
@@ -157,7 +165,7 @@ func repositoryFiles(archives []Archive) (http.Handler, error) {
 			_, _ = w.Write(data)
 		})
 	}
-	for _, a := range archives {
+	for _, a := range opts.Archives {
 		c, err := a.Chart()
 		if err != nil {
 			return nil, err
@@ -177,6 +185,9 @@ func repositoryFiles(archives []Archive) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write chart index: %w", err)
 	}
-	serve("index.yaml", "application/yaml", data)
+	serve("index.yaml", yamlType, data)
+	for name, data := range opts.Manifests {
+		serve(name, yamlType, data)
+	}
 	return mux, nil
 }

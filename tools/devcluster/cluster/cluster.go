@@ -76,6 +76,9 @@ type Options struct {
 	// Proxies get the proxies of meshed pods their identities; none by default,
 	// as each pod costs some requests then.
 	Proxies []program.Proxy
+	// Prepare, if not nil, puts something into the cluster while its nodes start,
+	// with the access of Cluster.Config. The cluster has started when it is done too.
+	Prepare func(context.Context, *rest.Config) error
 	// Log receives what goes on in the simulated part of the cluster; a file
 	// in the state directory by default.
 	Log *slog.Logger
@@ -252,11 +255,23 @@ func (c *Cluster) start(ctx context.Context, executables []string) error {
 		return err
 	}
 	c.info.ReadyAfter = time.Since(started).Milliseconds()
-	if err := c.startNodes(ctx); err != nil {
+	prepared := c.prepare(ctx)
+	if err := errors.Join(c.startNodes(ctx), <-prepared); err != nil {
 		return err
 	}
 	c.info.StartedAfter = time.Since(started).Milliseconds()
 	return nil
+}
+
+// prepare starts Options.Prepare and returns a channel that receives how it ended.
+func (c *Cluster) prepare(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	if c.options.Prepare == nil {
+		done <- nil
+		return done
+	}
+	go func() { done <- c.options.Prepare(ctx, c.Config()) }()
+	return done
 }
 
 // startControlPlane starts the processes and returns when the API answers.

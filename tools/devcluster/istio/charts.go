@@ -19,13 +19,18 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/tools/devcluster/charts"
 )
 
-// The releases that Charts stamps, oldest first. Their content is the same, so
-// an upgrade from one to the other changes what a release always changes:
-// chart labels and images.
+// The releases that Charts stamps. Their content is the same, so an upgrade from
+// one to the other changes what a release always changes: chart labels and
+// images.
 const (
+	// FirstVersion is there for what must not be upgraded to Version at once.
+	FirstVersion    = "1.29.4"
 	PreviousVersion = "1.30.2"
 	Version         = "1.31.0"
 )
+
+// Versions are all of them, oldest first.
+func Versions() []string { return []string{FirstVersion, PreviousVersion, Version} }
 
 // The image hub that Istio's charts name in the source tree, and the one its
 // releases name instead.
@@ -35,7 +40,7 @@ const (
 )
 
 // Charts packages what Istio publishes for end users (base, istiod, cni,
-// ztunnel and gateway), each as PreviousVersion and as Version.
+// ztunnel and gateway), each in all Versions.
 func Charts() ([]charts.Archive, error) {
 	var archives []charts.Archive
 	for _, dir := range []string{"base", "istio-control/istio-discovery", "istio-cni", "ztunnel", "gateway"} {
@@ -43,7 +48,7 @@ func Charts() ([]charts.Archive, error) {
 		if err != nil {
 			return nil, fmt.Errorf("chart %s of the Istio module: %w", dir, err)
 		}
-		for _, version := range []string{PreviousVersion, Version} {
+		for _, version := range Versions() {
 			archive, err := charts.Package(files, stamp(version))
 			if err != nil {
 				return nil, fmt.Errorf("chart %s of the Istio module: %w", dir, err)

@@ -1,0 +1,40 @@
+package istio
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+)
+
+// Module is the Go module whose files Addons reads.
+const Module = "istio.io/istio"
+
+// addonsDir is where Istio keeps its addons, in the module and in every release.
+const addonsDir = "samples/addons"
+
+// Addons are the addons of every version in Versions, by the path below which
+// they are to be served: istio/<version>/samples/addons/<file>. They are those
+// of the module, whose root is module; what only older versions have comes from
+// stand-ins, with FirstVersion alone.
+func Addons(module fs.FS) (map[string][]byte, error) {
+	addons := map[string][]byte{}
+	for _, dir := range []string{addonsDir, path.Join(addonsDir, "extras")} {
+		names, err := fs.Glob(module, dir+"/*.yaml")
+		if err != nil {
+			return nil, fmt.Errorf("list addons: %w", err)
+		}
+		if len(names) == 0 {
+			return nil, fmt.Errorf("module %s has no %s", Module, dir)
+		}
+		for _, name := range names {
+			data, err := fs.ReadFile(module, name)
+			if err != nil {
+				return nil, fmt.Errorf("read addon: %w", err)
+			}
+			for _, version := range Versions() {
+				addons["istio/"+version+"/"+name] = data
+			}
+		}
+	}
+	return addons, nil
+}
