@@ -1,7 +1,7 @@
 package install_test
 
 import (
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,27 +11,39 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
+// chartDirectory makes a directory with one chart, mesh of version 1.0.0, of more
+// metadata and files, and returns it.
+func chartDirectory(t testing.TB, metadata string, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	all := map[string]string{"Chart.yaml": "apiVersion: v2\nname: mesh\nversion: 1.0.0\n" + metadata}
+	maps.Copy(all, files)
+	for name, text := range all {
+		file := filepath.Join(dir, "mesh", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 func TestLoadFromDirectory(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	chart := filepath.Join(dir, "base")
-	if err := os.Mkdir(chart, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(chart, "Chart.yaml"), fmt.Appendf(nil, "apiVersion: v2\nname: base\nversion: %s\n", "1.31.0"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir := chartDirectory(t, "", nil)
 	charts := install.Charts{Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()})}
-	loaded, err := charts.Load(t.Context(), dir, "base", "1.31.0")
-	if err != nil || loaded.Name() != "base" {
+	loaded, err := charts.Load(t.Context(), dir, "mesh", "1.0.0")
+	if err != nil || loaded.Name() != "mesh" {
 		t.Errorf("loaded %v, %v", loaded, err)
 	}
-	if _, err := charts.Load(t.Context(), dir, "base", "1.30.0"); err == nil {
+	if _, err := charts.Load(t.Context(), dir, "mesh", "1.1.0"); err == nil {
 		t.Error("a chart of another version is loaded")
 	}
 	// The packaged form is what is missed when there is neither.
-	_, err = charts.Load(t.Context(), dir, "istiod", "1.31.0")
-	if want := filepath.Join(dir, "istiod-1.31.0.tgz"); err == nil || !strings.Contains(err.Error(), want) {
+	_, err = charts.Load(t.Context(), dir, "other", "1.0.0")
+	if want := filepath.Join(dir, "other-1.0.0.tgz"); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want one that names %s", err, want)
 	}
 }
