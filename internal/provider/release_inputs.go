@@ -249,21 +249,34 @@ func problemChart(diags *diag.Diagnostics, summary string, err error) {
 	problemAt(diags, at, summary, err)
 }
 
+// namedManifest is a manifest and the attribute that it comes from.
+type namedManifest struct {
+	release.Manifest
+	at path.Path
+}
+
 // loadManifests reads the objects of all manifests, and returns the SHA-256 over
 // them all.
 func (r *releaseResource) loadManifests(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) (objects []release.Object, sum string) {
 	hash := sha256.New()
-	add := func(manifest release.Manifest, at path.Path) {
+	for _, given := range r.source.manifestsOf(ctx, m, diags) {
 		// Lengths keep the end of one and the beginning of the next apart.
-		fmt.Fprintf(hash, "%d\n%s", len(manifest.Text), manifest.Text)
-		read, err := release.ParseManifests(manifest)
+		fmt.Fprintf(hash, "%d\n%s", len(given.Text), given.Text)
+		read, err := release.ParseManifests(given.Manifest)
 		if err != nil {
-			problemAt(diags, at, "Invalid Manifest", err)
+			problemAt(diags, given.at, "Invalid Manifest", err)
 		}
 		objects = append(objects, read...)
 	}
+	if !diags.HasError() && len(objects) == 0 {
+		diags.AddError("Empty Release", "The manifests hold no object.")
+	}
+	return objects, hex.EncodeToString(hash.Sum(nil))
+}
+
+func (r *releaseResource) manifestsOf(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) (all []namedManifest) {
 	for i, text := range stringList(ctx, m.Manifests, diags) {
-		add(manifestAt(i, text), path.Root("manifests").AtListIndex(i))
+		all = append(all, namedManifest{manifestAt(i, text), path.Root("manifests").AtListIndex(i)})
 	}
 	for i, u := range elements[manifestURLModel](ctx, m.ManifestURLs, diags) {
 		at := path.Root("manifest_urls").AtListIndex(i)
@@ -272,12 +285,9 @@ func (r *releaseResource) loadManifests(ctx context.Context, m *releaseModel, di
 			problemAt(diags, at, "Unable to Fetch the Manifest", err)
 			continue
 		}
-		add(manifest, at)
+		all = append(all, namedManifest{manifest, at})
 	}
-	if !diags.HasError() && len(objects) == 0 {
-		diags.AddError("Empty Release", "The manifests hold no object.")
-	}
-	return objects, hex.EncodeToString(hash.Sum(nil))
+	return all
 }
 
 func manifestAt(i int, text string) release.Manifest {
@@ -296,7 +306,7 @@ func (r *releaseResource) desired(ctx context.Context, rel *release.Release, m *
 		Wait:            m.Wait.ValueBool(),
 		WaitForJobs:     m.WaitForJobs.ValueBool(),
 		HideValues:      len(secrets) > 0 || m.HideValues.ValueBool(),
-		Origin:          release.Origin{ManifestSHA256: m.ManifestSHA256.ValueString()},
+		Origin:          release.Origin{ManifestSHA256: m.ManifestSHA256.ValueString(), AppVersion: m.AppVersion.ValueString()},
 	}
 	in := m.inputs(ctx, diags)
 	in.Token = own

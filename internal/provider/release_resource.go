@@ -42,10 +42,24 @@ var _ meshResource = (*releaseResource)(nil)
 
 var _ resource.ResourceWithValidateConfig = (*releaseResource)(nil)
 
-type releaseResource struct{ resourceBase }
+type releaseResource struct {
+	resourceBase
+	source manifestSource
+}
+
+// manifestSource is where a release without a chart has its objects from.
+type manifestSource interface {
+	// manifestsOf reads them, each with the attribute that is at fault if it is
+	// wrong, and notes in the model what version they are of, if they are of one.
+	manifestsOf(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) []namedManifest
+	// floats reports that they can change without the configuration.
+	floats(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) bool
+}
 
 func newReleaseResource() resource.Resource {
-	return &releaseResource{resourceBase{noun: "release", identity: "`<namespace>/<name>`."}}
+	r := &releaseResource{resourceBase: resourceBase{noun: "release", identity: "`<namespace>/<name>`."}}
+	r.source = r
+	return r
 }
 
 func (r *releaseResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -426,7 +440,7 @@ func (p *releasePlan) changed(ctx context.Context) bool {
 	}
 	// What is neither pinned nor of a version may have changed where it is.
 	now := *p.plan
-	if p.plan.floating(ctx, p.diags) {
+	if p.resource.floating(ctx, p.plan, p.diags) {
 		if _, ok := p.resource.load(ctx, &now, p.secrets, p.diags); !ok {
 			return false
 		}
@@ -446,10 +460,14 @@ func (p *releasePlan) changed(ctx context.Context) bool {
 }
 
 // floating reports a release whose content can change without its configuration.
-func (m *releaseModel) floating(ctx context.Context, diags *diag.Diagnostics) bool {
+func (r *releaseResource) floating(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) bool {
 	if source, ok := m.source(ctx, diags); ok {
 		return source.Repository == ""
 	}
+	return r.source.floats(ctx, m, diags)
+}
+
+func (r *releaseResource) floats(ctx context.Context, m *releaseModel, diags *diag.Diagnostics) bool {
 	return slices.ContainsFunc(elements[manifestURLModel](ctx, m.ManifestURLs, diags), func(u manifestURLModel) bool { return u.SHA256.IsNull() })
 }
 
@@ -772,20 +790,10 @@ func (r *releaseResource) Read(ctx context.Context, req resource.ReadRequest, re
 		forget(ctx, resp, model.ID)
 		return
 	}
-	drift, err := rel.Drift(ctx)
+	in, drift, err := model.compare(ctx, rel, imported, &resp.Diagnostics)
 	if err != nil {
 		problem(&resp.Diagnostics, summary, err)
 		return
-	}
-	in, err := recordedInputs(record)
-	if err != nil {
-		problem(&resp.Diagnostics, summary, err)
-		return
-	}
-	if imported {
-		model.imported(ctx, record, in, &resp.Diagnostics)
-	} else if !in.same(model.inputs(ctx, &resp.Diagnostics)) || model.otherContent(record.Origin) {
-		drift = append(drift, "release "+model.ID.ValueString()+": it was deployed with other settings than these")
 	}
 	var survey mesh.Survey
 	if d, ok := r.dataPlane(ctx, cluster, record, &model, &resp.Diagnostics); ok {
@@ -813,6 +821,24 @@ func (r *releaseResource) Read(ctx context.Context, req resource.ReadRequest, re
 	}
 	r.session.held.Store(model.ID.ValueString(), true)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// compare says what of a release that is on record is not as it was deployed, or
+// not as the model says; of one that is imported it fills in the model.
+func (m *releaseModel) compare(ctx context.Context, rel *release.Release, imported bool, diags *diag.Diagnostics) (in releaseInputs, drift []string, err error) {
+	record := rel.Record()
+	if drift, err = rel.Drift(ctx); err != nil {
+		return in, nil, err
+	}
+	if in, err = recordedInputs(record); err != nil {
+		return in, nil, err
+	}
+	if imported {
+		m.imported(ctx, record, in, diags)
+	} else if !in.same(m.inputs(ctx, diags)) || m.otherContent(record.Origin) {
+		drift = append(drift, "release "+m.ID.ValueString()+": it was deployed with other settings than these")
+	}
+	return in, drift, nil
 }
 
 // forgetObserved has observe look anew.
@@ -899,16 +925,21 @@ func (r *releaseResource) Delete(ctx context.Context, req resource.DeleteRequest
 		resp.Diagnostics.AddWarning("Release "+model.ID.ValueString()+" Stays", "Another resource has taken it over, which keeps all of its objects.")
 		return
 	}
-	options := release.UninstallOptions{DeleteCRDs: model.PruneCRDs.ValueBool(), SkipHooks: model.SkipDeleteHooks.ValueBool()}
+	model.uninstall(ctx, rel, summary, &resp.Diagnostics)
+}
+
+// uninstall removes a release, and tells what of it stays.
+func (m *releaseModel) uninstall(ctx context.Context, rel *release.Release, summary string, diags *diag.Diagnostics) {
+	options := release.UninstallOptions{DeleteCRDs: m.PruneCRDs.ValueBool(), SkipHooks: m.SkipDeleteHooks.ValueBool()}
 	if deadline, limited := ctx.Deadline(); limited {
 		options.HookTimeout = time.Until(deadline)
 	}
 	kept, err := rel.Uninstall(ctx, options)
 	if err != nil {
-		problem(&resp.Diagnostics, summary, err)
+		problem(diags, summary, err)
 		return
 	}
 	if len(kept) > 0 {
-		resp.Diagnostics.AddWarning("Objects of Release "+model.ID.ValueString()+" Stay", strings.Join(kept, "\n"))
+		diags.AddWarning("Objects of Release "+m.ID.ValueString()+" Stay", strings.Join(kept, "\n"))
 	}
 }

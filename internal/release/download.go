@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -67,7 +68,8 @@ func checkTransport(location *url.URL) error {
 }
 
 // Download returns the manifest at an address. If a pin is given, the SHA-256 of
-// the bytes in hexadecimal, another content is an error.
+// the bytes in hexadecimal, another content is an error. The error wraps
+// [fs.ErrNotExist] if there is nothing at the address.
 func (d *Downloader) Download(ctx context.Context, address, pin string) (Manifest, error) {
 	source := shown(address)
 	text, err := d.text(ctx, address)
@@ -115,6 +117,9 @@ func (d *Downloader) fetch(ctx context.Context, address string) (string, error) 
 		return "", fmt.Errorf("it cannot be fetched: %w", err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode == http.StatusNotFound {
+		return "", fmt.Errorf("the server answers %s: %w", response.Status, fs.ErrNotExist)
+	}
 	if response.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("it cannot be fetched: the server answers %s", response.Status)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -21,6 +22,16 @@ type Object struct {
 type Manifest struct {
 	Source string // for messages: a file name, a URL
 	Text   string
+}
+
+// ReadManifest reads a manifest from a file. The error wraps [os.ErrNotExist] if
+// there is none.
+func ReadManifest(file string) (Manifest, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("manifest: %w", err)
+	}
+	return Manifest{Source: file, Text: string(text)}, nil
 }
 
 // ParseManifests reads the objects of manifests. Lists are taken apart,
