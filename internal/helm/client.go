@@ -39,6 +39,9 @@ type client struct {
 	ctx       context.Context // Helm's client interface has no contexts.
 	mapper    meta.ResettableRESTMapper
 	discovery discovery.ServerResourcesInterfaceWithContext // without a cache
+	memo      *memo                                         // of what the API server has answered
+	// yield is that of the DeployRequest.
+	yield func(live, wanted *unstructured.Unstructured)
 	// keepCRDs leaves CustomResourceDefinitions standing where Helm would delete them.
 	keepCRDs bool
 	// failure is why an uninstall failed. Helm only logs it.
@@ -169,6 +172,33 @@ func isHook(object runtime.Object) bool {
 // and the new manifest only.
 func (c *client) Update(original, target kube.ResourceList, force bool) (*kube.Result, error) {
 	return c.UpdateThreeWayMerge(original, target, force)
+}
+
+// UpdateThreeWayMerge leaves others what they have set. Each object is read once: what Helm then compares with is what
+// was yielded to, also if it changes in between.
+func (c *client) UpdateThreeWayMerge(original, target kube.ResourceList, force bool) (*kube.Result, error) {
+	c.memo.begin()
+	defer c.memo.end()
+	for _, info := range target {
+		live, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return &kube.Result{}, fmt.Errorf("%s: %w", describe(info), err)
+		}
+		found, isObject := live.(*unstructured.Unstructured)
+		wanted, isUnstructured := info.Object.(*unstructured.Unstructured)
+		if c.yield != nil && isObject && isUnstructured {
+			c.yield(found, wanted)
+		}
+	}
+	if c.keepCRDs {
+		original = original.Filter(func(info *resource.Info) bool {
+			return info.Mapping.GroupVersionKind.Kind != crdKind || target.Contains(info)
+		})
+	}
+	return c.Client.UpdateThreeWayMerge(original, target, force)
 }
 
 // Delete deletes in the background and remembers what failed.

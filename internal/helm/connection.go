@@ -29,6 +29,7 @@ type getter struct {
 	ctx        context.Context // Helm's getter interface has no contexts.
 	connection Connection
 	config     *rest.Config
+	memo       *memo // that of the config's transport
 	namespace  string
 }
 

@@ -31,7 +31,8 @@ type DeployRequest struct {
 	SkipSchemaValidation bool
 	// HookTimeout is how long each hook may run, 5 minutes if zero.
 	HookTimeout time.Duration
-	// Rendered is what Render returned for this request before: the chart is not rendered again. It may be nil.
+	// Rendered is what Render returned for this request before. The chart is then not rendered again, unless the
+	// release has got another revision since. It may be nil.
 	Rendered *Rendered
 	// Yield is given each object that is about to be changed, as it is in the cluster and as the chart has it, and may
 	// take over into the latter what others are to set. It may be nil.
@@ -50,16 +51,19 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 		return nil, err
 	}
 	defer op.end()
-	act := op.install
-	if op.wasDeployed() {
-		act = op.upgrade
-	}
+	op.client.yield = request.Yield
+	revision := op.nextRevision()
 	if err := op.repair(request.Labels); err != nil {
 		return nil, op.wrap(err)
 	}
-	op.config.Capabilities, err = r.capabilities(ctx)
-	if err != nil {
+	if op.config.Capabilities, err = r.capabilities(ctx); err != nil {
 		return nil, op.wrap(err)
+	}
+	rendered := request.Rendered
+	if rendered == nil || rendered.revision != revision {
+		if rendered, err = op.render(request, revision); err != nil {
+			return nil, err
+		}
 	}
 	loaded, err := request.Chart.load()
 	if err != nil {
@@ -69,7 +73,14 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	if err != nil {
 		return nil, op.wrap(err)
 	}
-	record, err := act(request, loaded, values)
+	if err := op.prepareCRDs(request, rendered, loaded); err != nil { //nolint:contextcheck // The operation is bound to ctx.
+		return nil, op.wrap(op.plain(err))
+	}
+	act := op.install
+	if revision > 1 {
+		act = op.upgrade
+	}
+	record, err := act(request, op.handOver(rendered, loaded), loaded, values)
 	if err == nil {
 		err = op.finish(record)
 	}
@@ -79,13 +90,20 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	if err == nil {
 		return newRelease(record), nil
 	}
-	err = op.wrap(op.explain(request, err))
-	if newest := op.records.newestFirst(); len(newest) > 0 {
-		if record, decodeErr := op.records.decode(newest[0]); decodeErr == nil {
-			return newRelease(record), err
-		}
+	return op.newest(), op.wrap(op.explain(rendered, err))
+}
+
+// newest returns the newest revision on record, nil if there is none that can be read.
+func (op *operation) newest() *Release {
+	secrets := op.records.newestFirst()
+	if len(secrets) == 0 {
+		return nil
 	}
-	return nil, err
+	record, err := op.records.decode(secrets[0])
+	if err != nil {
+		return nil
+	}
+	return newRelease(record)
 }
 
 // wasDeployed tells whether a revision of the release was in place since it was last uninstalled, completely or not.
@@ -151,14 +169,15 @@ func (op *operation) checkAbandoned(secret *corev1.Secret, labels map[string]str
 }
 
 func (op *operation) install(
-	request DeployRequest, loaded *chart.Chart, values map[string]any,
+	request DeployRequest, given *handover, loaded *chart.Chart, values map[string]any,
 ) (*release.Release, error) {
 	install := action.NewInstall(op.config)
 	install.Namespace = op.namespace
 	install.ReleaseName = op.name
 	install.Labels = maps.Clone(request.Labels)
 	install.TakeOwnership = request.TakeOwnership
-	install.SkipSchemaValidation = request.SkipSchemaValidation
+	install.SkipSchemaValidation = true // Rendering has validated.
+	install.PostRenderer = given
 	install.Timeout = hookTimeout(request.HookTimeout)
 	// A first install that failed is installed again rather than upgraded, so that the hooks of installation run.
 	install.Replace = len(op.records.secrets) > 0
@@ -166,14 +185,15 @@ func (op *operation) install(
 }
 
 func (op *operation) upgrade(
-	request DeployRequest, loaded *chart.Chart, values map[string]any,
+	request DeployRequest, given *handover, loaded *chart.Chart, values map[string]any,
 ) (*release.Release, error) {
 	upgrade := action.NewUpgrade(op.config)
 	upgrade.Namespace = op.namespace
 	upgrade.Labels = maps.Clone(request.Labels)
 	upgrade.ResetValues = true
 	upgrade.TakeOwnership = request.TakeOwnership
-	upgrade.SkipSchemaValidation = request.SkipSchemaValidation
+	upgrade.SkipSchemaValidation = true // Rendering has validated.
+	upgrade.PostRenderer = given
 	upgrade.Timeout = hookTimeout(request.HookTimeout)
 	return upgrade.RunWithContext(op.uncancelled(), op.name, loaded, values)
 }
@@ -205,21 +225,22 @@ func (op *operation) finish(record *release.Release) error {
 	return op.records.prune()
 }
 
-// explain makes typed errors out of those of Helm that have no type.
-func (op *operation) explain(request DeployRequest, err error) error {
+// plain tells first what ended an operation, if that is its context.
+func (op *operation) plain(err error) error {
 	if op.ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(op.ctx), plainError(err))
 	}
-	if errors.Is(err, driver.ErrReleaseExists) {
+	return plainError(err)
+}
+
+// explain makes typed errors out of those of Helm that have no type.
+func (op *operation) explain(rendered *Rendered, err error) error {
+	if op.ctx.Err() == nil && errors.Is(err, driver.ErrReleaseExists) {
 		return fmt.Errorf("another Helm client has begun to work on it at this moment: %w", err)
 	}
 	// The wording of Helm's existingResourceConflict, held by a test.
-	if !strings.Contains(err.Error(), "cannot be imported into the current release") {
-		return plainError(err)
-	}
-	rendered, renderErr := op.render(request)
-	if renderErr != nil {
-		return plainError(err)
+	if op.ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be imported into the current release") {
+		return op.plain(err)
 	}
 	list, buildErr := op.client.Build(strings.NewReader(rendered.Manifest), true)
 	if buildErr != nil {

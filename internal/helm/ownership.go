@@ -11,6 +11,8 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/resource"
 )
 
@@ -67,6 +69,7 @@ type owner struct {
 	release string // "namespace/name" of a Helm release, "" if none
 	keep    bool   // not to be deleted by Helm
 	words   string
+	helm    bool // whether a Helm client has written it
 }
 
 // ownerOf reads the live object.
@@ -79,20 +82,27 @@ func ownerOf(info *resource.Info) (owner, error) {
 	if err != nil {
 		return owner{}, err
 	}
+	return ownerIn(object), nil
+}
+
+// ownerIn reads it off the metadata.
+func ownerIn(object metav1.Object) owner {
 	labels, annotations := object.GetLabels(), object.GetAnnotations()
 	found := owner{keep: annotations[kube.ResourcePolicyAnno] == kube.KeepPolicy}
+	managers := map[string]bool{}
+	for _, entry := range object.GetManagedFields() {
+		if entry.Subresource == "" {
+			managers[entry.Manager] = true
+			// Terraform's provider for Helm carries its version at the end of the name.
+			found.helm = found.helm || entry.Manager == fieldManager || strings.HasPrefix(entry.Manager, "terraform-provider-helm")
+		}
+	}
 	managedBy := labels["app.kubernetes.io/managed-by"]
 	name := annotations["meta.helm.sh/release-name"]
 	if managedBy == "Helm" && name != "" {
 		found.release = annotations["meta.helm.sh/release-namespace"] + "/" + name
 		found.words = "of Helm release " + found.release
-		return found, nil
-	}
-	managers := map[string]bool{}
-	for _, entry := range object.GetManagedFields() {
-		if entry.Subresource == "" {
-			managers[entry.Manager] = true
-		}
+		return found
 	}
 	switch {
 	case managedBy != "":
@@ -102,5 +112,15 @@ func ownerOf(info *resource.Info) (owner, error) {
 	default:
 		found.words = "of unknown origin"
 	}
-	return found, nil
+	return found
+}
+
+// Foreign tells whether an object in the cluster does not belong to a release, so that Deploy would refuse to touch it,
+// and whose it is then. If adopt is set, it is foreign only if it belongs to another release.
+func Foreign(live *unstructured.Unstructured, namespace, name string, adopt bool) (ForeignObject, bool) {
+	found := ownerIn(live)
+	if found.release == namespace+"/"+name || adopt && found.release == "" {
+		return ForeignObject{}, false
+	}
+	return ForeignObject{Kind: live.GetKind(), Namespace: live.GetNamespace(), Name: live.GetName(), Owner: found.words}, true
 }

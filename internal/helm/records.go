@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
@@ -109,6 +110,18 @@ func revisionOf(secret *corev1.Secret) int {
 
 func statusOf(secret *corev1.Secret) release.Status {
 	return release.Status(secret.Labels["status"])
+}
+
+// at reads the record of a revision.
+func (r *records) at(revision int) (*release.Release, error) {
+	var known []string
+	for _, secret := range r.newestFirst() {
+		if revisionOf(secret) == revision {
+			return r.decode(secret)
+		}
+		known = append(known, secret.Labels["version"])
+	}
+	return nil, fmt.Errorf("it is not on record any more; those that are: %s", strings.Join(known, ", "))
 }
 
 // decode reads the payload of one record.

@@ -46,6 +46,11 @@ type Rendered struct {
 	// CRDs are the manifests of the crds directories of the chart and its dependencies, which are no templates. Helm
 	// does not keep them on record: those of a Release are unknown.
 	CRDs []string
+
+	// What a record has of it besides, for Deploy.
+	hooks    []*release.Hook
+	notes    string
+	revision int // that the templates were told: 1 of an install. 0 if it was not rendered for a Deploy.
 }
 
 // Objects returns the objects of the manifest in order of installation. They are as the chart wrote them: a namespaced
@@ -85,7 +90,10 @@ func newRelease(record *release.Release) *Release {
 }
 
 func newRendered(record *release.Release) Rendered {
-	rendered := Rendered{Manifest: record.Manifest}
+	rendered := Rendered{Manifest: record.Manifest, hooks: record.Hooks}
+	if record.Info != nil {
+		rendered.notes = record.Info.Notes
+	}
 	for _, hook := range record.Hooks {
 		rendered.Hooks = append(rendered.Hooks, hook.Manifest)
 	}

@@ -168,7 +168,7 @@ func (r *Releases) begin(ctx context.Context, namespace, name string, all bool) 
 	helmClient.Log = log
 	helmClient.Namespace = namespace
 	kubeClient := &client{
-		Client: helmClient, ctx: ctx, discovery: uncached,
+		Client: helmClient, ctx: ctx, discovery: uncached, memo: get.memo,
 		mapper: &boundMapper{ResettableRESTMapper: r.connection.Mapper(), ctx: ctx},
 	}
 	store := storage.Init(driver.NewSecrets(records))
@@ -194,9 +194,10 @@ func (r *Releases) logger(ctx context.Context) action.DebugLog {
 // getter returns the connection in the form that Helm's parts take, every request ended with ctx.
 func (r *Releases) getter(ctx context.Context, namespace string, log action.DebugLog) *getter {
 	config := rest.CopyConfig(r.config)
-	config.Transport = &boundTransport{ctx: ctx, next: r.config.Transport}
+	transport := &boundTransport{ctx: ctx, next: r.config.Transport}
+	config.Transport = transport
 	config.WarningHandlerWithContext = warnings(log)
-	return &getter{ctx: ctx, connection: r.connection, config: config, namespace: namespace}
+	return &getter{ctx: ctx, connection: r.connection, config: config, memo: &transport.memo, namespace: namespace}
 }
 
 // warnings passes the API server's warnings on. client-go would print them.

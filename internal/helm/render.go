@@ -11,6 +11,7 @@ import (
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
+	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 )
@@ -22,6 +23,7 @@ type RenderRequest struct {
 	Chart                *Chart
 	Values               map[string]any
 	IsUpgrade            bool // renders as for a release that exists already
+	Revision             int  // of the release that an upgrade makes, 1 if zero; an install always makes the first
 	SkipSchemaValidation bool
 	// OtherTime renders as at another time than now. Together with what is random, that shows which parts of a rendering
 	// will not be the same the next time.
@@ -36,14 +38,30 @@ func (r *Releases) Render(ctx context.Context, request DeployRequest) (*Rendered
 		return nil, err
 	}
 	defer op.end()
-	return op.render(request)
+	if op.config.Capabilities, err = r.capabilities(ctx); err != nil {
+		return nil, op.wrap(err)
+	}
+	return op.render(request, op.nextRevision())
 }
 
-func (op *operation) render(request DeployRequest) (*Rendered, error) {
-	return op.releases.Template(op.ctx, RenderRequest{
+// nextRevision is what templates are told that Deploy makes: an install makes the first, also if it is done again.
+func (op *operation) nextRevision() int {
+	if !op.wasDeployed() {
+		return 1
+	}
+	return revisionOf(op.records.newestFirst()[0]) + 1
+}
+
+func (op *operation) render(request DeployRequest, revision int) (*Rendered, error) {
+	rendered, err := render(RenderRequest{
 		Namespace: request.Namespace, Name: request.Name, Chart: request.Chart, Values: request.Values,
-		IsUpgrade: op.wasDeployed(), SkipSchemaValidation: request.SkipSchemaValidation,
-	})
+		IsUpgrade: revision > 1, Revision: revision, SkipSchemaValidation: request.SkipSchemaValidation,
+	}, op.config.Capabilities, op.config.RESTClientGetter)
+	if err != nil {
+		return nil, err
+	}
+	rendered.revision = revision
+	return rendered, nil
 }
 
 // Template renders a chart as Helm would deploy it to the cluster: for its version and the kinds it serves, and with
@@ -75,20 +93,18 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities, lookup 
 	}
 	memory := driver.NewMemory()
 	memory.SetNamespace(request.Namespace)
-	install := action.NewInstall(&action.Configuration{
+	config := &action.Configuration{
 		Releases:         storage.Init(memory),
 		KubeClient:       &kubefake.PrintingKubeClient{Out: io.Discard},
 		RESTClientGetter: lookup,
 		Capabilities:     capabilities,
 		Log:              func(string, ...any) {},
-	})
-	// Not ClientOnly, which would add every API version this program knows to those of the cluster.
-	install.DryRunOption = "server"
-	install.Namespace = request.Namespace
-	install.ReleaseName = request.Name
-	install.IsUpgrade = request.IsUpgrade
-	install.SkipSchemaValidation = request.SkipSchemaValidation
-	rendered, err := install.Run(loaded, values)
+	}
+	act := renderInstall
+	if request.IsUpgrade {
+		act = renderUpgrade
+	}
+	rendered, err := act(config, request, loaded, values)
 	if err != nil {
 		return nil, fail(plainError(err))
 	}
@@ -97,6 +113,37 @@ func render(request RenderRequest, capabilities *chartutil.Capabilities, lookup 
 		result.CRDs = append(result.CRDs, string(crd.File.Data))
 	}
 	return &result, nil
+}
+
+func renderInstall(
+	config *action.Configuration, request RenderRequest, loaded *chart.Chart, values map[string]any,
+) (*release.Release, error) {
+	install := action.NewInstall(config)
+	// Not ClientOnly, which would add every API version this program knows to those of the cluster.
+	install.DryRunOption = "server"
+	install.Namespace = request.Namespace
+	install.ReleaseName = request.Name
+	install.SkipSchemaValidation = request.SkipSchemaValidation
+	return install.Run(loaded, values)
+}
+
+func renderUpgrade(
+	config *action.Configuration, request RenderRequest, loaded *chart.Chart, values map[string]any,
+) (*release.Release, error) {
+	// Templates are told a revision that follows on one that is there.
+	err := config.Releases.Create(&release.Release{
+		Namespace: request.Namespace, Name: request.Name, Version: max(request.Revision, 1) - 1,
+		Info: &release.Info{Status: release.StatusDeployed},
+	})
+	if err != nil {
+		return nil, err
+	}
+	upgrade := action.NewUpgrade(config)
+	upgrade.DryRunOption = "server"
+	upgrade.Namespace = request.Namespace
+	upgrade.ResetValues = true
+	upgrade.SkipSchemaValidation = request.SkipSchemaValidation
+	return upgrade.Run(request.Name, loaded, values)
 }
 
 var (

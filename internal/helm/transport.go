@@ -18,9 +18,13 @@ const fieldManager = "helm"
 type boundTransport struct {
 	ctx  context.Context // See above: Helm has no way to hand it over per request.
 	next http.RoundTripper
+	memo memo
 }
 
 func (t *boundTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if response := t.memo.recall(request); response != nil {
+		return response, nil
+	}
 	ctx, cancel := context.WithCancelCause(request.Context())
 	stop := context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) }) //nolint:contextcheck // The point of it.
 	end := func() {
@@ -40,6 +44,9 @@ func (t *boundTransport) RoundTrip(request *http.Request) (*http.Response, error
 	response.Body = &boundBody{ReadCloser: response.Body, end: end}
 	if err := waitRetryAfter(ctx, response); err != nil {
 		_ = response.Body.Close()
+		return nil, err
+	}
+	if err := t.memo.keep(request, response); err != nil {
 		return nil, err
 	}
 	return response, nil
