@@ -71,13 +71,13 @@ func TestControlPlaneIsAvailable(t *testing.T) {
 				webhook: chartWebhook(sound), now: someTime(),
 			}
 			test.change(&plane)
-			check(t, plane.Available(), test.want)
+			expectError(t, plane.Available(), test.want)
 		})
 	}
 }
 
-// check expects an error that says something; none if that is empty.
-func check(t *testing.T, err error, want string) {
+// expectError expects an error that says something; none if that is empty.
+func expectError(t *testing.T, err error, want string) {
 	t.Helper()
 	if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q", err, want)
@@ -138,7 +138,7 @@ func TestControlPlaneSees(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			plane := controlPlane{webhook: test.webhook}
-			check(t, plane.Sees(test.namespace, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: test.pod}}), test.want)
+			expectError(t, plane.Sees(test.namespace, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: test.pod}}), test.want)
 		})
 	}
 }
@@ -165,7 +165,7 @@ func TestControlPlaneSees_tokens(t *testing.T) {
 			t.Parallel()
 			plane := controlPlane{webhook: chartWebhook(nil), values: test.values}
 			pod := &corev1.Pod{Spec: corev1.PodSpec{AutomountServiceAccountToken: test.mounts}}
-			check(t, plane.Sees(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, pod), test.want)
+			expectError(t, plane.Sees(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, pod), test.want)
 		})
 	}
 }

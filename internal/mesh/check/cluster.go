@@ -1,0 +1,194 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// AtLeast tells whether a version of Kubernetes, as the API server gives it, is at
+// least a minor version such as "1.31".
+func AtLeast(version, minimum string) error {
+	have, err := semver.NewVersion(version)
+	if err != nil {
+		return fmt.Errorf("the API server says that it is of version %q, which is none: %w", version, err)
+	}
+	want, err := semver.NewVersion(minimum)
+	if err != nil {
+		return fmt.Errorf("minimum version %q: %w", minimum, err)
+	}
+	// Pre-releases of the minimum count, as providers mark their builds like them.
+	if have.Major() < want.Major() || have.Major() == want.Major() && have.Minor() < want.Minor() {
+		return fmt.Errorf("the API server is of version %s, and %s is needed; upgrade the cluster", version, minimum)
+	}
+	return nil
+}
+
+// heartbeatLag is how old the last report of a node may be: kubelets report every
+// five minutes, and `linkerd check` adds ten seconds.
+const heartbeatLag = 5*time.Minute + 10*time.Second
+
+// ClockSkew tells whether the nodes that are ready have reported lately by the
+// clock of this machine.
+func ClockSkew(nodes []*corev1.Node, now time.Time) error {
+	var skewed []string
+	for _, node := range nodes {
+		if c := condition(node, corev1.NodeReady); c != nil && c.Status == corev1.ConditionTrue {
+			if lag := now.Sub(c.LastHeartbeatTime.Time); lag > heartbeatLag || lag < -heartbeatLag {
+				skewed = append(skewed, fmt.Sprintf("Node %s reported %s", node.Name, c.LastHeartbeatTime.UTC().Format(time.RFC3339)))
+			}
+		}
+	}
+	return Lacking(fmt.Sprintf("the clock of this machine says %s, and ", now.UTC().Format(time.RFC3339)), skewed,
+		"; certificates may not be valid yet, or no more, on one side: set the clocks by NTP")
+}
+
+func condition(node *corev1.Node, of corev1.NodeConditionType) *corev1.NodeCondition {
+	if i := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == of }); i >= 0 {
+		return &node.Status.Conditions[i]
+	}
+	return nil
+}
+
+// Linux tells whether all nodes run Linux: the proxies run nowhere else.
+func Linux(nodes []*corev1.Node) error {
+	var others []string
+	for _, node := range nodes {
+		if system := node.Labels[corev1.LabelOSStable]; system != "" && system != "linux" {
+			others = append(others, fmt.Sprintf("Node %s (%s)", node.Name, system))
+		}
+	}
+	return Lacking("proxies run on Linux only, and there is ", others, "; pods on such nodes stay outside of the mesh: keep meshed workloads and the control plane off them by the node selector kubernetes.io/os=linux")
+}
+
+// Schedulable tells whether some node takes pods that ask for nothing special.
+func Schedulable(nodes []*corev1.Node) error {
+	var refused []string
+	for _, node := range nodes {
+		why := refuses(node)
+		if why == "" {
+			return nil
+		}
+		refused = append(refused, fmt.Sprintf("Node %s %s", node.Name, why))
+	}
+	if len(nodes) == 0 {
+		return errors.New("the cluster has no nodes, so the control plane waits until there are some")
+	}
+	return Lacking("no node takes pods of the control plane: ", refused,
+		"; add a node pool for users, or tolerate the taints by the charts' values (tolerations)")
+}
+
+// refuses is why a node takes no pods that ask for nothing special.
+func refuses(node *corev1.Node) string {
+	if system := node.Labels[corev1.LabelOSStable]; system != "" && system != "linux" {
+		return "runs " + system
+	}
+	if node.Spec.Unschedulable {
+		return "is cordoned"
+	}
+	if c := condition(node, corev1.NodeReady); c == nil || c.Status != corev1.ConditionTrue {
+		return "is not ready"
+	}
+	for _, taint := range node.Spec.Taints {
+		if taint.Effect != corev1.TaintEffectPreferNoSchedule {
+			return "has the taint " + taint.ToString()
+		}
+	}
+	return ""
+}
+
+// Creations are the permissions to create objects of kinds in a namespace; kinds
+// that have none are created in the cluster.
+func Creations(namespace string, kinds ...kube.Kind) []kube.Permission {
+	wanted := make([]kube.Permission, len(kinds))
+	for i, kind := range kinds {
+		wanted[i] = kube.Permission{Verb: "create", Kind: kind}
+		if kind.Namespaced {
+			wanted[i].Namespace = namespace
+		}
+	}
+	return wanted
+}
+
+// Permitted judges which permissions the credentials lack of those that a check
+// is about.
+func Permitted(about ...kube.Permission) func(denied []kube.Permission) error {
+	return func(denied []kube.Permission) error {
+		var lacking []string
+		for _, p := range about {
+			if slices.Contains(denied, p) {
+				lacking = append(lacking, p.String())
+			}
+		}
+		return Lacking("the credentials may not ", lacking,
+			"; a mesh brings roles, CRDs and webhooks of the whole cluster: use credentials that are bound to the ClusterRole cluster-admin (on AKS with Azure RBAC: Azure Kubernetes Service RBAC Cluster Admin)")
+	}
+}
+
+// WebhooksAdmitted asks the API server, without a trace, whether it lets anybody
+// have a webhook that changes pods. AKS Automatic with Kubernetes before 1.36 does
+// not, and no property of a cluster that is not asked for by Azure's API says so.
+func WebhooksAdmitted(cluster *kube.Cluster) func(context.Context) error {
+	ref := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "aksmesh-preflight"}
+	return func(ctx context.Context) error {
+		_, err := cluster.Apply(ctx, ref.Object(), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+		return admitted(err)
+	}
+}
+
+// admitted judges the answer to a webhook configuration that was created in a dry
+// run: roles that lack the right say so otherwise than policies.
+func admitted(err error) error {
+	switch {
+	case err == nil, errors.Is(err, kube.ErrExists):
+		return nil
+	case !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err):
+		return err
+	case strings.Contains(err.Error(), "denied"):
+		return fmt.Errorf("a policy of the cluster refuses webhooks that change pods, and without one no pod gets a proxy: %w; "+
+			"AKS Automatic admits them from Kubernetes 1.36 on, and other policies have to exempt the mesh", err)
+	default:
+		return Skipf("the credentials may not look: %v", err)
+	}
+}
+
+// Names are those of objects.
+func Names(objects []*unstructured.Unstructured) []string {
+	names := make([]string, len(objects))
+	for i, o := range objects {
+		names[i] = o.GetName()
+	}
+	return names
+}
+
+// Present tells whether all objects of a kind that are wanted are among those that
+// there are.
+func Present(kind kube.Kind, namespace string, wanted []string, there []*unstructured.Unstructured) error {
+	names := Names(there)
+	var missing []string
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			missing = append(missing, kube.Ref{Kind: kind, Namespace: namespace, Name: name}.String())
+		}
+	}
+	return Lacking("", missing, " is missing: apply the resource that installs it again, or upgrade the release")
+}
+
+// Serves reports whether a CRD serves a version.
+func Serves(crd *unstructured.Unstructured, version string) bool {
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	return slices.ContainsFunc(versions, func(v any) bool {
+		fields, _ := v.(map[string]any)
+		return fields["name"] == version && fields["served"] == true
+	})
+}

@@ -1,0 +1,106 @@
+package istio
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
+)
+
+const (
+	preCategory = "istio-precheck"
+
+	// oldestKubernetes is what the oldest Istio that this provider installs wants,
+	// analysisKubernetes what `istioctl analyze` of the newest one does.
+	oldestKubernetes   = "1.25"
+	analysisKubernetes = "1.32"
+)
+
+// PreChecks are what has to hold before a control plane is installed into a
+// namespace, which need not exist: `istioctl x precheck`, and what goes wrong on
+// AKS.
+func PreChecks(cluster *kube.Cluster, namespace string, now time.Time) []check.Check {
+	return Health{Cluster: cluster, Namespace: namespace, Now: now}.Pre()
+}
+
+// Pre are the checks of a cluster before the control plane is installed.
+func (h Health) Pre() []check.Check {
+	wanted := append(
+		check.Creations("", kube.Namespace, kube.CustomResourceDefinition, kube.ClusterRole, kube.ClusterRoleBinding, kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration),
+		check.Creations(h.Namespace, kube.ServiceAccount, kube.Service, kube.Deployment, kube.DaemonSet, kube.ConfigMap, kube.Role, kube.RoleBinding, kube.HorizontalPodAutoscaler)...)
+	version := check.Once(h.Cluster.Version)
+	denied := check.Once(func(ctx context.Context) ([]kube.Permission, error) { return h.Cluster.Denied(ctx, wanted) })
+	mutating := h.list(kube.MutatingWebhookConfiguration, "")
+	return []check.Check{
+		of(preCategory, "precheck-api", "can query the Kubernetes API", fatal, check.On(version, func(string) error { return nil })),
+		of(preCategory, "precheck-version", "is running the minimum Kubernetes API version", 0, check.On(version, func(version string) error {
+			return check.AtLeast(version, oldestKubernetes)
+		})),
+		analysis(preCategory, "IST0142", "Kubernetes version is supported by the newest Istio", warns, check.On(version, func(version string) error {
+			return check.AtLeast(version, analysisKubernetes)
+		})),
+		analysis(preCategory, "IST0141", "can create all kinds of objects that Istio consists of", 0, check.On(denied, check.Permitted(wanted...))),
+		analysis(preCategory, "IST0156", "Gateway API CRDs are of a supported version", warns, check.On(h.list(kube.CustomResourceDefinition, ""), gatewayAPI)),
+		analysis(preCategory, "IST0139", "no webhook calls a service that does not exist", warns, h.onWebhooks(orphaned)),
+		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.On(mutating, check.NoAddon)),
+		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),
+		of(preCategory, "precheck-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster)),
+		of(preCategory, "precheck-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
+		of(preCategory, "precheck-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
+		of(preCategory, "precheck-clock-skew", "no clock skew detected", warns, check.On(h.Cluster.Nodes, func(nodes []*corev1.Node) error {
+			return check.ClockSkew(nodes, h.Now)
+		})),
+	}
+}
+
+// gatewayAPI tells whether the CRDs of the Gateway API, where there are any, are
+// new enough for waypoints and gateways.
+func gatewayAPI(crds []*unstructured.Unstructured) error {
+	oldest := semver.MustParse("1.1.0")
+	var old []string
+	found := false
+	for _, crd := range crds {
+		bundle := crd.GetAnnotations()["gateway.networking.k8s.io/bundle-version"]
+		if bundle == "" {
+			continue
+		}
+		found = true
+		if version, err := semver.NewVersion(bundle); err == nil && version.LessThan(oldest) {
+			old = append(old, fmt.Sprintf("CustomResourceDefinition %s is of bundle %s", crd.GetName(), bundle))
+		}
+	}
+	if !found {
+		return check.Skipf("there are no CRDs of the Gateway API; waypoints, and gateways that istiod deploys, need them")
+	}
+	return check.Lacking("", old, fmt.Sprintf(", and Istio needs v%s: upgrade the CRDs of the Gateway API", oldest))
+}
+
+// orphaned tells which of Istio's webhooks call a service that is not there: what
+// they are about is refused, or passed over, without anybody being asked.
+func orphaned(configurations []*unstructured.Unstructured, services []*corev1.Service) error {
+	var lost []string
+	for _, c := range configurations {
+		if !istioWebhooks(c) {
+			continue
+		}
+		for _, called := range check.Services(c) {
+			if !slices.ContainsFunc(services, func(s *corev1.Service) bool { return s.Namespace == called.Namespace && s.Name == called.Name }) {
+				lost = append(lost, fmt.Sprintf("%s %s calls %s", c.GetKind(), c.GetName(), called))
+			}
+		}
+	}
+	return check.Lacking("", lost, ", which is not there: with failurePolicy Fail no pod that it is about can be created; delete the configuration, or install the istiod that it is for")
+}
+
+// istioWebhooks reports whether a webhook configuration is Istio's.
+func istioWebhooks(configuration *unstructured.Unstructured) bool {
+	labels := configuration.GetLabels()
+	return labels[revisionLabel] != "" && (labels["app"] == "sidecar-injector" || labels["app"] == "istiod")
+}
