@@ -150,6 +150,11 @@ func readDirectory(path string) (*Chart, error) {
 	for i, file := range loaded.Raw {
 		files[i] = &loader.BufferedFile{Name: file.Name, Data: file.Data}
 	}
+	return ofFiles(files)
+}
+
+// ofFiles makes a chart of unpacked files, whatever their order.
+func ofFiles(files []*loader.BufferedFile) (*Chart, error) {
 	sort.Slice(files, func(i, j int) bool { return files[i].Name < files[j].Name })
 	sum := sha256.New()
 	for _, file := range files {
