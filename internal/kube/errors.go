@@ -133,6 +133,27 @@ func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, r
 	return fmt.Errorf("%s %s: %w", verb, subject, err)
 }
 
+// immutable finds the API server's ways of saying that a field can be set only
+// when an object is made.
+var immutable = regexp.MustCompile(`immutable|updates to statefulset spec for fields other than|cannot change roleRef|may not be changed|may not change once set`)
+
+// ImmutableFields returns the fields that an update was refused for because they
+// cannot be updated, and nothing if there was any other reason.
+func ImmutableFields(err error) []string {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	var fields []string
+	for _, cause := range status.Status().Details.Causes {
+		if !immutable.MatchString(cause.Message) {
+			return nil
+		}
+		fields = append(fields, cause.Field)
+	}
+	return fields
+}
+
 // transient reports errors that may well be over at the next attempt.
 func transient(err error) bool {
 	if status := statusOf(err); status != nil {

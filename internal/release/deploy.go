@@ -234,7 +234,7 @@ func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 	}
 	for {
 		applied, err := r.applyOnce(ctx, e, how)
-		switch fields := immutableFields(err); {
+		switch fields := kube.ImmutableFields(err); {
 		case len(fields) > 0:
 			if err := r.clearWay(ctx, e, fields, err); err != nil {
 				return err

@@ -3,7 +3,6 @@ package release
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,27 +60,6 @@ type HookError struct {
 func (e *HookError) Error() string { return fmt.Sprintf("%s hook %s: %v", e.Event, e.Ref, e.err) }
 
 func (e *HookError) Unwrap() error { return e.err }
-
-// immutable finds the API server's ways of saying that a field can be set only
-// when an object is made.
-var immutable = regexp.MustCompile(`immutable|updates to statefulset spec for fields other than|cannot change roleRef|may not be changed|may not change once set`)
-
-// immutableFields returns the fields that an update was refused for because they
-// cannot be updated, and nothing if there was any other reason.
-func immutableFields(err error) []string {
-	var status apierrors.APIStatus
-	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return nil
-	}
-	var fields []string
-	for _, cause := range status.Status().Details.Causes {
-		if !immutable.MatchString(cause.Message) {
-			return nil
-		}
-		fields = append(fields, cause.Field)
-	}
-	return fields
-}
 
 // namesNamespace reports an error that says that the namespace of an object does
 // not exist.

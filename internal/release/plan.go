@@ -220,7 +220,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 		change.Note = "exists already and is taken over"
 	}
 	next, err := p.trial(ctx, e, live)
-	fields := immutableFields(err)
+	fields := kube.ImmutableFields(err)
 	warning, unsaid := unsaid(err)
 	switch {
 	case len(fields) > 0:

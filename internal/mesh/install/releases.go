@@ -5,7 +5,6 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,8 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -53,36 +50,51 @@ type Release struct {
 	Ready func(context.Context) error
 }
 
-// Deploy installs or upgrades a release and waits until its workloads are
-// ready. When it fails after Helm has begun, the release is in the cluster.
+// id is what messages call the release.
+func (r Release) id() string { return r.Namespace + "/" + r.Name }
+
+// Deploy installs or upgrades a release and waits until its workloads are ready
+// and what they serve answers. When it fails after Helm has begun, the release is
+// in the cluster. What was rendered for it in this run is not rendered again.
 func (c Charts) Deploy(ctx context.Context, r Release) error {
-	c.log("deploying", map[string]any{"release": r.Namespace + "/" + r.Name, "chart": r.Chart.Name(), "version": r.Chart.Version()})
-	deployed, err := c.Releases.Deploy(ctx, helm.DeployRequest{
-		Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values, Labels: releaseLabels(),
-	})
+	c.log("deploying", map[string]any{"release": r.id(), "chart": r.Chart.Name(), "version": r.Chart.Version()})
+	rendered, err := c.rendered(r)
 	if err != nil {
 		return err
 	}
-	objects, err := deployed.Objects()
+	yielding := c.yielding(ctx, r.Yields, r.Namespace, r.Name)
+	record, err := c.Releases.Deploy(ctx, helm.DeployRequest{
+		Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values, Labels: releaseLabels(),
+		TakeOwnership: r.Adopt, Rendered: rendered, Yield: yielding.to,
+	})
+	c.forget(r.Namespace, r.Name)
+	if err := errors.Join(err, yielding.err); err != nil {
+		return err
+	}
+	objects, err := c.objectsOf(ctx, &record.Rendered, r.Namespace, nil)
 	if err != nil {
-		return fmt.Errorf("release %s/%s: %w", r.Namespace, r.Name, err)
+		return fmt.Errorf("release %s: %w", r.id(), err)
 	}
-	workloads := workloadsOf(objects, r.Namespace)
-	c.log("waiting until ready", map[string]any{"release": r.Namespace + "/" + r.Name, "workloads": len(workloads)})
-	if err := c.Cluster.AwaitReady(ctx, workloads...); err != nil {
-		return fmt.Errorf("release %s/%s was deployed, but is not healthy: %w", r.Namespace, r.Name, err)
+	workloads := workloadsOf(objects)
+	c.log("waiting until ready", map[string]any{"release": r.id(), "workloads": len(workloads)})
+	err = c.Cluster.AwaitReady(ctx, workloads...)
+	if err == nil && r.Ready != nil {
+		c.log("waiting until it answers", map[string]any{"release": r.id()})
+		err = r.Ready(ctx)
 	}
+	if err != nil {
+		return fmt.Errorf("release %s was deployed, but is not healthy: %w", r.id(), err)
+	}
+	c.log("is healthy", map[string]any{"release": r.id()})
 	return nil
 }
 
 // workloadsOf returns the workloads among the objects of a release.
-func workloadsOf(objects []*unstructured.Unstructured, namespace string) []kube.Ref {
+func workloadsOf(objects []renderedObject) []kube.Ref {
 	var refs []kube.Ref
 	for _, object := range objects {
-		for _, kind := range []kube.Kind{kube.Deployment, kube.StatefulSet, kube.DaemonSet} {
-			if object.GroupVersionKind() == kind.GVK() {
-				refs = append(refs, kube.Ref{Kind: kind, Namespace: cmp.Or(object.GetNamespace(), namespace), Name: object.GetName()})
-			}
+		if slices.Contains([]kube.Kind{kube.Deployment, kube.StatefulSet, kube.DaemonSet}, object.ref.Kind) {
+			refs = append(refs, object.ref)
 		}
 	}
 	return refs
@@ -124,7 +136,7 @@ func Ours(release *helm.Release) bool {
 
 // Drift compares a release with what is in the cluster and says, in one line
 // each, which objects are missing or differ in fields that the chart sets and
-// yields leave to it. If kinds are given, only objects of these are looked at.
+// yields leave to it; so are replicas that an autoscaler sets. If kinds are given, only objects of these are looked at.
 func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields, kinds ...kube.Kind) ([]string, error) {
 	var drift []string
 	if release.Status != helm.StatusDeployed {
@@ -134,13 +146,14 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields,
 	if err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", release.Namespace, release.Name, err)
 	}
+	yielding := c.yielding(ctx, yields, release.Namespace, release.Name)
 	for _, wanted := range objects {
 		gvk := wanted.GroupVersionKind()
 		if len(kinds) > 0 && !slices.ContainsFunc(kinds, func(k kube.Kind) bool { return k.GVK() == gvk }) {
 			continue
 		}
-		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace, yields.To)
-		if err != nil {
+		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace, yielding.to)
+		if err := errors.Join(err, yielding.err); err != nil {
 			return nil, err
 		}
 		drift = append(drift, lines...)

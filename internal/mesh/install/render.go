@@ -2,15 +2,12 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
 // Renderings are what charts were rendered to in this run, for one cluster. The
@@ -20,6 +17,9 @@ type Renderings struct {
 	done map[string]*helm.Rendered
 }
 
+// rolling finds what templates render otherwise each time by.
+var rolling = regexp.MustCompile(`\b(gen(CA|PrivateKey|SelfSignedCert|SignedCert)|rand(Alpha|Numeric|AlphaNum|Ascii|Bytes|Int)|uuidv4|now|htpasswd|bcrypt|encryptAES|shuffle|ago)`)
+
 // Render renders what deploying a release would send to the cluster, once in a
 // run. Charts whose templates look at the cluster are rendered each time: what
 // is there changes during an apply.
@@ -28,45 +28,64 @@ func (c Charts) Render(ctx context.Context, r Release) (*helm.Rendered, error) {
 	if c.Renderings == nil || r.Chart.LooksAtCluster() {
 		return c.Releases.Render(ctx, request)
 	}
-	values, err := Digest(r.Values)
+	key, err := renderingKey(r)
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%s/%s %s %s", r.Namespace, r.Name, r.Chart.Digest(), values)
-	c.Renderings.mu.Lock()
-	rendered := c.Renderings.done[key]
-	c.Renderings.mu.Unlock()
-	if rendered != nil {
+	if rendered := c.Renderings.get(key); rendered != nil {
 		return rendered, nil
 	}
-	if rendered, err = c.Releases.Render(ctx, request); err != nil {
+	rendered, err := c.Releases.Render(ctx, request)
+	if err != nil {
 		return nil, err
 	}
-	c.Renderings.mu.Lock()
-	defer c.Renderings.mu.Unlock()
-	if c.Renderings.done == nil {
-		c.Renderings.done = map[string]*helm.Rendered{}
-	}
-	c.Renderings.done[key] = rendered
+	c.Renderings.put(key, rendered)
 	return rendered, nil
 }
 
-// refOf names an object of a release where it is in the cluster. A kind that is
-// not served yet, as it comes with the same release, keeps the namespace that
-// the chart gives it.
-func (c Charts) refOf(ctx context.Context, object *unstructured.Unstructured, namespace string) (kube.Ref, error) {
-	gvk := object.GroupVersionKind()
-	kind, err := c.Cluster.KindFor(ctx, gvk)
-	if unserved, ok := errors.AsType[*meta.NoKindMatchError](err); ok {
-		kind = kube.Kind{Group: unserved.GroupKind.Group, Version: gvk.Version, Name: gvk.Kind, Namespaced: object.GetNamespace() != ""}
-	} else if err != nil {
-		return kube.Ref{}, err
+// rendered is what a release was rendered to in this run, or nil.
+func (c Charts) rendered(r Release) (*helm.Rendered, error) {
+	if c.Renderings == nil {
+		return nil, nil //nolint:nilnil // Nothing is kept.
 	}
-	ref := kube.Ref{Kind: kind, Name: object.GetName()}
-	if kind.Namespaced {
-		if ref.Namespace = object.GetNamespace(); ref.Namespace == "" {
-			ref.Namespace = namespace
+	key, err := renderingKey(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.Renderings.get(key), nil
+}
+
+// forget drops the renderings of a release that has been changed: the first
+// rendering is for an installation, later ones are for upgrades.
+func (c Charts) forget(namespace, name string) {
+	if c.Renderings == nil {
+		return
+	}
+	c.Renderings.mu.Lock()
+	defer c.Renderings.mu.Unlock()
+	for key := range c.Renderings.done {
+		if strings.HasPrefix(key, namespace+"/"+name+" ") {
+			delete(c.Renderings.done, key)
 		}
 	}
-	return ref, nil
+}
+
+func renderingKey(r Release) (string, error) {
+	values, err := Digest(r.Values)
+	return fmt.Sprintf("%s %s %s", r.id(), r.Chart.Digest(), values), err
+}
+
+func (r *Renderings) get(key string) *helm.Rendered {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done[key]
+}
+
+func (r *Renderings) put(key string, rendered *helm.Rendered) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done == nil {
+		r.done = map[string]*helm.Rendered{}
+	}
+	r.done[key] = rendered
 }

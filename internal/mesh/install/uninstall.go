@@ -29,17 +29,18 @@ func (c Charts) Uninstall(ctx context.Context, namespace, name string, options h
 		return err
 	}
 	c.log("uninstalling", map[string]any{"release": namespace + "/" + name})
-	objects, err := c.objectsOf(ctx, &release.Rendered, namespace)
+	objects, err := c.objectsOf(ctx, &release.Rendered, namespace, nil)
 	if err != nil {
 		return err
 	}
 	for _, object := range objects {
-		if !slices.Contains(entrances(), object.ref.Kind) || kept(object.written) {
+		if !slices.Contains(entrances(), object.ref.Kind) || object.unserved || kept(object.written) {
 			continue
 		}
 		if err := c.Cluster.Delete(ctx, object.ref, kube.DeleteOptions{Wait: true}); err != nil {
 			return err
 		}
 	}
+	defer c.forget(namespace, name)
 	return c.Releases.Uninstall(ctx, namespace, name, options)
 }

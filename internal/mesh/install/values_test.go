@@ -115,7 +115,7 @@ func keysRead(node reflect.Value, found map[string]bool) {
 			keysRead(node.Elem(), found)
 		}
 	case reflect.Slice:
-		if idents, ok := node.Interface().([]string); ok {
+		if idents, ok := reflect.TypeAssert[[]string](node); ok {
 			if i := slices.Index(idents, "Values"); i >= 0 && i+1 < len(idents) {
 				found[idents[i+1]] = true
 			}

@@ -1,0 +1,69 @@
+package install
+
+import (
+	"cmp"
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// yielding takes over into objects what others are to set in them: by a table,
+// and the replicas of workloads that an autoscaler scales, be it somebody's own
+// or KEDA's, which works by such objects too. A chart that has an autoscaler of
+// its own says no replicas beside it.
+type yielding struct {
+	charts          Charts
+	ctx             context.Context // What calls it knows of no contexts.
+	yields          Yields
+	namespace, name string // of the release
+	err             error  // the first of its own
+}
+
+func (c Charts) yielding(ctx context.Context, yields Yields, namespace, name string) *yielding {
+	return &yielding{charts: c, ctx: ctx, yields: yields, namespace: namespace, name: name}
+}
+
+func (y *yielding) to(live, wanted *unstructured.Unstructured) {
+	y.yields.To(live, wanted)
+	kind := wanted.GroupVersionKind()
+	if kind != kube.Deployment.GVK() && kind != kube.StatefulSet.GVK() {
+		return
+	}
+	wants, set, _ := unstructured.NestedFieldNoCopy(wanted.Object, "spec", "replicas")
+	has, exists, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "replicas")
+	if !set || !exists || wants == has {
+		return
+	}
+	scaled, err := y.autoscaled(kind.GroupKind(), cmp.Or(wanted.GetNamespace(), y.namespace), wanted.GetName())
+	if err == nil && scaled {
+		err = unstructured.SetNestedField(wanted.Object, has, "spec", "replicas")
+	}
+	y.err = cmp.Or(y.err, err)
+}
+
+// autoscaled tells whether a HorizontalPodAutoscaler of others scales a workload.
+// One that the credentials may not see is none.
+func (y *yielding) autoscaled(kind schema.GroupKind, namespace, name string) (bool, error) {
+	scalers, err := y.charts.Cluster.List(y.ctx, kube.HorizontalPodAutoscaler, namespace)
+	if apierrors.IsForbidden(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, scaler := range scalers {
+		// A target that is none is not scaled.
+		target, _, _ := unstructured.NestedStringMap(scaler.Object, "spec", "scaleTargetRef")
+		group, _ := schema.ParseGroupVersion(target["apiVersion"])
+		_, foreign := helm.Foreign(scaler, y.namespace, y.name, false)
+		if foreign && group.Group == kind.Group && target["kind"] == kind.Kind && target["name"] == name {
+			return true, nil
+		}
+	}
+	return false, nil
+}
