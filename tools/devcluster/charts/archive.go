@@ -14,14 +14,33 @@ import (
 
 // Package makes an Archive of the chart whose Chart.yaml lies at the root of
 // files. edit may change a file, named by its slash-separated path in the
-// chart, on its way into the archive; nil leaves all as they are.
-func Package(files fs.FS, edit func(name string, data []byte) ([]byte, error)) (Archive, error) {
+// chart, on its way into the archive; nil leaves all as they are. The files of
+// shared, such as templates that charts have in common, are laid beside those of
+// the chart.
+func Package(files fs.FS, edit func(name string, data []byte) ([]byte, error), shared ...fs.FS) (Archive, error) {
 	var buffered []*loader.BufferedFile
-	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+	for _, tree := range append([]fs.FS{files}, shared...) {
+		more, err := read(tree, edit)
+		if err != nil {
+			return Archive{}, fmt.Errorf("read chart: %w", err)
+		}
+		buffered = append(buffered, more...)
+	}
+	c, err := loader.LoadFiles(buffered)
+	if err != nil {
+		return Archive{}, fmt.Errorf("load chart: %w", err)
+	}
+	return save(c)
+}
+
+// read reads all files of a tree, each through edit unless that is nil.
+func read(tree fs.FS, edit func(name string, data []byte) ([]byte, error)) ([]*loader.BufferedFile, error) {
+	var buffered []*loader.BufferedFile
+	err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		data, err := fs.ReadFile(files, name)
+		data, err := fs.ReadFile(tree, name)
 		if err != nil {
 			return err
 		}
@@ -33,14 +52,7 @@ func Package(files fs.FS, edit func(name string, data []byte) ([]byte, error)) (
 		buffered = append(buffered, &loader.BufferedFile{Name: name, Data: data})
 		return nil
 	})
-	if err != nil {
-		return Archive{}, fmt.Errorf("read chart: %w", err)
-	}
-	c, err := loader.LoadFiles(buffered)
-	if err != nil {
-		return Archive{}, fmt.Errorf("load chart: %w", err)
-	}
-	return save(c)
+	return buffered, err
 }
 
 // save goes through a file because that is the only way Helm packages.

@@ -18,12 +18,13 @@ import (
 const (
 	CRDsChart         = "linkerd-crds"
 	ControlPlaneChart = "linkerd-control-plane"
+	VizChart          = "linkerd-viz"
 )
 
 //go:embed all:charts
 var chartFiles embed.FS
 
-// A release is one version of both charts.
+// A release is one version of all charts.
 type release struct {
 	// chart numbers the charts, app the control plane and its proxies.
 	chart, app string
@@ -42,11 +43,16 @@ func releases() []release {
 	}
 }
 
-// Charts packages both stand-in charts in every version, oldest first.
+// names are the charts of a release.
+func (r release) names() []string {
+	return []string{CRDsChart, ControlPlaneChart, VizChart}
+}
+
+// Charts packages all stand-in charts in every version, oldest first.
 func Charts() ([]charts.Archive, error) {
 	var archives []charts.Archive
 	for _, r := range releases() {
-		for _, name := range []string{CRDsChart, ControlPlaneChart} {
+		for _, name := range r.names() {
 			archive, err := r.archive(name)
 			if err != nil {
 				return nil, fmt.Errorf("chart %s %s: %w", name, r.chart, err)
@@ -68,6 +74,14 @@ func (r release) archive(name string) (charts.Archive, error) {
 		"linkerdVersionValue", r.app,
 		`kubeVersion: ">=1.31.0-0"`, fmt.Sprintf("kubeVersion: %q", r.kubernetes),
 	)
+	var shared []fs.FS
+	if name != CRDsChart {
+		partials, err := fs.Sub(chartFiles, "charts/partials")
+		if err != nil {
+			return charts.Archive{}, err
+		}
+		shared = append(shared, partials)
+	}
 	return charts.Package(files, func(file string, data []byte) ([]byte, error) {
 		switch file {
 		case "Chart.yaml":
@@ -77,7 +91,7 @@ func (r release) archive(name string) (charts.Archive, error) {
 		default:
 			return data, nil
 		}
-	})
+	}, shared...)
 }
 
 // values lays over the chart's values what this release has otherwise.

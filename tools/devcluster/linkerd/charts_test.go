@@ -619,6 +619,51 @@ func valid(t *testing.T, crd *apiextensionsv1.CustomResourceDefinition) {
 	}
 }
 
+// A certificate that the values do not hold is made anew on every render, and
+// restarts what serves it.
+func TestVizPinsItsCertificates(t *testing.T) {
+	t.Parallel()
+	pair := map[string]any{"externalSecret": true, "caBundle": "authority"}
+	for _, test := range []struct {
+		name         string
+		values       map[string]any
+		changed, own []string
+	}{
+		{
+			name: "made anew",
+			changed: []string{
+				"APIService/v1alpha1.tap.linkerd.io", "Deployment/tap", "Deployment/tap-injector",
+				"MutatingWebhookConfiguration/linkerd-tap-injector-webhook-config", "Secret/tap-injector-k8s-tls", "Secret/tap-k8s-tls",
+			},
+			own: []string{"Secret/tap-injector-k8s-tls", "Secret/tap-k8s-tls"},
+		},
+		{name: "kept elsewhere", values: map[string]any{"tap": pair, "tapInjector": pair}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			first := renderObjects(t, VizChart, newest, test.values)
+			second := renderObjects(t, VizChart, newest, test.values)
+			var changed, secrets []string
+			for name := range first {
+				if !cmp.Equal(first[name], second[name]) {
+					changed = append(changed, name)
+				}
+				if first[name].GetKind() == "Secret" {
+					secrets = append(secrets, name)
+				}
+			}
+			slices.Sort(changed)
+			slices.Sort(secrets)
+			if diff := cmp.Diff(test.changed, changed); diff != "" {
+				t.Errorf("objects that differ between renders (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.own, secrets); diff != "" {
+				t.Errorf("Secrets (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // Nobody may take these charts for Linkerd's own.
 func TestEveryFileSaysWhatItStandsInFor(t *testing.T) {
 	t.Parallel()

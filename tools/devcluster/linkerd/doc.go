@@ -3,9 +3,9 @@
 // works. The charts render the objects of the real ones under the same names
 // from the same values, and the controllers decide as the real ones do, but no
 // proxy ever runs. It is written from what is known of Linkerd's behaviour, so
-// that everything can be tried where its charts and images cannot be had. There
-// are no extensions: viz.linkerd.io/disable-tap, which is for one of them, is an
-// annotation like any other here.
+// that everything can be tried where its charts and images cannot be had. Of the
+// extensions there is what the API server asks: viz's aggregated API, which lists
+// what can be tapped but taps nothing, and its webhook.
 package linkerd
 
 import (
@@ -23,10 +23,14 @@ const (
 
 // Programs are what the pods of Linkerd's control plane run in the embedded
 // cluster: the identity controller, the proxy injector and the two validators.
+// The others are of the extensions.
 func Programs() []program.Program {
 	return []program.Program{
 		identity{lag: podenv.MountLag},
 		injector{lag: podenv.MountLag},
 		destination{lag: podenv.MountLag},
+		tap{lag: podenv.MountLag},
+		tapInjector{lag: podenv.MountLag},
+		namespaceMetadata{},
 	}
 }

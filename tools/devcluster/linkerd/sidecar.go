@@ -60,8 +60,8 @@ func renderSidecar(config Config, values map[string]any, inboundPorts string) (*
 		Metadata:  &chart.Metadata{Name: ControlPlaneChart},
 		Templates: []*chart.File{{Name: main, Data: []byte(sidecarTemplate)}},
 	}
-	for _, name := range []string{"templates/_metadata.tpl", "templates/_proxy.tpl"} {
-		data, err := chartFiles.ReadFile(path.Join("charts", ControlPlaneChart, name))
+	for _, name := range []string{"partials/templates/_metadata.tpl", ControlPlaneChart + "/templates/_proxy.tpl"} {
+		data, err := chartFiles.ReadFile(path.Join("charts", name))
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,8 @@ const stopGrace = 5 * time.Second
 // webhooks do when they cannot tell.
 type review func(ctx context.Context, request *admissionv1.AdmissionRequest) (*admissionv1.AdmissionResponse, error)
 
-// A webhookServer is one webhook of a pod.
+// A webhookServer is one webhook of a pod, or another server with a certificate
+// of the same kind; that has no answer.
 type webhookServer struct {
 	// port is the container port it listens on.
 	port int
@@ -43,9 +44,14 @@ type webhookServer struct {
 	answer   review
 }
 
-// serveWebhook serves w until the instance stops. A new certificate in the
-// Secret is taken up, unless it cannot be read.
+// serveWebhook serves w until the instance stops.
 func (i *instance) serveWebhook(ctx context.Context, c *clients, log *slog.Logger, w webhookServer) error {
+	return i.serveSecured(ctx, c, log, w, handler(log, w.answer))
+}
+
+// serveSecured serves handler with the certificate of w until the instance
+// stops. A new certificate in the Secret is taken up, unless it cannot be read.
+func (i *instance) serveSecured(ctx context.Context, c *clients, log *slog.Logger, w webhookServer, handler http.Handler) error {
 	var certificate atomic.Pointer[tls.Certificate]
 	load := func(files map[string][]byte) error {
 		if w.checkKey != nil {
@@ -72,7 +78,7 @@ func (i *instance) serveWebhook(ctx context.Context, c *clients, log *slog.Logge
 		return fmt.Errorf("certificate of Secret %s/%s: %w", c.namespace, w.secret, err)
 	}
 
-	return i.serve(ctx, log, w.port, handler(log, w.answer), &tls.Config{
+	return i.serve(ctx, log, w.port, handler, &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return certificate.Load(), nil
