@@ -28,12 +28,12 @@ type webhookModel struct {
 // renewedByUs is the renewed_by of certificates that no other has in hand.
 const renewedByUs = "aksmesh"
 
-// webhooksAttribute lists the certificates by which the API server calls Linkerd.
-func webhooksAttribute() schema.ListNestedAttribute {
+// webhooksAttribute lists the certificates by which the API server calls what a
+// resource installs, as the description says.
+func webhooksAttribute(of string) schema.ListNestedAttribute {
 	return schema.ListNestedAttribute{
 		Computed: true,
-		MarkdownDescription: "Certificates by which the API server calls Linkerd: those of the control plane's three webhooks, and, if `linkerd-viz` is in the cluster, whoever has installed it, " +
-			"those of its webhook `tap-injector` and of its API `tap`.",
+		MarkdownDescription: of,
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 			"name":       computedString("Name of the Service that is called, such as `linkerd-proxy-injector` or `tap`."),
 			"not_after":  computedString("When the API server ceases to accept the certificate, RFC 3339; empty if there is none that can be read."),
@@ -75,7 +75,7 @@ func firstEnd(webhooks []linkerd.Webhook) string {
 
 // warnOfWebhooks tells in the plan which certificates are due or have ended, and
 // what that means for the cluster: it reports nothing by itself.
-func (r *linkerdResource) warnOfWebhooks(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+func (b *resourceBase) warnOfWebhooks(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.State.Raw.IsNull() {
 		return
 	}
@@ -94,7 +94,7 @@ func (r *linkerdResource) warnOfWebhooks(ctx context.Context, req resource.Modif
 			continue // There is none that can be read, as the drift says.
 		}
 		name, by := webhook.Name.ValueString(), webhook.RenewedBy.ValueString()
-		ours, now := by == renewedByUs, r.session.time()
+		ours, now := by == renewedByUs, b.session.time()
 		ended := !now.Before(end)
 		if !ended && (!ours || !pki.RenewalDue(end, duration(early, linkerd.DefaultWebhookEarlyRenewal), now)) {
 			continue

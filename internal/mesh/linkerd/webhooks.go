@@ -23,8 +23,7 @@ type server struct {
 	namespace string
 	// name is that of its Service.
 	name string
-	// values are the values of the control plane's chart that configure it;
-	// empty for servers of viz.
+	// values are the values of its chart that configure it.
 	values string
 	// registration is the object by which the API server knows of it, and which
 	// certificates to accept.
@@ -52,6 +51,7 @@ const (
 	policyValidator = "linkerd-policy-validator"
 	tap             = "tap"
 	tapInjector     = "tap-injector"
+	jaegerInjector  = "jaeger-injector"
 )
 
 // controlPlaneServers are the webhooks of a control plane.
@@ -72,8 +72,8 @@ func controlPlaneServers(namespace string) []server {
 // certificates for a year, which nobody renews.
 func vizServers(namespace string) []server {
 	return []server{
-		{namespace: namespace, name: tap, registration: kube.Ref{Kind: kube.APIService, Name: "v1alpha1.tap.linkerd.io"}},
-		{namespace: namespace, name: tapInjector, registration: kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-tap-injector-webhook-config"}},
+		{namespace: namespace, name: tap, values: "tap", registration: kube.Ref{Kind: kube.APIService, Name: "v1alpha1.tap.linkerd.io"}},
+		{namespace: namespace, name: tapInjector, values: "tapInjector", registration: kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-tap-injector-webhook-config"}},
 	}
 }
 
@@ -101,6 +101,8 @@ func WebhookOutage(name string) string {
 		return "policies and routes are not checked (with high_availability none can be written)"
 	case tap:
 		return "taps fail, and no namespace of the cluster can be deleted to the end"
+	case jaegerInjector:
+		return "proxies of new pods send no traces"
 	default:
 		return "pods are created that cannot be tapped"
 	}
@@ -111,6 +113,10 @@ type WebhookChecks struct {
 	// Early is how long before its end a certificate is renewed.
 	Early time.Duration
 	Now   time.Time
+	// RegisteredOnly judges certificates by what the API server is told to accept,
+	// without reading the Secrets that keep them: those that sign themselves, as
+	// this provider's and the charts' do, are known from there.
+	RegisteredOnly bool
 }
 
 // DefaultWebhookEarlyRenewal is how long before their end the certificates of
@@ -128,15 +134,15 @@ func (i Installer) vizNamespaces(ctx context.Context) ([]string, error) {
 	}
 	var viz []string
 	for _, namespace := range all {
-		if namespace.Labels[extensionLabel] == "viz" {
+		if namespace.Labels[extensionLabel] == Viz {
 			viz = append(viz, namespace.Name)
 		}
 	}
 	return viz, nil
 }
 
-// vizServings looks at the certificates of the viz extension, whoever has
-// installed it. What may not be read is named and left out: the right to see to
+// vizServings looks at the certificates of a viz extension that others have
+// installed: those in Secrets of ours belong to the extension's own resource. What may not be read is named and left out: the right to see to
 // Linkerd does not imply that to see to its extensions.
 func (i Installer) vizServings(ctx context.Context, checks WebhookChecks) (found []serving, hidden []string, err error) {
 	namespaces, err := i.vizNamespaces(ctx)
@@ -154,7 +160,7 @@ func (i Installer) vizServings(ctx context.Context, checks WebhookChecks) (found
 				hidden = append(hidden, err.Error())
 			case err != nil:
 				return nil, nil, err
-			case looked.secret != nil && len(looked.calls()) > 0:
+			case len(looked.calls()) > 0 && (checks.RegisteredOnly || looked.secret != nil && !kube.Ours(looked.secret.Labels)):
 				found = append(found, looked)
 			}
 		}
@@ -178,13 +184,21 @@ func (i Installer) observeWebhooks(ctx context.Context, namespace string, checks
 		return err
 	}
 	found.Hidden = hidden
-	for _, looked := range slices.Concat(all, viz) {
-		found.Webhooks = append(found.Webhooks, Webhook{Name: looked.name, NotAfter: looked.notAfter, RenewedBy: looked.renewedBy})
+	webhooks, drift := report(slices.Concat(all, viz))
+	found.Webhooks, found.Drift = webhooks, append(found.Drift, drift...)
+	return nil
+}
+
+// report tells of certificates what is known of each, and what is wrong with
+// those that nobody else looks after.
+func report(all []serving) (webhooks []Webhook, drift []string) {
+	for _, looked := range all {
+		webhooks = append(webhooks, Webhook{Name: looked.name, NotAfter: looked.notAfter, RenewedBy: looked.renewedBy})
 		if looked.problem != "" && looked.renewedBy == "" {
-			found.Drift = append(found.Drift, looked.secretRef().String()+": "+looked.problem)
+			drift = append(drift, looked.secretRef().String()+": "+looked.problem)
 		}
 	}
-	return nil
+	return webhooks, drift
 }
 
 // ensureWebhooks sees to the certificates of the control plane's webhooks and
@@ -272,10 +286,15 @@ func (i Installer) amendSecret(ctx context.Context, looked serving, pair *pki.Ke
 	return err
 }
 
-// deleteWebhookSecrets deletes those that are ours.
+// deleteWebhookSecrets deletes those of the control plane that are ours.
 func (i Installer) deleteWebhookSecrets(ctx context.Context, namespace string) error {
-	for _, s := range controlPlaneServers(namespace) {
-		secret, err := i.Cluster.Secret(ctx, namespace, s.secretRef().Name)
+	return i.deleteSecretsOf(ctx, controlPlaneServers(namespace))
+}
+
+// deleteSecretsOf deletes the Secrets of servers that are ours.
+func (i Installer) deleteSecretsOf(ctx context.Context, servers []server) error {
+	for _, s := range servers {
+		secret, err := i.Cluster.Secret(ctx, s.namespace, s.secretRef().Name)
 		switch {
 		case errors.Is(err, kube.ErrNotFound):
 			continue
