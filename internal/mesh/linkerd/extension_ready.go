@@ -1,0 +1,44 @@
+package linkerd
+
+import (
+	"context"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+)
+
+// tapInjectorAnswers waits until a pod that gets a proxy can be tapped as well.
+// The tap-injector looks at pods after the proxy injector, by the order of their
+// names, so that one dry run tries both.
+func (i Installer) tapInjectorAnswers(ctx context.Context, namespace string) error {
+	ref := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-tap-injector-webhook-config"}
+	where, err := i.Cluster.Namespace(ctx, corev1.NamespaceDefault)
+	if err != nil {
+		return err
+	}
+	live, err := i.Cluster.Find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	var configuration admissionregistrationv1.MutatingWebhookConfiguration
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(live.Object, &configuration); err != nil {
+		return err
+	}
+	for _, webhook := range configuration.Webhooks {
+		unmet, err := unmetRequirement(webhook.NamespaceSelector, where.Labels)
+		if err != nil || unmet != nil {
+			i.say("the tap-injector is not tried, as it passes over namespace "+where.Name, map[string]any{"namespace": namespace})
+			return nil //nolint:nilerr // A selector that cannot be read selects nothing.
+		}
+	}
+	pod := probes(where.Name)[0]
+	pod.webhook = "tap-injector.linkerd.io"
+	pod.answered = func(got *unstructured.Unstructured, err error) bool {
+		return err == nil && got.GetAnnotations()[tapEnabledAnnotation] == "true"
+	}
+	return i.try(ctx, pod)
+}
