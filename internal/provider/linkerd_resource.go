@@ -21,6 +21,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
@@ -39,9 +40,12 @@ func newLinkerdResource() resource.Resource {
 
 func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the `linkerd-crds` chart, then the `linkerd-control-plane` chart. " +
-			"An apply returns when the control plane is healthy. What an apply has left behind whose provider was killed, the next one finishes; " +
+		MarkdownDescription: "Linkerd: its namespace with the labels that the CLI gives it, the CRDs of the Gateway API if it is to bring them, the chart `linkerd-crds`, the CNI plugin if it is wanted, then the chart `linkerd-control-plane`. " +
+			"An apply returns when the control plane is healthy and its webhooks answer: pods created from then on get their proxy. What an apply has left behind whose provider was killed, the next one finishes; " +
 			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
+			"A plan says in `changes` which objects of the cluster an apply adds, changes or deletes, and fails where the apply could not succeed: values that the chart has no place for, " +
+			"a version of Kubernetes that the chart is not made for, a numbered version that an upgrade passes over, a Gateway API that is missing or somebody else's, too few nodes for high availability, a Linkerd that is there already. " +
+			"What Helm or `linkerd install` has installed can be imported; the apply that follows takes its objects over and makes none of them anew.\n\n" +
 			"Issuer and trust bundle come from an `aksmesh_issuer`, so no private key passes through Helm. The provider also looks after the certificates " +
 			"of Linkerd's three webhooks, which its chart would make anew on each render, and after those of `linkerd-viz`, which nobody renews otherwise: they are renewed " +
 			"`webhook_early_renewal` before their end, and the API server accepts the new one before any pod serves it. Certificates that cert-manager or another controller has in hand are left alone.",
@@ -72,6 +76,8 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether to run three replicas spread over nodes with the chart's own `values-ha.yaml`. Needs three nodes. Default `false`.",
 			},
+			"gateway_api": gatewayAPIAttribute(),
+			"cni":         cniAttribute(),
 			"registry": schema.StringAttribute{
 				Optional:            true,
 				MarkdownDescription: "Registry and path that replace everything before the name of each image, as `linkerd install --registry` does: `example.azurecr.io/linkerd`.",
@@ -104,9 +110,13 @@ func (r *linkerdResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 				MarkdownDescription: "How long before their end the certificates of the webhooks are renewed by the next apply, as a Go duration. Default `1440h`, the 60 days at which `linkerd check` begins to warn.",
 				Validators:          []validator.String{goDuration(0, pki.DefaultServingValidity-time.Hour)},
 			},
+			"atomic":               atomicAttribute(),
+			"drift_detection":      driftDetectionAttribute(),
+			"changes":              changesAttribute(),
 			"app_version":          computedString("Version of Linkerd, such as `edge-26.8.3`."),
-			"values_sha256":        computedString("SHA-256 of the control plane's values as they were applied."),
-			"webhooks":             webhooksAttribute(),
+			"values_sha256":        computedString("SHA-256 of the values of the control plane, and of the CNI plugin if there is one, as they were applied."),
+			"webhooks":             webhooksAttribute("Certificates by which the API server calls Linkerd: those of the control plane's three webhooks, and, if others than `aksmesh_linkerd_extension` have installed `linkerd-viz`, " +
+				"those of its webhook `tap-injector` and of its API `tap`."),
 			"webhooks_valid_until": computedString("When the first of these certificates ends, RFC 3339; empty if none can be read."),
 			"drift":                driftAttribute("objects of the charts that are missing or changed, releases that somebody else has touched, webhook certificates that are due"),
 			"timeouts":             timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
@@ -121,6 +131,11 @@ type linkerdModel struct {
 	Repository          types.String `tfsdk:"repository"`
 	IssuerID            types.String `tfsdk:"issuer_id"`
 	HighAvailability    types.Bool   `tfsdk:"high_availability"`
+	GatewayAPI          types.Object `tfsdk:"gateway_api"`
+	CNI                 types.Object `tfsdk:"cni"`
+	Atomic              types.Bool   `tfsdk:"atomic"`
+	DriftDetection      types.String `tfsdk:"drift_detection"`
+	Changes             types.List   `tfsdk:"changes"`
 	Registry            types.String `tfsdk:"registry"`
 	Proxy               types.Object `tfsdk:"proxy"`
 	Heartbeat           types.Bool   `tfsdk:"heartbeat"`
@@ -150,6 +165,9 @@ func (m *linkerdModel) specification(ctx context.Context, now time.Time, diags *
 		HighAvailability: m.HighAvailability.ValueBool(),
 		Registry:         m.Registry.ValueString(),
 		Heartbeat:        m.Heartbeat.ValueBool(),
+		GatewayAPI:       m.gatewayAPI(ctx, diags),
+		CNI:              m.cni(ctx, diags),
+		Atomic:           m.Atomic.ValueBool(),
 
 		WebhookEarlyRenewal: m.webhookChecks(now).Early,
 		Now:                 now,
@@ -182,7 +200,11 @@ func (m *linkerdModel) observe(ctx context.Context, found linkerd.Installed, dia
 
 func (r *linkerdResource) installer(ctx context.Context, cluster *kube.Cluster, diags *diag.Diagnostics) (linkerd.Installer, bool) {
 	charts, ok := r.charts(ctx, cluster, diags)
-	return linkerd.Installer{Charts: charts}, ok
+	return r.installerOf(charts), ok
+}
+
+func (r *linkerdResource) installerOf(charts install.Charts) linkerd.Installer {
+	return linkerd.Installer{Charts: charts, Manifests: r.session.manifests}
 }
 
 func (r *linkerdResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
@@ -192,18 +214,21 @@ func (r *linkerdResource) ValidateConfig(ctx context.Context, req resource.Valid
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("issuer_id"), &issuer)...)
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("namespace"), &namespace)...)
 	parsedValues(ctx, values, path.Root("values"), linkerd.CheckValues, &resp.Diagnostics)
+	validateCNI(ctx, req.Config, &resp.Diagnostics)
 	checkIssuerID(issuer, "linkerd", namespace, linkerd.DefaultNamespace, path.Root("issuer_id"), &resp.Diagnostics)
 }
 
-// ModifyPlan promises a Linkerd without drift, and keeps what an unchanged
-// configuration leaves as it is.
+// ModifyPlan promises a Linkerd without drift, keeps what an unchanged
+// configuration leaves as it is, and tells what is going to change.
 func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
+		r.warnOfRemoval(ctx, req.State, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
-	settle(ctx, req, resp, path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks"), path.Root("webhooks_valid_until"))
+	settle(ctx, req, resp, path.Root("changes"), path.Root("app_version"), path.Root("values_sha256"), path.Root("webhooks"), path.Root("webhooks_valid_until"))
 	r.warnOfWebhooks(ctx, req, resp)
+	r.lookAhead(ctx, req, resp)
 }
 
 func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -222,7 +247,7 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 		problemExists(&resp.Diagnostics, "Unable to Install Linkerd", err, model.Namespace.ValueString())
 		return
 	}
-	prepared := r.prepare(ctx, installer, &model, "Unable to Install Linkerd", &resp.Diagnostics)
+	prepared := r.prepare(ctx, installer, &model, "", "Unable to Install Linkerd", &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -236,11 +261,27 @@ func (r *linkerdResource) Create(ctx context.Context, req resource.CreateRequest
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
-// prepare does what can fail before anything is changed, and tells which
-// attribute is at fault.
-func (r *linkerdResource) prepare(ctx context.Context, installer linkerd.Installer, model *linkerdModel, summary string, diags *diag.Diagnostics) *linkerd.Prepared {
-	prepared, err := installer.Prepare(ctx, model.specification(ctx, r.session.time(), diags))
-	problemInstall(diags, summary, err)
+// prepare does what can fail before anything is changed, tells which attribute
+// is at fault, and takes down what is going to change if the plan could not.
+func (r *linkerdResource) prepare(ctx context.Context, installer linkerd.Installer, model *linkerdModel, formerCNI, summary string, diags *diag.Diagnostics) *linkerd.Prepared {
+	specification := model.specification(ctx, r.session.time(), diags)
+	if diags.HasError() {
+		return nil
+	}
+	specification.FormerCNI = formerCNI
+	prepared, err := installer.Prepare(ctx, specification)
+	if err != nil {
+		problemLinkerd(diags, summary, err)
+		return nil
+	}
+	found, err := installer.Foresee(ctx, prepared)
+	if err != nil {
+		problemLinkerd(diags, summary, err)
+		return nil
+	}
+	if model.Changes.IsUnknown() {
+		model.Changes = changesList(ctx, found.Changes, diags)
+	}
 	return prepared
 }
 
@@ -249,7 +290,7 @@ func (r *linkerdResource) prepare(ctx context.Context, installer linkerd.Install
 func (r *linkerdResource) apply(ctx context.Context, installer linkerd.Installer, prepared *linkerd.Prepared, model *linkerdModel, diags *diag.Diagnostics) {
 	applied := installer.Apply(ctx, prepared)
 	recordInstall(ctx, "Linkerd", applied, func(ctx context.Context) error {
-		found, err := installer.Observe(ctx, model.Namespace.ValueString(), model.webhookChecks(r.session.time()))
+		found, err := installer.Observe(ctx, model.observation(ctx, r.session.time(), diags))
 		if err != nil {
 			return err
 		}
@@ -273,8 +314,12 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 	if !ok {
 		return
 	}
-	setWhenNull(&model.WebhookEarlyRenewal, plainDuration(linkerd.DefaultWebhookEarlyRenewal))
-	found, err := installer.Observe(ctx, model.ID.ValueString(), model.webhookChecks(r.session.time()))
+	model.complete()
+	imported := model.IssuerID.IsNull()
+	if imported {
+		r.importCNI(ctx, installer, &model, &resp.Diagnostics)
+	}
+	found, err := installer.Observe(ctx, model.observation(ctx, r.session.time(), &resp.Diagnostics))
 	if errors.Is(err, helm.ErrReleaseNotFound) {
 		forget(ctx, resp, model.ID)
 		return
@@ -283,7 +328,7 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 		problem(&resp.Diagnostics, "Unable to Read Linkerd", err)
 		return
 	}
-	if model.IssuerID.IsNull() && found.Version == "" {
+	if imported && found.Version == "" {
 		// CRDs alone are no Linkerd to import.
 		forget(ctx, resp, model.ID)
 		return
@@ -293,15 +338,39 @@ func (r *linkerdResource) Read(ctx context.Context, req resource.ReadRequest, re
 			"These credentials may not look at the certificates of linkerd-viz, so nobody renews them: %s.", what))
 	}
 	compareValues(model.ValuesDigest, &found.ValuesDigest, &found.Drift, "the values of release linkerd-control-plane are not those that were applied")
-	model.Namespace = model.ID
 	if found.Version != "" {
 		model.Version = types.StringValue(found.Version)
 	}
-	if model.IssuerID.IsNull() {
+	if imported {
 		model.imported(found)
 	}
 	model.observe(ctx, found, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
+}
+
+// complete fills in what an import, or a state of an earlier version, leaves null.
+func (m *linkerdModel) complete() {
+	m.Namespace = m.ID
+	setWhenNull(&m.WebhookEarlyRenewal, plainDuration(linkerd.DefaultWebhookEarlyRenewal))
+	setWhenNull(&m.DriftDetection, detectObjects)
+	if m.Atomic.IsNull() {
+		m.Atomic = types.BoolValue(false)
+	}
+	if m.Changes.IsNull() {
+		m.Changes = noDrift()
+	}
+}
+
+// importCNI finds the CNI plugin of a Linkerd of which only the namespace is known.
+func (r *linkerdResource) importCNI(ctx context.Context, installer linkerd.Installer, model *linkerdModel, diags *diag.Diagnostics) {
+	namespace, err := installer.Imported(ctx, model.ID.ValueString())
+	switch {
+	case errors.Is(err, mesh.ErrNoControlPlane):
+	case err != nil:
+		problem(diags, "Unable to Read Linkerd", err)
+	case namespace != "":
+		model.CNI = objectFrom(ctx, cniTypes, cniModel{Namespace: types.StringValue(namespace), Values: types.ListNull(types.StringType)}, diags)
+	}
 }
 
 // imported fills in the settings of a Linkerd of which only the namespace is
@@ -315,7 +384,8 @@ func (m *linkerdModel) imported(found linkerd.Installed) {
 }
 
 func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var model linkerdModel
+	var model, state linkerdModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	ctx, end, cluster, ok := r.begin(ctx, updating, req.Plan, &model, &resp.Diagnostics)
 	defer end()
 	if !ok {
@@ -325,7 +395,7 @@ func (r *linkerdResource) Update(ctx context.Context, req resource.UpdateRequest
 	if !ok {
 		return
 	}
-	prepared := r.prepare(ctx, installer, &model, "Unable to Update Linkerd", &resp.Diagnostics)
+	prepared := r.prepare(ctx, installer, &model, state.cniNamespace(ctx, &resp.Diagnostics), "Unable to Update Linkerd", &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -349,7 +419,7 @@ func (r *linkerdResource) Delete(ctx context.Context, req resource.DeleteRequest
 	if !ok {
 		return
 	}
-	if err := installer.Uninstall(ctx, model.ID.ValueString(), model.DeleteCRDs.ValueBool()); err != nil {
+	if err := installer.Uninstall(ctx, model.removal(ctx, &resp.Diagnostics)); err != nil {
 		problem(&resp.Diagnostics, "Unable to Uninstall Linkerd", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +14,7 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
 
 const (
@@ -40,18 +42,26 @@ type Resources struct {
 type Specification struct {
 	Namespace string
 	// Repository is a Helm repository, an OCI reference or a directory that
-	// holds the charts; Version the version of both charts.
+	// holds the charts; Version the version of all of them.
 	Repository, Version string
 	HighAvailability    bool
+	GatewayAPI          GatewayAPI
+	// CNI is nil without the plugin. FormerCNI is the namespace that it was
+	// installed in before; empty if it was not.
+	CNI       *CNI
+	FormerCNI string
 	// Registry replaces everything before the name of each image; empty keeps
 	// the chart's.
 	Registry string
 	Proxy    Resources
 	// Heartbeat lets the control plane report its version to the project daily.
 	Heartbeat bool
-	// Values are the user's, merged over the settings above. OwnedValue tells
+	// Values are the user's, merged over the settings above. CheckValues tells
 	// which keys they must not have.
 	Values map[string]any
+	// Atomic has releases rolled back that an apply has upgraded and that do not
+	// become ready.
+	Atomic bool
 	// WebhookEarlyRenewal is how long before their end the certificates of
 	// webhooks are renewed.
 	WebhookEarlyRenewal time.Duration
@@ -62,8 +72,28 @@ func (s Specification) webhookChecks() WebhookChecks {
 	return WebhookChecks{Early: s.WebhookEarlyRenewal, Now: s.Now}
 }
 
+// CNIValues is the input of the CNI plugin's values.
+const CNIValues = "cni.values"
+
+// InputError tells which part of a specification an error is about.
+type InputError struct {
+	// Input is version, values, [CNIValues], gateway_api or high_availability.
+	Input string
+	Err   error
+}
+
+func (e *InputError) Error() string { return e.Err.Error() }
+
+func (e *InputError) Unwrap() error { return e.Err }
+
 // Installer installs Linkerd and looks after it.
-type Installer struct{ install.Charts }
+type Installer struct {
+	install.Charts
+
+	// Manifests fetches the CRDs of the Gateway API; it may be nil if they are not
+	// to be installed.
+	Manifests *release.Downloader
+}
 
 // Resumable tells whether what is in the namespace was left by an apply that
 // was cut off; install.ErrForeign when it is not ours.
@@ -73,29 +103,42 @@ func (i Installer) Resumable(ctx context.Context, namespace string) (bool, error
 		return false, err
 	}
 	controlPlane, err := i.Charts.Resumable(ctx, namespace, controlPlaneChart)
-	return crds || controlPlane, err
+	if err != nil || controlPlane {
+		return crds || controlPlane, err
+	}
+	found, err := i.madeByCommand(ctx, namespace)
+	if found != nil && !crds {
+		err = &byHandError{ref: destination(namespace)}
+	}
+	return crds, err
 }
 
 // Prepared is an installation of which everything that can fail without the
 // cluster has been done.
 type Prepared struct {
-	specification      Specification
-	crds, controlPlane *helm.Chart
-	crdsValues, values map[string]any
+	specification Specification
+	line          line
+	version       Version // zero if the charts do not tell it
+
+	crds, controlPlane, cni        *helm.Chart // cni is nil without the plugin
+	crdsValues, values, pluginOwns map[string]any
+	gateway                        []release.Object
 }
 
-// Prepare fetches the charts and composes their values. It changes nothing.
+// Prepare fetches the charts and composes their values, and reads the manifests
+// of the Gateway API if they are to be applied. It changes nothing. Values that a
+// chart would pass over are an *[InputError].
 func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, error) {
-	crds, err := i.Load(ctx, s.Repository, crdsChart, s.Version)
-	if err != nil {
+	p := &Prepared{specification: s}
+	var err error
+	if p.crds, err = i.Load(ctx, s.Repository, crdsChart, s.Version); err != nil {
 		return nil, err
 	}
-	controlPlane, err := i.Load(ctx, s.Repository, controlPlaneChart, s.Version)
-	if err != nil {
+	if p.controlPlane, err = i.Load(ctx, s.Repository, controlPlaneChart, s.Version); err != nil {
 		return nil, err
 	}
-	prepared := &Prepared{specification: s, crds: crds, controlPlane: controlPlane}
-	if prepared.crdsValues, err = crdsValues(crds); err != nil {
+	p.version, p.line = versionOf(p.controlPlane.AppVersion(), s.Version)
+	if p.crdsValues, err = crdsValues(p.crds); err != nil {
 		return nil, err
 	}
 	var schedule string
@@ -104,36 +147,159 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 			return nil, err
 		}
 	}
-	if prepared.values, err = compose(s, schedule, controlPlane); err != nil {
+	if p.values, err = compose(s, schedule, p.controlPlane); err != nil {
 		return nil, err
 	}
-	return prepared, nil
+	var invalid []error
+	if err := install.CheckValues(p.controlPlane, s.Values, removedValues()); err != nil {
+		invalid = append(invalid, &InputError{Input: "values", Err: err})
+	}
+	if s.CNI != nil {
+		if p.cni, err = i.Load(ctx, s.Repository, cniChart, s.Version); err != nil {
+			return nil, err
+		}
+		if p.pluginOwns, err = cniValues(s, p.cni); err != nil {
+			return nil, err
+		}
+		if err := install.CheckValues(p.cni, s.CNI.Values, nil); err != nil {
+			invalid = append(invalid, &InputError{Input: CNIValues, Err: err})
+		}
+	}
+	if p.gateway, err = i.loadGateway(ctx, s, p.line); err != nil {
+		invalid = append(invalid, &InputError{Input: "gateway_api", Err: err})
+	}
+	return p, errors.Join(invalid...)
 }
 
-// Apply brings the cluster to the specification, CRDs before the control plane,
-// and returns once the control plane is healthy. It may be repeated. The issuer
-// must be in its Secret and lead to the trust bundle that is published.
+// versionOf reads Linkerd's version from what says it first, and tells its line:
+// the newest known if nothing does.
+func versionOf(texts ...string) (Version, line) {
+	for _, text := range texts {
+		if v, err := ParseVersion(text); err == nil {
+			return v, lineOf(v)
+		}
+	}
+	all := lines()
+	return Version{}, all[len(all)-1]
+}
+
+// releases are the charts in the order in which they are installed, with the
+// values of the webhooks' certificates.
+func (i Installer) releases(p *Prepared, webhooks map[string]any, adopts map[string]bool) []install.Release {
+	s := p.specification
+	all := []install.Release{{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues, Yields: Yields(), Adopt: adopts[crdsChart]}}
+	if p.cni != nil {
+		all = append(all, install.Release{Namespace: s.CNI.Namespace, Name: cniRelease, Chart: p.cni, Values: p.pluginOwns, Yields: Yields(), Adopt: adopts[controlPlaneChart]})
+	}
+	return append(all, install.Release{
+		Namespace: s.Namespace, Name: controlPlaneChart, Chart: p.controlPlane, Values: helm.MergeValues(p.values, webhooks),
+		Yields: Yields(), Adopt: adopts[controlPlaneChart], Ready: i.answering(s.Namespace),
+	})
+}
+
+// Foreseen is what an apply would do, and what is to be known before.
+type Foreseen struct {
+	Changes  []kube.Change
+	Warnings []string
+}
+
+// Foresee tells what Apply would do to which objects, without doing anything.
+// Errors are those that it could not but fail with; those that are about a part
+// of the specification are *[InputError], all of them joined. Certificates of
+// webhooks that the apply will renew are not among the changes.
+func (i Installer) Foresee(ctx context.Context, p *Prepared) (Foreseen, error) {
+	s := p.specification
+	records, err := i.records(ctx, s.Namespace)
+	if err != nil {
+		return Foreseen{}, err
+	}
+	adopts, err := i.adopts(ctx, s.Namespace, records)
+	if err != nil {
+		return Foreseen{}, err
+	}
+	var found Foreseen
+	warnings, invalid := i.checkInstallation(ctx, p, records[controlPlaneChart])
+	found.Warnings = warnings
+	var problems []error
+	problems = append(problems, invalid)
+	gateway, warnings, err := i.foreseeGateway(ctx, p)
+	found.Warnings = append(found.Warnings, warnings...)
+	problems = append(problems, err)
+	if err := errors.Join(problems...); err != nil {
+		return found, err
+	}
+	webhooks, err := recordedWebhooks(records[controlPlaneChart])
+	if err != nil {
+		return found, err
+	}
+	dropped, err := i.formerCNI(ctx, s)
+	if err != nil {
+		return found, err
+	}
+	var drop []*helm.Release
+	if dropped != nil {
+		drop = append(drop, dropped)
+	}
+	charts, err := i.Charts.Foresee(ctx, i.releases(p, webhooks, adopts), drop)
+	found.Changes = slices.Concat(gateway, keptGateway(charts))
+	return found, err
+}
+
+// Apply brings the cluster to the specification: the CRDs of the Gateway API and
+// Linkerd's own, the CNI plugin, the control plane, each before the next; and
+// returns once the control plane is healthy and its webhooks answer. It may be
+// repeated. The issuer must be in its Secret and lead to the trust bundle that is
+// published.
 func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	s := p.specification
 	if err := i.checkIssuer(ctx, s); err != nil {
 		return err
 	}
+	records, err := i.records(ctx, s.Namespace)
+	if err != nil {
+		return err
+	}
+	adopts, err := i.adopts(ctx, s.Namespace, records)
+	if err != nil {
+		return err
+	}
 	labels, annotations := NamespaceMetadata(s.Namespace)
-	if _, err := i.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: s.Namespace, Holder: namespaceHolder, Labels: labels, Annotations: annotations}); err != nil {
+	if _, err := i.Cluster.HoldNamespace(ctx, kube.Hold{Namespace: s.Namespace, Holder: namespaceHolder, Labels: labels, Annotations: annotations, Force: adopts[controlPlaneChart]}); err != nil {
+		return err
+	}
+	if err := i.holdCNINamespace(ctx, s); err != nil {
 		return err
 	}
 	webhookValues, err := i.ensureWebhooks(ctx, s.Namespace, s.webhookChecks())
 	if err != nil {
 		return err
 	}
-	if err := i.Deploy(ctx, install.Release{Namespace: s.Namespace, Name: crdsChart, Chart: p.crds, Values: p.crdsValues}); err != nil {
+	if err := i.keepGateway(ctx, records[crdsChart]); err != nil {
 		return err
 	}
-	if err := i.Deploy(ctx, install.Release{
-		Namespace: s.Namespace, Name: controlPlaneChart, Chart: p.controlPlane,
-		Values: helm.MergeValues(p.values, webhookValues),
-	}); err != nil {
+	if err := i.applyGateway(ctx, p); err != nil {
 		return err
+	}
+	former, err := i.formerCNI(ctx, s)
+	if err != nil {
+		return err
+	}
+	if former != nil && s.CNI != nil {
+		// Its cluster-wide objects have the same names.
+		if err := i.dropCNI(ctx, former.Namespace, s.Namespace); err != nil {
+			return err
+		}
+	}
+	if err := i.Charts.Apply(ctx, i.releases(p, webhookValues, adopts), s.Atomic); err != nil {
+		return err
+	}
+	if err := i.tellOfGateway(ctx, s); err != nil {
+		return err
+	}
+	if former != nil && s.CNI == nil {
+		if err := i.dropCNI(ctx, former.Namespace, s.Namespace); err != nil {
+			return err
+		}
 	}
 	return i.ensureViz(ctx, s.webhookChecks())
 }
@@ -202,93 +368,6 @@ func (i Installer) keep(ctx context.Context, ref kube.Ref, annotations map[strin
 	object.SetAnnotations(map[string]string{resourcePolicyAnnotation: keepPolicy})
 	_, err := i.Cluster.Apply(ctx, object, kube.ApplyOptions{Manager: manager, Force: true})
 	return err
-}
-
-// Installed is a Linkerd as it is.
-type Installed struct {
-	// Version is the chart version of the control plane, AppVersion Linkerd's;
-	// empty if it is missing.
-	Version, AppVersion string
-	// ValuesDigest is the digest of the control plane's values; empty if it is missing.
-	ValuesDigest string
-	// What the values say of the settings that they were composed from.
-	HighAvailability, Heartbeat bool
-	// Webhooks are the control plane's and those of the viz extension, if it is
-	// there. Hidden says, one line each, which the credentials may not see.
-	Webhooks []Webhook
-	Hidden   []string
-	// Drift says what is not as it was installed.
-	Drift []string
-}
-
-// Observe looks at the Linkerd in a namespace; helm.ErrReleaseNotFound if
-// there is neither a control plane nor the release of its CRDs, as an install
-// or a destroy that was cut off may leave it alone.
-func (i Installer) Observe(ctx context.Context, namespace string, checks WebhookChecks) (Installed, error) {
-	controlPlane, missing := i.release(ctx, namespace, controlPlaneChart)
-	if missing != nil && !errors.Is(missing, helm.ErrReleaseNotFound) {
-		return Installed{}, missing
-	}
-	crds, err := i.release(ctx, namespace, crdsChart)
-	switch {
-	case err != nil && !errors.Is(err, helm.ErrReleaseNotFound):
-		return Installed{}, err
-	case err != nil && missing != nil:
-		return Installed{}, missing
-	}
-	var found Installed
-	var values map[string]any
-	if controlPlane != nil {
-		values = controlPlane.Values
-		found = Installed{Version: controlPlane.ChartVersion, AppVersion: controlPlane.AppVersion}
-		found.HighAvailability = values["highAvailability"] == true
-		found.Heartbeat = values["disableHeartBeat"] != true
-		if found.ValuesDigest, err = install.Digest(values); err != nil {
-			return Installed{}, err
-		}
-		if crds != nil && crds.ChartVersion != controlPlane.ChartVersion {
-			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is of version %s instead of %s", namespace, crdsChart, crds.ChartVersion, controlPlane.ChartVersion))
-		}
-	}
-	releases := map[string]*helm.Release{crdsChart: crds, controlPlaneChart: controlPlane}
-	for _, name := range []string{crdsChart, controlPlaneChart} {
-		if releases[name] == nil {
-			found.Drift = append(found.Drift, fmt.Sprintf("release %s/%s is missing", namespace, name))
-			continue
-		}
-		drift, err := i.Drift(ctx, releases[name], nil)
-		if err != nil {
-			return Installed{}, err
-		}
-		found.Drift = append(found.Drift, drift...)
-	}
-	if err := i.observeWebhooks(ctx, namespace, checks, &found); err != nil {
-		return Installed{}, err
-	}
-	return found, nil
-}
-
-// release reads a release that has not been given up.
-func (i Installer) release(ctx context.Context, namespace, name string) (*helm.Release, error) {
-	release, err := i.Releases.Get(ctx, namespace, name)
-	if err == nil && release.Status == helm.StatusUninstalled {
-		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, helm.ErrReleaseNotFound)
-	}
-	return release, err
-}
-
-// Uninstall removes the control plane and then, if told to, the CRDs with
-// every object of their kinds. It may be repeated after a failure.
-func (i Installer) Uninstall(ctx context.Context, namespace string, deleteCRDs bool) error {
-	for _, name := range []string{controlPlaneChart, crdsChart} {
-		if err := i.Releases.Uninstall(ctx, namespace, name, helm.UninstallOptions{KeepCRDs: !deleteCRDs, Wait: true}); err != nil {
-			return err
-		}
-	}
-	if err := i.deleteWebhookSecrets(ctx, namespace); err != nil {
-		return err
-	}
-	return i.Cluster.ReleaseNamespace(ctx, namespace, namespaceHolder)
 }
 
 // heartbeatSchedule is a daily time that is spread over clusters but the same

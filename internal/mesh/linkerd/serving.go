@@ -48,14 +48,42 @@ type find func(context.Context, kube.Ref) (*unstructured.Unstructured, error)
 func (i Installer) look(ctx context.Context, s server, checks WebhookChecks, find find) (serving, error) {
 	found := serving{server: s, now: checks.Now}
 	var err error
-	if found.secret, err = i.Cluster.Secret(ctx, s.namespace, s.secretRef().Name); err != nil && !errors.Is(err, kube.ErrNotFound) {
+	if found.registered, err = find(ctx, s.registration); err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return found, err
 	}
-	if found.registered, err = find(ctx, s.registration); err != nil && !errors.Is(err, kube.ErrNotFound) {
+	if checks.RegisteredOnly {
+		found.judgeRegistered(checks.Early)
+		return found, nil
+	}
+	if found.secret, err = i.Cluster.Secret(ctx, s.namespace, s.secretRef().Name); err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return found, err
 	}
 	found.judge(checks.Early)
 	return found, nil
+}
+
+// judgeRegistered tells what is wrong as far as the registration shows it.
+func (s *serving) judgeRegistered(early time.Duration) {
+	s.renewedBy = othersRenewal(nil, s.registered)
+	for _, bundle := range s.bundles() {
+		var until time.Time
+		for _, cert := range bundle.Certificates() {
+			// A bundle keeps certificates of before.
+			if cert.VerifyHostname(s.dnsName()) == nil && cert.NotAfter.After(until) {
+				until = cert.NotAfter
+			}
+		}
+		if !until.IsZero() && (s.notAfter.IsZero() || until.Before(s.notAfter)) {
+			s.notAfter = until
+		}
+	}
+	if !s.notAfter.IsZero() && pki.RenewalDue(s.notAfter, early, s.now) {
+		s.problem, s.renew = s.dueLine(), true
+	}
+}
+
+func (s *serving) dueLine() string {
+	return "the certificate is valid only until " + s.notAfter.UTC().Format(time.RFC3339)
 }
 
 // judge tells what is wrong with the certificate.
@@ -80,7 +108,7 @@ func (s *serving) judge(early time.Duration) {
 		}
 	}
 	if pki.RenewalDue(s.notAfter, early, s.now) {
-		s.problem, s.renew = "the certificate is valid only until "+s.notAfter.UTC().Format(time.RFC3339), true
+		s.problem, s.renew = s.dueLine(), true
 	}
 }
 

@@ -39,12 +39,6 @@ func Settings() []mesh.Setting {
 	return all
 }
 
-// firstIn is the release 2.<minor> and the edge release that it was made from.
-func firstIn(minor int) Since {
-	edges := map[int][3]int{15: {24, 2, 4}, 16: {24, 8, 2}, 18: {25, 4, 4}, 19: {25, 10, 7}, 20: {26, 6, 3}}
-	return Since{Edge: edges[minor], Numbered: [3]int{2, minor, 0}}
-}
-
 // settings completes the table: what rows have in common is not written in each.
 func settings() []setting {
 	rows := slices.Concat(trafficSettings(), resourceSettings(), lifecycleSettings(), imageSettings(), telemetrySettings())

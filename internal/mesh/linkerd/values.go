@@ -52,6 +52,9 @@ func compose(s Specification, schedule string, chart *helm.Chart) (map[string]an
 	own := map[string]any{
 		"identity": map[string]any{"externalCA": true, "issuer": map[string]any{"scheme": IssuerScheme}},
 	}
+	if s.CNI != nil {
+		own["cniEnabled"] = true
+	}
 	return helm.MergeValues(values, images(s.Registry, defaults), proxyResources(s.Proxy), heartbeat(schedule), s.Values, own), nil
 }
 
@@ -62,17 +65,21 @@ func heartbeat(schedule string) map[string]any {
 	return map[string]any{"heartbeatSchedule": schedule}
 }
 
-// images points every image of the chart to a registry, keeping the last part
-// of its name as `linkerd install --registry` does. Which images there are
-// depends on the version: the policy controller has had none of its own since
-// 2.19, the init container none since 2.20.
+// images points every image of the control plane's chart to a registry. Which
+// there are depends on the version.
 func images(registry string, defaults map[string]any) map[string]any {
+	return fromRegistry(registry, defaults, "controllerImage", "proxy.image.name", "proxyInit.image.name", "policyController.image.name", "debugContainer.image.name")
+}
+
+// fromRegistry points images to a registry, keeping the last part of their names
+// as `linkerd install --registry` does: those of the keys that a chart has.
+func fromRegistry(registry string, defaults map[string]any, keys ...string) map[string]any {
 	if registry == "" {
 		return nil
 	}
 	registry = strings.TrimSuffix(registry, "/")
 	values := map[string]any{}
-	for _, key := range []string{"controllerImage", "proxy.image.name", "proxyInit.image.name", "policyController.image.name", "debugContainer.image.name"} {
+	for _, key := range keys {
 		keys := strings.Split(key, ".")
 		if name, known, err := unstructured.NestedString(defaults, keys...); known && err == nil {
 			put(values, keys, registry+name[strings.LastIndex(name, "/"):])

@@ -297,7 +297,7 @@ func TestRenewalOfWebhooksIsNeverFelt(t *testing.T) {
 		}
 	}
 
-	found, err := i.installer(i.embedded.Kubeconfig()).Observe(t.Context(), "linkerd", linkerd.WebhookChecks{Early: early, Now: time.Now()})
+	found, err := i.installer(i.embedded.Kubeconfig()).Observe(t.Context(), linkerd.Observation{Namespace: "linkerd", Checks: linkerd.WebhookChecks{Early: early, Now: time.Now()}})
 	if err != nil {
 		t.Fatal(err)
 	}
