@@ -416,7 +416,7 @@ func TestTakingOverLeavesTrustAndWebhooks(t *testing.T) {
 				t.Errorf("upgrade %d: %v", n, err)
 			}
 		}
-		found, err := installer.Observe(ctx, "linkerd", linkerd.WebhookChecks{Early: linkerd.DefaultWebhookEarlyRenewal, Now: time.Now()})
+		found, err := installer.Observe(ctx, linkerd.Observation{Namespace: "linkerd", Checks: linkerd.WebhookChecks{Early: linkerd.DefaultWebhookEarlyRenewal, Now: time.Now()}})
 		if err != nil {
 			t.Fatal(err)
 		}
