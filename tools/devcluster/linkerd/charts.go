@@ -18,6 +18,7 @@ import (
 const (
 	CRDsChart         = "linkerd-crds"
 	ControlPlaneChart = "linkerd-control-plane"
+	CNIChart          = "linkerd2-cni"
 	VizChart          = "linkerd-viz"
 )
 
@@ -33,11 +34,14 @@ type release struct {
 }
 
 // releases lists the oldest first: Linkerd 2.17, whose meshed traffic keeps
-// the application's port and whose proxies are ordinary containers, 2.20 and
-// an edge release after it.
+// the application's port and whose proxies are ordinary containers, 2.18, which
+// keeps the types of the Gateway API, 2.19, which does not bring them, 2.20 and an
+// edge release after it.
 func releases() []release {
 	return []release{
 		{chart: "2024.11.8", app: "edge-24.11.8", kubernetes: ">=1.22.0-0"},
+		{chart: "2025.4.4", app: "edge-25.4.4", kubernetes: ">=1.23.0-0"},
+		{chart: "2025.10.7", app: "edge-25.10.7", kubernetes: ">=1.23.0-0"},
 		{chart: "2026.6.3", app: "edge-26.6.3", kubernetes: ">=1.31.0-0"},
 		{chart: "2026.8.3", app: "edge-26.8.3", kubernetes: ">=1.31.0-0"},
 	}
@@ -45,7 +49,7 @@ func releases() []release {
 
 // names are the charts of a release.
 func (r release) names() []string {
-	return []string{CRDsChart, ControlPlaneChart, VizChart}
+	return []string{CRDsChart, ControlPlaneChart, CNIChart, VizChart}
 }
 
 // Charts packages all stand-in charts in every version, oldest first.

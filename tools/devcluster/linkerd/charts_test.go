@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"slices"
@@ -420,6 +421,8 @@ func TestReleasesDiffer(t *testing.T) {
 		version, app, kubernetes, transport, initImage, policyImage string
 	}{
 		{"2024.11.8", "edge-24.11.8", ">=1.22.0-0", "", "cr.l5d.io/linkerd/proxy-init:v2.4.1", "cr.l5d.io/linkerd/policy-controller:edge-24.11.8"},
+		{"2025.4.4", "edge-25.4.4", ">=1.23.0-0", "transport-header", "cr.l5d.io/linkerd/proxy-init:v2.4.2", "cr.l5d.io/linkerd/policy-controller:edge-25.4.4"},
+		{"2025.10.7", "edge-25.10.7", ">=1.23.0-0", "transport-header", "cr.l5d.io/linkerd/proxy-init:v2.4.3", "cr.l5d.io/linkerd/controller:edge-25.10.7"},
 		{"2026.6.3", "edge-26.6.3", ">=1.31.0-0", "transport-header", "cr.l5d.io/linkerd/proxy:edge-26.6.3", "cr.l5d.io/linkerd/controller:edge-26.6.3"},
 		{newest, "edge-26.8.3", ">=1.31.0-0", "transport-header", "cr.l5d.io/linkerd/proxy:edge-26.8.3", "cr.l5d.io/linkerd/controller:edge-26.8.3"},
 	} {
@@ -572,6 +575,8 @@ func TestCRDs(t *testing.T) {
 		{name: "gateway", version: newest, values: map[string]any{"installGatewayAPI": true}, want: withGateway, keep: "keep"},
 		{name: "one gateway type", version: newest, values: map[string]any{"enableHttpRoutes": true}, want: withHTTP},
 		{name: "old default", version: "2024.11.8", want: withGateway},
+		{name: "default of 2.18", version: "2025.4.4", want: withGateway, keep: "keep"},
+		{name: "default of 2.19", version: "2025.10.7", want: standard},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -661,6 +666,31 @@ func TestVizPinsItsCertificates(t *testing.T) {
 				t.Errorf("Secrets (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestCNIPlugin(t *testing.T) {
+	t.Parallel()
+	all := renderObjects(t, CNIChart, newest, map[string]any{
+		"ignoreOutboundPorts": "25,443",
+		"repairController":    map[string]any{"enabled": true},
+	})
+	if got, want := len(all), 5; got != want {
+		t.Errorf("%d objects, want %d: %v", got, want, slices.Sorted(maps.Keys(all)))
+	}
+	spec := object[appsv1.DaemonSet](t, all, "DaemonSet/linkerd-cni").Spec.Template.Spec
+	if len(spec.Containers) != 2 || spec.Containers[1].Name != "repair-controller" {
+		t.Errorf("containers are %v", spec.Containers)
+	}
+	var config struct {
+		Linkerd map[string]any `json:"linkerd"`
+	}
+	text := object[corev1.ConfigMap](t, all, "ConfigMap/linkerd-cni-config").Data["cni_network_config"]
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	if diff := cmp.Diff([]any{"25", "443"}, config.Linkerd["outbound-ports-to-ignore"]); diff != "" {
+		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 }
 
