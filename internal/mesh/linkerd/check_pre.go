@@ -17,7 +17,6 @@ import (
 
 const (
 	preCategory     = "pre-kubernetes-setup"
-	clusterCategory = "pre-aksmesh-cluster"
 
 	// oldestKubernetes is what the oldest charts that this provider installs want;
 	// what a version wants besides is in its charts.
@@ -37,12 +36,12 @@ func PreChecks(cluster *kube.Cluster, namespace string, now time.Time) []check.C
 
 // Pre are all checks of a cluster before the control plane is installed.
 func (h Health) Pre() []check.Check {
-	own := []check.Check{
+	vacancy := []check.Check{
 		of("gateway-api-crd", "gateway-api-crd", "Gateway API CRDs are installed", 0, check.On(h.list(kube.CustomResourceDefinition, ""), gatewayAPI)),
 		// Whoever makes the namespace for this provider has done well.
 		of(preCategory, "pre-ns", "control plane namespace does not already exist", warns, check.On(h.Cluster.Namespaces, h.vacant)),
 	}
-	return append(append(h.kubernetes(), own...), h.pre()...)
+	return append(append(h.kubernetes(), vacancy...), h.pre()...)
 }
 
 // kubernetes are the checks of the API server itself.
@@ -83,15 +82,18 @@ func (h Health) pre() []check.Check {
 		of(preCategory, "l5d-cluster-networks-pods", "default cluster networks contain all services", warns, check.On(h.services, func(services []*corev1.Service) error {
 			return withinDefault(clusterIPs(services))
 		})),
-		about(clusterCategory, "pre-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
-		about(clusterCategory, "pre-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
-		about(clusterCategory, "pre-other-mesh", "no other mesh injects proxies", warns, check.On(configurations, check.OtherMeshes("Linkerd"))),
-		about(clusterCategory, "pre-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster)),
+		own("pre-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
+		own("pre-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
+		own("pre-other-mesh", "no other mesh injects proxies", warns, check.On(configurations, check.OtherMeshes("Linkerd"))),
+		own("pre-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster)),
 	)
 }
 
-func (h Health) services(ctx context.Context) ([]*corev1.Service, error) {
-	return h.Cluster.Services(ctx, "")
+// own makes a check that only this provider knows.
+func own(id, description string, flags int, run func(context.Context) error) check.Check {
+	made := of("pre-aksmesh-cluster", id, description, flags, run)
+	made.HintURL = ""
+	return made
 }
 
 // vacant tells whether the namespace is to be made yet.
