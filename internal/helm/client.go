@@ -308,10 +308,12 @@ func describe(info *resource.Info) string {
 }
 
 func hasCondition(object runtime.Object, kind string) (bool, error) {
-	conditions, _, err := nested(object, unstructured.NestedSlice, "status", "conditions")
+	found, _, err := nested(object, unstructured.NestedFieldNoCopy, "status", "conditions")
 	if err != nil {
 		return false, err
 	}
+	// A new CRD has null here.
+	conditions, _ := found.([]any)
 	for _, entry := range conditions {
 		condition, ok := entry.(map[string]any)
 		if ok && condition["type"] == kind && condition["status"] == "True" {

@@ -41,6 +41,7 @@ func Differences(desired, live *unstructured.Unstructured) []string {
 // does not set stays. Both are compared as Differences does it, values of a
 // Secret are not shown.
 func Changes(live, next *unstructured.Unstructured, whole bool) []string {
+	live, next = withoutStringData(live), withoutStringData(next)
 	found := comparison{tell: func(at fieldPath, want, is any) string {
 		if is == any(secretValue{}) {
 			return fmt.Sprintf("%s: changes (not shown)", at)
@@ -60,6 +61,28 @@ func Changes(live, next *unstructured.Unstructured, whole bool) []string {
 		slices.Sort(found.lines)
 	}
 	return found.lines
+}
+
+// withoutStringData returns a Secret as the API server keeps it: either side may
+// be as it was written.
+func withoutStringData(object *unstructured.Unstructured) *unstructured.Unstructured {
+	written, ok := object.Object["stringData"].(map[string]any)
+	if !ok || object.GetKind() != Secret.Name {
+		return object
+	}
+	kept := object.DeepCopy()
+	delete(kept.Object, "stringData")
+	data, ok := kept.Object["data"].(map[string]any)
+	if !ok {
+		data = map[string]any{}
+	}
+	for key, value := range written {
+		if text, ok := value.(string); ok {
+			data[key] = base64.StdEncoding.EncodeToString([]byte(text))
+		}
+	}
+	kept.Object["data"] = data
+	return kept
 }
 
 func (c *comparison) compareObjects(desired, live *unstructured.Unstructured) {

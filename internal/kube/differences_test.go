@@ -158,4 +158,11 @@ func TestChanges(t *testing.T) {
 	if got := Changes(live, next, true); !slices.Equal(got, secret) {
 		t.Errorf("of a Secret: %q", got)
 	}
+	written := fromYAML(t, `{kind: Secret, data: {old: YQ==}, stringData: {same: a, other: b}}`)
+	if got := Changes(live, written, true); !slices.Equal(got, secret[2:]) {
+		t.Errorf("of a Secret as it is written: %q", got)
+	}
+	if got := Changes(written, written, true); len(got) > 0 {
+		t.Errorf("of a Secret as it was written: %q", got)
+	}
 }

@@ -37,7 +37,7 @@ func atomicAttribute() schema.BoolAttribute {
 	return schema.BoolAttribute{
 		Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 		MarkdownDescription: "Whether a change that fails is rolled back to what was in place, except CRDs, which stay at the new version. The apply fails all the same, with the reason. " +
-			"A first install that fails stays, for the next apply to replace. Default `false`: what was changed stays, and the next apply goes on from there.",
+			"A quarter of the timeout is kept for that. A first install that fails stays, for the next apply to replace. Default `false`: what was changed stays, and the next apply goes on from there.",
 	}
 }
 
@@ -70,6 +70,8 @@ func detectedKinds(detection types.String) []kube.Kind {
 type foresight struct {
 	changes  []kube.Change
 	warnings []string
+	// unknown reports that what is changed depends on what happens before.
+	unknown bool
 }
 
 // foresee fills in `changes` of a plan that leaves it to the apply, if there is a
@@ -90,11 +92,16 @@ func (b *resourceBase) foresee(ctx context.Context, resp *resource.ModifyPlanRes
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	found, err := look(ctx, charts)
+	for _, change := range found.changes {
+		if change.Warning != "" {
+			found.warnings = append(found.warnings, change.Ref.String()+": "+change.Warning)
+		}
+	}
 	for _, warning := range found.warnings {
 		resp.Diagnostics.AddWarning("Before "+subject+" Is Installed", warning)
 	}
 	switch {
-	case resp.Diagnostics.HasError():
+	case resp.Diagnostics.HasError(), found.unknown && err == nil:
 		return
 	case err != nil && unanswered(err):
 		resp.Diagnostics.AddWarning("Unable to Look Ahead at "+subject, explain(err))

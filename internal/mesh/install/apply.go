@@ -68,7 +68,7 @@ func (c Charts) Apply(ctx context.Context, releases []Release, atomic bool) erro
 	return nil
 }
 
-var errRollbackTime = errors.New("the rest of the time is kept for the rollback")
+var errRollbackTime = fmt.Errorf("%w: the rest of the time is kept for the rollback", context.DeadlineExceeded)
 
 // checkAdopted refuses to adopt what belongs to other releases, which Helm would
 // simply take.
@@ -110,7 +110,8 @@ func (c Charts) goBack(ctx context.Context, changed []deployed, cause error) err
 		c.log("rolling back", map[string]any{"release": id, "revision": former.record.Revision})
 		yielding := c.yielding(ctx, former.release.Yields, former.record.Namespace, former.record.Name)
 		_, err = c.Releases.Rollback(ctx, helm.RollbackRequest{
-			Namespace: former.record.Namespace, Name: former.record.Name, Revision: former.record.Revision, Yield: yielding.to,
+			Namespace: former.record.Namespace, Name: former.record.Name, Revision: former.record.Revision,
+			Labels: releaseLabels(), Yield: yielding.to,
 		})
 		c.forget(former.record.Namespace, former.record.Name)
 		if err = errors.Join(err, yielding.err); err == nil {

@@ -1,0 +1,355 @@
+package install_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
+)
+
+// meshChart is a chart with what those of meshes have: a workload, a webhook, CRDs
+// of either sort with an object, and a Secret that is another each time. What is
+// not namespaced is named after the release.
+func meshChart(name string) map[string]string {
+	return map[string]string{
+		"crds/own.yaml": strings.ReplaceAll(`
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: owns.NAME.example}
+spec:
+  group: NAME.example
+  names: {plural: owns, kind: Own}
+  scope: Namespaced
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+`, "NAME", name),
+		"values.yaml": "image: a:1\nreplicas: 1\nselector: web\nport: 80\nsecret: {}\nversions: [v1]\nkeep: true\n",
+		"templates/all.yaml": `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: {{ .Release.Name }}s.mesh.example}
+spec:
+  group: mesh.example
+  names: {plural: {{ .Release.Name }}s, kind: {{ .Release.Name | title }}}
+  scope: Namespaced
+  versions:
+  {{- range $i, $version := .Values.versions }}
+  - {name: {{ $version }}, served: true, storage: {{ eq $i 0 }}, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+  {{- end }}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: web}
+stringData:
+  random: {{ randAlphaNum 20 | quote }}
+  {{- range $key, $value := .Values.secret }}
+  {{ $key }}: {{ $value | quote }}
+  {{- end }}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: {{ .Values.port }}}]}
+{{- if .Values.keep }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kept, annotations: {helm.sh/resource-policy: keep}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: dropped}
+{{- end }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, annotations: {made: {{ now | date "2006-01-02 15:04:05" | quote }}}}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: {{ .Values.selector }}}}
+  template:
+    metadata: {labels: {app: {{ .Values.selector }}}}
+    spec: {containers: [{name: web, image: {{ .Values.image | quote }}}]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: {{ .Release.Name }}}
+webhooks:
+- name: web.mesh.example
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Ignore
+  clientConfig: {service: {name: web, namespace: {{ .Release.Namespace }}}}
+  namespaceSelector: {matchExpressions: [{key: example.com/nobody, operator: Exists}]}
+  rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
+---
+apiVersion: {{ .Release.Name }}.example/v1
+kind: Own
+metadata: {name: own}
+`,
+	}
+}
+
+// place is where a test installs the chart.
+type place struct {
+	t         *testing.T
+	charts    install.Charts
+	chart     *helm.Chart
+	namespace string
+	name      string // of the release, another for each test
+}
+
+func newPlace(t *testing.T, name string) place {
+	t.Helper()
+	charts := connect(t, "install-"+name)
+	chart, err := charts.Load(t.Context(), chartDirectory(t, "", meshChart(name)), "mesh", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return place{t: t, charts: charts, chart: chart, namespace: shared.Cluster(t).Namespace(t), name: name}
+}
+
+// release is the chart with values, as YAML.
+func (p place) release(values string) install.Release {
+	p.t.Helper()
+	parsed, err := helm.ParseValues([]string{values})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return install.Release{Namespace: p.namespace, Name: p.name, Chart: p.chart, Values: parsed, Yields: install.EnforcerYields()}
+}
+
+func (p place) apply(release install.Release) {
+	p.t.Helper()
+	if err := p.charts.Apply(p.t.Context(), []install.Release{release}, false); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// foresees checks the changes, in the order in which they are made.
+func (p place) foresees(release install.Release, want ...string) {
+	p.t.Helper()
+	for range 2 {
+		found, err := p.charts.Foresee(p.t.Context(), []install.Release{release}, nil)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		var got []string
+		for _, change := range found {
+			got = append(got, strings.NewReplacer(p.namespace, "NS", p.name, "NAME").Replace(change.String()))
+		}
+		if !slices.Equal(got, want) {
+			p.t.Fatalf("foreseen\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+// drifts checks what is not as it was installed.
+func (p place) drifts(want ...string) {
+	p.t.Helper()
+	record, err := p.charts.Releases.Get(p.t.Context(), p.namespace, p.name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	got, err := connect(p.t, "install-"+p.name).Drift(p.t.Context(), record, install.EnforcerYields())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		p.t.Errorf("drift %q, want %q", got, want)
+	}
+}
+
+func (p place) ref(kind kube.Kind, name string) kube.Ref {
+	if !kind.Namespaced {
+		return kube.Ref{Kind: kind, Name: p.name}
+	}
+	return kube.Ref{Kind: kind, Namespace: p.namespace, Name: name}
+}
+
+// patch changes an object as a manager other than Helm.
+func (p place) patch(ref kube.Ref, manager string, change map[string]any) {
+	p.t.Helper()
+	live, err := p.charts.Cluster.Get(p.t.Context(), ref)
+	if err == nil {
+		_, err = p.charts.Cluster.Amend(p.t.Context(), live, change, manager)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestAccLifecycle(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "lifecycle")
+	first := p.release("{}")
+	p.foresees(first,
+		"+ CustomResourceDefinition owns.NAME.example (unless it is there)", "+ Secret NS/web", "+ ConfigMap NS/kept", "+ ConfigMap NS/dropped", "+ CustomResourceDefinition NAMEs.mesh.example", "+ Service NS/web",
+		"+ Deployment NS/web", "+ MutatingWebhookConfiguration NAME", "+ Own NS/own")
+	p.apply(first)
+	p.drifts()
+	random := []string{"~ Secret NS/web: data.random: another with each rendering", "~ Deployment NS/web: metadata.annotations.made: another with each rendering"}
+	p.foresees(first, random...)
+
+	// Others set what is theirs to set: that is no drift, and an upgrade leaves it.
+	enforced := map[string]any{"key": "control-plane", "operator": "DoesNotExist"}
+	webhook := p.ref(kube.MutatingWebhookConfiguration, "")
+	live, err := p.charts.Cluster.Get(t.Context(), webhook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	webhooks, _, err := unstructured.NestedSlice(live.Object, "webhooks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, ok := webhooks[0].(map[string]any)
+	if !ok {
+		t.Fatal("no webhook")
+	}
+	entry["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{"key": "example.com/nobody", "operator": "Exists"}, enforced}}
+	p.patch(webhook, "admissionsenforcer", map[string]any{"webhooks": webhooks})
+	p.scale("web", 3)
+	p.patch(p.ref(kube.Service, "web"), "somebody", map[string]any{"spec": map[string]any{"selector": map[string]any{"app": "other"}}})
+	p.drifts("Service " + p.namespace + "/web: spec.selector.app: want \"web\", is \"other\"")
+
+	upgrade := p.release("{secret: {password: hunter2}, image: 'a:2', replicas: 2, keep: false}")
+	p.foresees(upgrade,
+		"~ Secret NS/web: data.password: absent -> a value (not shown); data.random: another with each rendering",
+		`~ Deployment NS/web: metadata.annotations.made: another with each rendering; spec.replicas: 1 -> 2; spec.template.spec.containers[name=web].image: "a:1" -> "a:2"`,
+		"- ConfigMap NS/dropped", ". ConfigMap NS/kept (stays: helm.sh/resource-policy says so)")
+	p.apply(upgrade)
+	p.drifts()
+	if live, err = p.charts.Cluster.Get(t.Context(), webhook); err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(live.Object["webhooks"]); !strings.Contains(text, "control-plane") || !strings.Contains(text, "example.com/nobody") {
+		t.Errorf("the upgrade leaves of the namespace selector %s", text)
+	}
+	if got := p.replicas("web"); got != 3 {
+		t.Errorf("%d replicas after the upgrade, want the 3 of the autoscaler", got)
+	}
+
+	p.refuses()
+	p.goesBack(upgrade)
+	p.uninstalls()
+}
+
+// scale has an autoscaler of others scale a Deployment.
+func (p place) scale(name string, replicas int32) {
+	p.t.Helper()
+	_, err := shared.Cluster(p.t).Client().AutoscalingV2().HorizontalPodAutoscalers(p.namespace).Create(p.t.Context(), &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{Name: "keda-hpa-" + name},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name},
+			MinReplicas:    &replicas, MaxReplicas: replicas,
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.patch(p.ref(kube.Deployment, name), "kube-controller-manager", map[string]any{"spec": map[string]any{"replicas": replicas}})
+}
+
+func (p place) replicas(name string) int64 {
+	p.t.Helper()
+	live, err := p.charts.Cluster.Get(p.t.Context(), p.ref(kube.Deployment, name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	replicas, _, err := unstructured.NestedInt64(live.Object, "spec", "replicas")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return replicas
+}
+
+// refuses checks the errors of changes that an apply could not make.
+func (p place) refuses() {
+	p.t.Helper()
+	_, err := shared.Cluster(p.t).Client().CoreV1().ConfigMaps(p.namespace).Create(p.t.Context(),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "dropped"}, Data: map[string]string{"a": "b"}}, metav1.CreateOptions{FieldManager: "somebody"})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, err = p.charts.Foresee(p.t.Context(), []install.Release{p.release("{selector: other, versions: [v2]}")}, nil)
+	if immutable, ok := errors.AsType[*install.ImmutableError](err); !ok || immutable.Ref != p.ref(kube.Deployment, "web") || !slices.Equal(immutable.Fields, []string{"spec.selector"}) {
+		p.t.Errorf("error %v, want an ImmutableError", err)
+	}
+	if dropped, ok := errors.AsType[*helm.CRDVersionError](err); !ok || dropped.Name != p.name+"s.mesh.example" {
+		p.t.Errorf("error %v, want a CRDVersionError", err)
+	}
+	if foreign, ok := errors.AsType[*helm.ForeignObjectsError](err); !ok || len(foreign.Objects) != 1 ||
+		foreign.Objects[0] != (helm.ForeignObject{Kind: "ConfigMap", Namespace: p.namespace, Name: "dropped", Owner: "written by somebody"}) {
+		p.t.Errorf("error %v, want a ForeignObjectsError", err)
+	}
+	outdated := p.release("{}")
+	if outdated.Chart, err = p.charts.Load(p.t.Context(), chartDirectory(p.t, "kubeVersion: \"<1.20\"\n", nil), "mesh", "1.0.0"); err != nil {
+		p.t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"Foresee": func() error { _, err := p.charts.Foresee(p.t.Context(), []install.Release{outdated}, nil); return err }(),
+		"Apply":   p.charts.Apply(p.t.Context(), []install.Release{outdated}, false),
+	} {
+		if _, ok := errors.AsType[*install.KubernetesError](err); !ok {
+			p.t.Errorf("%s: error %v, want a KubernetesError", what, err)
+		}
+	}
+}
+
+// goesBack has an upgrade fail.
+func (p place) goesBack(former install.Release) {
+	p.t.Helper()
+	broken := p.release("{image: 'a:does-not-exist', port: 90, keep: false}")
+	ctx, cancel := context.WithTimeout(p.t.Context(), 24*time.Second)
+	defer cancel()
+	err := p.charts.Apply(ctx, []install.Release{broken}, true)
+	rolled, ok := errors.AsType[*install.RolledBackError](err)
+	if !ok || !slices.Equal(rolled.Releases, []string{p.namespace + "/" + p.name}) {
+		p.t.Fatalf("error %v, want a RolledBackError", err)
+	}
+	for _, want := range []string{"Deployment " + p.namespace + "/web", "ImagePullBackOff", "rolled back"} {
+		if !strings.Contains(err.Error(), want) {
+			p.t.Errorf("error %v does not name %q", err, want)
+		}
+	}
+	p.drifts()
+	record, err := p.charts.Releases.Get(p.t.Context(), p.namespace, p.name)
+	if err != nil || record.Status != helm.StatusDeployed || record.Values["image"] != former.Values["image"] {
+		p.t.Errorf("release %+v after the rollback, error %v", record, err)
+	}
+}
+
+// uninstalls checks that a webhook goes before what it leads to.
+func (p place) uninstalls() {
+	p.t.Helper()
+	since := time.Now().Truncate(time.Microsecond)
+	for range 2 {
+		if err := p.charts.Uninstall(p.t.Context(), p.namespace, p.name, helm.UninstallOptions{Wait: true}); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	events, err := shared.Cluster(p.t).AuditEvents(since)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var deleted []string
+	for _, event := range events {
+		if event.Verb == "delete" && strings.HasPrefix(event.UserAgent, "install-"+p.name) && event.Resource != "secrets" {
+			deleted = append(deleted, event.Resource)
+		}
+	}
+	if len(deleted) < 2 || deleted[0] != "mutatingwebhookconfigurations" {
+		p.t.Errorf("deleted %v, want the webhook first", deleted)
+	}
+}
