@@ -2,12 +2,15 @@ package istio
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 )
 
@@ -66,4 +69,45 @@ func (h Health) onWebhooks(judge func([]*unstructured.Unstructured, []*corev1.Se
 		read := func(ctx context.Context) ([]*corev1.Service, error) { return h.Cluster.Services(ctx, "") }
 		return check.On(read, func(services []*corev1.Service) error { return judge(all, services) })(ctx)
 	}
+}
+
+// Installed tells whether there is a control plane of the revision in the namespace.
+func (h Health) Installed(ctx context.Context) (bool, error) {
+	_, err := h.plane(ctx)
+	if errors.Is(err, mesh.ErrNoControlPlane) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// plane is what the injectors of the namespace give to pods.
+func (h Health) plane(ctx context.Context) (sidecarPlane, error) {
+	injectors, err := injectorsIn(ctx, h.Cluster)
+	if err != nil {
+		return sidecarPlane{}, err
+	}
+	found, err := sidecarPlaneOf(ctx, h.Cluster, Injection{Namespace: h.Namespace, Revision: h.Revision}, injectors)
+	plane, _ := found.(sidecarPlane)
+	return plane, err
+}
+
+// istiods are the revisions that the check is about, by name.
+func (p sidecarPlane) istiods() []*revision {
+	var found []*revision
+	for _, i := range p.wanted {
+		if r := p.revisions[i.revision]; r != nil && i.namespace != "" && !slices.Contains(found, r) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// pods reads those of all namespaces that live.
+func (h Health) pods(ctx context.Context) ([]*corev1.Pod, error) {
+	all, err := h.Cluster.Pods(ctx, "")
+	return slices.DeleteFunc(slices.Clone(all), func(pod *corev1.Pod) bool { return !mesh.Living(pod) }), err
+}
+
+func podRef(pod *corev1.Pod) kube.Ref {
+	return kube.Ref{Kind: kube.Pod, Namespace: pod.Namespace, Name: pod.Name}
 }
