@@ -20,6 +20,8 @@ const (
 	ControlPlaneChart = "linkerd-control-plane"
 	CNIChart          = "linkerd2-cni"
 	VizChart          = "linkerd-viz"
+	MulticlusterChart = "linkerd-multicluster"
+	JaegerChart       = "linkerd-jaeger"
 )
 
 //go:embed all:charts
@@ -31,6 +33,8 @@ type release struct {
 	chart, app string
 	// kubernetes is the range of versions the charts accept.
 	kubernetes string
+	// jaeger says whether there is that extension.
+	jaeger bool
 }
 
 // releases lists the oldest first: Linkerd 2.17, whose meshed traffic keeps
@@ -39,8 +43,8 @@ type release struct {
 // edge release after it.
 func releases() []release {
 	return []release{
-		{chart: "2024.11.8", app: "edge-24.11.8", kubernetes: ">=1.22.0-0"},
-		{chart: "2025.4.4", app: "edge-25.4.4", kubernetes: ">=1.23.0-0"},
+		{chart: "2024.11.8", app: "edge-24.11.8", kubernetes: ">=1.22.0-0", jaeger: true},
+		{chart: "2025.4.4", app: "edge-25.4.4", kubernetes: ">=1.23.0-0", jaeger: true},
 		{chart: "2025.10.7", app: "edge-25.10.7", kubernetes: ">=1.23.0-0"},
 		{chart: "2026.6.3", app: "edge-26.6.3", kubernetes: ">=1.31.0-0"},
 		{chart: "2026.8.3", app: "edge-26.8.3", kubernetes: ">=1.31.0-0"},
@@ -49,7 +53,11 @@ func releases() []release {
 
 // names are the charts of a release.
 func (r release) names() []string {
-	return []string{CRDsChart, ControlPlaneChart, CNIChart, VizChart}
+	names := []string{CRDsChart, ControlPlaneChart, CNIChart, VizChart, MulticlusterChart}
+	if r.jaeger {
+		names = append(names, JaegerChart)
+	}
+	return names
 }
 
 // Charts packages all stand-in charts in every version, oldest first.

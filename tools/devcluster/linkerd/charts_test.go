@@ -694,6 +694,66 @@ func TestCNIPlugin(t *testing.T) {
 	}
 }
 
+// TestExtensions renders what the other extensions install, with all that the
+// values can add.
+func TestExtensions(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		chart, version string
+		values         map[string]any
+		want           []string
+	}{
+		{
+			chart: MulticlusterChart, version: newest,
+			values: map[string]any{"controllers": []any{map[string]any{"link": map[string]any{"ref": map[string]any{"name": "west"}}}}},
+			want: []string{
+				"ClusterRole/linkerd-local-service-mirror", "ClusterRole/linkerd-multicluster-controller-west",
+				"ClusterRole/linkerd-service-mirror-remote-access-default",
+				"ClusterRoleBinding/linkerd-local-service-mirror", "ClusterRoleBinding/linkerd-multicluster-controller-west",
+				"ClusterRoleBinding/linkerd-service-mirror-remote-access-default",
+				"CustomResourceDefinition/links.multicluster.linkerd.io",
+				"Deployment/controller-west", "Deployment/linkerd-gateway", "Deployment/linkerd-local-service-mirror",
+				"Role/controller-west", "Role/linkerd-local-service-mirror",
+				"RoleBinding/controller-west", "RoleBinding/linkerd-local-service-mirror",
+				"Secret/linkerd-service-mirror-remote-access-default-token",
+				"Service/linkerd-gateway", "Service/probe-west",
+				"ServiceAccount/controller-west", "ServiceAccount/linkerd-gateway", "ServiceAccount/linkerd-local-service-mirror",
+				"ServiceAccount/linkerd-service-mirror-remote-access-default",
+			},
+		},
+		{
+			chart: JaegerChart, version: "2025.4.4",
+			want: []string{
+				"ClusterRole/linkerd-linkerd-jaeger-injector", "ClusterRoleBinding/linkerd-linkerd-jaeger-injector",
+				"Deployment/collector", "Deployment/jaeger", "Deployment/jaeger-injector",
+				"MutatingWebhookConfiguration/linkerd-jaeger-injector-webhook-config",
+				"Secret/jaeger-injector-k8s-tls",
+				"Service/collector", "Service/jaeger", "Service/jaeger-injector",
+				"ServiceAccount/collector", "ServiceAccount/jaeger", "ServiceAccount/jaeger-injector",
+			},
+		},
+	} {
+		t.Run(test.chart, func(t *testing.T) {
+			t.Parallel()
+			all := renderObjects(t, test.chart, test.version, test.values)
+			if diff := cmp.Diff(test.want, slices.Sorted(maps.Keys(all))); diff != "" {
+				t.Errorf("objects (-want +got):\n%s", diff)
+			}
+			for name, o := range all {
+				if o.GetLabels()["linkerd.io/extension"] != strings.TrimPrefix(test.chart, "linkerd-") {
+					t.Errorf("%s is not labelled as of the extension", name)
+				}
+				if o.GetKind() == "Deployment" {
+					object[appsv1.Deployment](t, all, name)
+				}
+			}
+			if name := "CustomResourceDefinition/links.multicluster.linkerd.io"; all[name] != nil {
+				valid(t, object[apiextensionsv1.CustomResourceDefinition](t, all, name))
+			}
+		})
+	}
+}
+
 // Nobody may take these charts for Linkerd's own.
 func TestEveryFileSaysWhatItStandsInFor(t *testing.T) {
 	t.Parallel()

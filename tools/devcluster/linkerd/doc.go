@@ -31,6 +31,7 @@ func Programs() []program.Program {
 		destination{lag: podenv.MountLag},
 		tap{lag: podenv.MountLag},
 		tapInjector{lag: podenv.MountLag},
+		jaegerInjector{lag: podenv.MountLag},
 		namespaceMetadata{},
 	}
 }

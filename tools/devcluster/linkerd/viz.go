@@ -1,8 +1,8 @@
 package linkerd
 
-// This file stands in for what of the viz extension the API server talks to
-// (linkerd2 viz/tap/api, viz/tap/injector), and for the program with which the
-// extensions label their namespaces.
+// This file stands in for what of the extensions the API server talks to
+// (linkerd2 viz/tap/api, viz/tap/injector, jaeger/injector), and for the program
+// with which they label their namespaces.
 
 import (
 	"context"
@@ -25,8 +25,8 @@ import (
 
 const (
 	extensionLabel = "linkerd.io/extension"
-	// vizComponentLabel tells the pods of the extension apart.
-	vizComponentLabel = "component"
+	// extensionComponentLabel tells the pods of an extension apart.
+	extensionComponentLabel = "component"
 	// disableTapAnnotation on a pod or its namespace keeps the proxy from serving
 	// taps, and tapAnnotation says that it does.
 	disableTapAnnotation = "viz.linkerd.io/disable-tap"
@@ -37,9 +37,9 @@ const (
 	tapVersion = "tap.linkerd.io/v1alpha1"
 )
 
-// ofViz reports whether pod belongs to a component of viz and runs it.
-func ofViz(pod *corev1.Pod, component string) bool {
-	return pod.Labels[extensionLabel] == "viz" && pod.Labels[vizComponentLabel] == component &&
+// extends reports whether pod belongs to a component of an extension and runs it.
+func extends(pod *corev1.Pod, extension, component string) bool {
+	return pod.Labels[extensionLabel] == extension && pod.Labels[extensionComponentLabel] == component &&
 		podenv.Container(pod, component) != nil
 }
 
@@ -50,7 +50,7 @@ type tap struct {
 
 func (tap) Name() string { return "tap" }
 
-func (tap) Runs(pod *corev1.Pod) bool { return ofViz(pod, "tap") }
+func (tap) Runs(pod *corev1.Pod) bool { return extends(pod, "viz", "tap") }
 
 // Start serves the API of the pod.
 func (p tap) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
@@ -97,7 +97,7 @@ type tapInjector struct {
 
 func (tapInjector) Name() string { return "tap-injector" }
 
-func (tapInjector) Runs(pod *corev1.Pod) bool { return ofViz(pod, "tap-injector") }
+func (tapInjector) Runs(pod *corev1.Pod) bool { return extends(pod, "viz", "tap-injector") }
 
 // Start serves the webhook of the pod.
 func (p tapInjector) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
@@ -143,6 +143,30 @@ func (w *tapWebhook) review(ctx context.Context, request *admissionv1.AdmissionR
 		change("/spec/initContainers", old.Spec.InitContainers, pod.Spec.InitContainers),
 		change("/spec/containers", old.Spec.Containers, pod.Spec.Containers),
 	)
+}
+
+// jaegerInjector answers the webhook of the jaeger extension. It leaves all pods
+// as they are: where proxies send their traces makes no difference here.
+type jaegerInjector struct {
+	lag time.Duration
+}
+
+func (jaegerInjector) Name() string { return "jaeger-injector" }
+
+func (jaegerInjector) Runs(pod *corev1.Pod) bool { return extends(pod, "jaeger", "jaeger-injector") }
+
+// Start serves the webhook of the pod.
+func (p jaegerInjector) Start(ctx context.Context, env program.Env, pod *corev1.Pod) (program.Instance, error) {
+	c, err := newClients(env, pod)
+	if err != nil {
+		return nil, err
+	}
+	return start(func(i *instance) error {
+		return i.serveWebhook(ctx, c, env.Log, webhookServer{
+			port: 8443, secret: volumeSource(pod, "tls"), lag: p.lag,
+			answer: validating(func(context.Context, *admissionv1.AdmissionRequest) error { return nil }),
+		})
+	})
 }
 
 // namespaceMetadata labels the namespace of an extension and ends.
