@@ -465,12 +465,12 @@ func (i Installer) ForeseeExtensionRemoval(ctx context.Context, name, namespace 
 	if err != nil {
 		return nil, err
 	}
-	used, err := i.count(ctx, slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+	used, err := i.CountObjects(ctx, slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
 		return o.GroupVersionKind() != kube.CustomResourceDefinition.GVK()
 	}))
 	if err != nil || len(used) == 0 {
 		return nil, err
 	}
-	return []string{"delete_crds deletes the objects of the extension's CRDs, in all namespaces: " + counted(used) + "."}, nil
+	return []string{"delete_crds deletes the objects of the extension's CRDs, in all namespaces: " + install.Counts(used) + "."}, nil
 }
 

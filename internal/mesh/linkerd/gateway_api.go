@@ -15,6 +15,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
 
@@ -395,7 +396,7 @@ func (i Installer) gatewayLeft(ctx context.Context) (ours []kube.Ref, used map[s
 	crds = slices.DeleteFunc(crds, func(crd *unstructured.Unstructured) bool {
 		return !strings.HasSuffix(crd.GetName(), "."+gatewayGroup) || !kube.Ours(crd.GetLabels())
 	})
-	used, err = i.count(ctx, crds)
+	used, err = i.CountObjects(ctx, crds)
 	for _, crd := range crds {
 		ours = append(ours, crdRef(crd.GetName()))
 	}
@@ -410,7 +411,7 @@ func (i Installer) deleteGateway(ctx context.Context) error {
 		return err
 	}
 	if len(used) > 0 {
-		i.say("the CRDs of the Gateway API stay", map[string]any{"used": counted(used)})
+		i.say("the CRDs of the Gateway API stay", map[string]any{"used": install.Counts(used)})
 		return nil
 	}
 	for _, ref := range ours {

@@ -2,17 +2,14 @@ package linkerd
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // Removal says what of a Linkerd is to go.
@@ -71,19 +68,19 @@ func (i Installer) ForeseeRemoval(ctx context.Context, r Removal) ([]string, err
 			of := ownerOf(crd)
 			return of.release != r.Namespace+"/"+crdsChart || strings.HasSuffix(crd.GetName(), "."+gatewayGroup)
 		})
-		used, err := i.count(ctx, crds)
+		used, err := i.CountObjects(ctx, crds)
 		if err != nil {
 			return nil, err
 		}
 		if len(used) > 0 {
-			warnings = append(warnings, "delete_crds deletes the objects of Linkerd's CRDs, in all namespaces: "+counted(used)+".")
+			warnings = append(warnings, "delete_crds deletes the objects of Linkerd's CRDs, in all namespaces: "+install.Counts(used)+".")
 		}
 		ours, routes, err := i.gatewayLeft(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if len(ours) > 0 && len(routes) > 0 {
-			warnings = append(warnings, "The CRDs of the Gateway API stay in spite of delete_crds, as there are objects of them: "+counted(routes)+".")
+			warnings = append(warnings, "The CRDs of the Gateway API stay in spite of delete_crds, as there are objects of them: "+install.Counts(routes)+".")
 		}
 	}
 	meshed, err := i.meshed(ctx, r.Namespace)
@@ -91,7 +88,7 @@ func (i Installer) ForeseeRemoval(ctx context.Context, r Removal) ([]string, err
 		return nil, err
 	}
 	if len(meshed) > 0 {
-		warnings = append(warnings, "Pods have proxies of this control plane, which cannot renew their certificates without it, so that they lose their connections within a day: "+counted(meshed)+
+		warnings = append(warnings, "Pods have proxies of this control plane, which cannot renew their certificates without it, so that they lose their connections within a day: "+install.Counts(meshed)+
 			". Take them out of the mesh and restart them first.")
 	}
 	return warnings, nil
@@ -121,58 +118,4 @@ func (i Installer) meshed(ctx context.Context, namespace string) (map[string]int
 		}
 	}
 	return found, nil
-}
-
-// count counts the objects of CRDs by kind; kinds without any are left out.
-func (i Installer) count(ctx context.Context, crds []*unstructured.Unstructured) (map[string]int, error) {
-	found := map[string]int{}
-	for _, crd := range crds {
-		group, _, err := unstructured.NestedString(crd.Object, "spec", "group")
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", crdRef(crd.GetName()), err)
-		}
-		name, _, err := unstructured.NestedString(crd.Object, "spec", "names", "kind")
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", crdRef(crd.GetName()), err)
-		}
-		kind, err := i.Cluster.KindFor(ctx, schema.GroupVersionKind{Group: group, Version: servedVersion(crd), Kind: name})
-		if meta.IsNoMatchError(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		objects, err := i.Cluster.List(ctx, kind, "")
-		if err != nil {
-			return nil, err
-		}
-		if len(objects) > 0 {
-			found[name+"."+group] = len(objects)
-		}
-	}
-	return found, nil
-}
-
-// servedVersion is one in which the objects of a CRD can be read.
-func servedVersion(crd *unstructured.Unstructured) string {
-	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
-	if err != nil {
-		return ""
-	}
-	for _, v := range slices.Backward(versions) {
-		if fields, ok := v.(map[string]any); ok && fields["served"] == true {
-			name, _ := fields["name"].(string)
-			return name
-		}
-	}
-	return ""
-}
-
-// counted lists counts in words: "2 ServiceProfile.linkerd.io, 1 Server.policy.linkerd.io".
-func counted(counts map[string]int) string {
-	var words []string
-	for _, what := range slices.Sorted(maps.Keys(counts)) {
-		words = append(words, fmt.Sprintf("%d %s", counts[what], what))
-	}
-	return strings.Join(words, ", ")
 }
