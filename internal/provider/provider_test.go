@@ -119,12 +119,12 @@ func installIstio(ctx context.Context, cluster *kube.Cluster, repository, versio
 	}
 	installer := istio.Installer{Charts: charts}
 	prepared, err := installer.Prepare(ctx, istio.Specification{
-		Namespace: istio.DefaultNamespace, Repository: repository, Version: version, Profile: istio.ProfileMinimal, Now: time.Now(),
-	})
+		Plane: istio.Plane{Namespace: istio.DefaultNamespace}, Repository: repository, Version: version, Profile: istio.ProfileMinimal, Now: time.Now(),
+	}, nil)
 	if err != nil {
 		return err
 	}
-	return installer.Apply(ctx, prepared, "")
+	return installer.Apply(ctx, prepared, false)
 }
 
 func testCharts(cluster *kube.Cluster) (install.Charts, error) {

@@ -38,11 +38,11 @@ func (w world) install(t *testing.T, version string, istiod map[string]any) {
 	t.Helper()
 	installer := istio.Installer{Charts: w.charts}
 	prepared, err := installer.Prepare(t.Context(), istio.Specification{
-		Namespace: istio.DefaultNamespace, Repository: w.embedded.Charts().Repository, Version: version, Profile: istio.ProfileMinimal,
+		Plane: istio.Plane{Namespace: istio.DefaultNamespace}, Repository: w.embedded.Charts().Repository, Version: version, Profile: istio.ProfileMinimal,
 		Values: map[string]map[string]any{istio.IstiodChart: istiod}, Now: time.Now(),
-	})
+	}, nil)
 	if err == nil {
-		err = installer.Apply(t.Context(), prepared, "")
+		err = installer.Apply(t.Context(), prepared, false)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // injects now: their templates say no more than `auto`, so nothing else does it
 // when istiod's version or registry changes.
 func (i Installer) refreshGateways(ctx context.Context, s Specification) error {
-	stale, err := i.staleGateways(ctx, s.Namespace, s.Profile)
+	stale, err := i.staleGateways(ctx, s)
 	if err != nil || len(stale) == 0 {
 		return err
 	}
@@ -28,33 +28,36 @@ func (i Installer) refreshGateways(ctx context.Context, s Specification) error {
 	return err
 }
 
-// staleGateways returns the workloads of the profile's gateways of which a pod
-// does not run the proxy that istiod injects now.
-func (i Installer) staleGateways(ctx context.Context, namespace string, profile Profile) ([]kube.Ref, error) {
-	if len(profile.gateways()) == 0 {
+// staleGateways returns the workloads of the control plane's gateways of which a
+// pod does not run the proxy that istiod injects now.
+func (i Installer) staleGateways(ctx context.Context, s Specification) ([]kube.Ref, error) {
+	gateways := s.gatewayOrder()
+	if len(gateways) == 0 {
 		return nil, nil
 	}
-	config, err := injectorConfigIn(ctx, i.Cluster, namespace, defaultRevision)
+	config, err := injectorConfigIn(ctx, i.Cluster, s.Namespace, s.Revision)
 	if errors.Is(err, kube.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	workloads, err := i.Cluster.Workloads(ctx, namespace)
-	if err != nil {
-		return nil, err
-	}
-	pods, err := i.Cluster.Pods(ctx, namespace)
-	if err != nil {
-		return nil, err
-	}
 	var stale []kube.Ref
-	for _, w := range workloads {
-		if slices.Contains(profile.gateways(), w.Name) && slices.ContainsFunc(pods, func(pod *corev1.Pod) bool {
-			return belongs(pod, w) && !runs(pod, config.image)
-		}) {
-			stale = append(stale, w.Ref)
+	for _, namespace := range s.namespaces() {
+		workloads, err := i.Cluster.Workloads(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+		pods, err := i.Cluster.Pods(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range workloads {
+			if slices.Contains(gateways, w.Name) && s.gatewayNamespace(w.Name) == namespace && slices.ContainsFunc(pods, func(pod *corev1.Pod) bool {
+				return belongs(pod, w) && !runs(pod, config.image)
+			}) {
+				stale = append(stale, w.Ref)
+			}
 		}
 	}
 	return stale, nil

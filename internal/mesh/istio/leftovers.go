@@ -24,8 +24,9 @@ var distributed = []string{rootConfigMap, "istio-ca-crl"}
 // it distributes to every namespace, unless another istiod of the cluster still
 // does, and its own CA and leader elections, unless another one of the
 // namespace uses them.
-func (i Installer) deleteLeftovers(ctx context.Context, namespace string) error {
-	if err := i.awaitEnd(ctx, namespace); err != nil {
+func (i Installer) deleteLeftovers(ctx context.Context, plane Plane) error {
+	namespace := plane.Namespace
+	if err := i.awaitEnd(ctx, plane); err != nil {
 		return err
 	}
 	deployments, err := i.Cluster.List(ctx, kube.Deployment, "")
@@ -54,14 +55,14 @@ func (i Installer) deleteLeftovers(ctx context.Context, namespace string) error 
 
 // awaitEnd waits until the pods of istiod are gone: while one lives it writes
 // anew what is deleted here.
-func (i Installer) awaitEnd(ctx context.Context, namespace string) error {
-	return i.Cluster.Await(ctx, namespace, []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
-		pods, err := i.Cluster.Pods(ctx, namespace)
+func (i Installer) awaitEnd(ctx context.Context, plane Plane) error {
+	return i.Cluster.Await(ctx, plane.Namespace, []kube.Kind{kube.Pod}, func(ctx context.Context) (string, error) {
+		pods, err := i.Cluster.Pods(ctx, plane.Namespace)
 		if err != nil {
 			return "", err
 		}
 		for _, pod := range pods {
-			if pod.Labels["app"] == "istiod" && pod.Labels[revisionLabel] == "default" {
+			if pod.Labels["app"] == "istiod" && pod.Labels[revisionLabel] == plane.Label() {
 				return fmt.Sprintf("Pod %s/%s to end", pod.Namespace, pod.Name), nil
 			}
 		}

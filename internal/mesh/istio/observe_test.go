@@ -1,6 +1,8 @@
 package istio
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,22 +13,30 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-func TestProfileOf(t *testing.T) {
+func TestGuess(t *testing.T) {
 	t.Parallel()
-	istiod := &helm.Release{Values: map[string]any{}}
-	demo := &helm.Release{Values: map[string]any{"profile": "demo"}}
-	gateway := &helm.Release{}
-	for _, c := range []struct {
+	istiod := func(values map[string]any) *helm.Release {
+		return &helm.Release{ChartName: IstiodChart, Values: values}
+	}
+	gateway := &helm.Release{ChartName: GatewayChart}
+	for name, c := range map[string]struct {
 		releases map[string]*helm.Release
-		want     Profile
+		profile  Profile
+		cni      bool
+		gateways []string // if they are not the profile's
 	}{
-		{map[string]*helm.Release{istiodRelease: istiod}, ProfileMinimal},
-		{map[string]*helm.Release{istiodRelease: istiod, ingressGateway: gateway}, ProfileDefault},
-		{map[string]*helm.Release{istiodRelease: istiod, ingressGateway: gateway, egressGateway: gateway}, ProfileDemo},
-		{map[string]*helm.Release{istiodRelease: demo, ingressGateway: gateway}, ProfileDemo},
+		"istiod alone":      {map[string]*helm.Release{"istiod": istiod(nil)}, ProfileMinimal, false, nil},
+		"ingress":           {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway}, ProfileDefault, false, nil},
+		"egress":            {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway, egressGateway: gateway}, ProfileDemo, false, nil},
+		"demo with one":     {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "demo"}), ingressGateway: gateway}, ProfileDemo, false, []string{ingressGateway}},
+		"ambient":           {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "ambient"}), cniRelease: {ChartName: CNIChart}}, ProfileAmbient, false, nil},
+		"CNI":               {map[string]*helm.Release{"istiod": istiod(nil), cniRelease: {ChartName: CNIChart}}, ProfileMinimal, true, nil},
+		"another's gateway": {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: {ChartName: GatewayChart, Values: map[string]any{"revision": "1-31"}}}, ProfileMinimal, false, nil},
 	} {
-		if got := profileOf(c.releases); got != c.want {
-			t.Errorf("profile %s, want %s", got, c.want)
+		v := inventory{plane: Plane{Namespace: "mesh"}, releases: map[string]map[string]*helm.Release{"mesh": c.releases}}
+		profile, cni, gateways := v.guess()
+		if profile != c.profile || cni != c.cni || !slices.Equal(slices.Sorted(maps.Keys(gateways)), c.gateways) {
+			t.Errorf("%s: %s, CNI %t, gateways %v", name, profile, cni, gateways)
 		}
 	}
 }
@@ -122,14 +132,16 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-func TestInjectorConfiguration(t *testing.T) {
+func TestConfigurations(t *testing.T) {
 	t.Parallel()
-	for namespace, want := range map[string]string{
-		"istio-system": "MutatingWebhookConfiguration istio-sidecar-injector",
-		"mesh":         "MutatingWebhookConfiguration istio-sidecar-injector-mesh",
+	for plane, want := range map[Plane][2]string{
+		{Namespace: "istio-system"}:                   {"istio-sidecar-injector", "istio-validator-istio-system"},
+		{Namespace: "mesh"}:                           {"istio-sidecar-injector-mesh", "istio-validator-mesh"},
+		{Namespace: "istio-system", Revision: "1-31"}: {"istio-sidecar-injector-1-31", "istio-validator-1-31-istio-system"},
+		{Namespace: "mesh", Revision: "1-31"}:         {"istio-sidecar-injector-1-31-mesh", "istio-validator-1-31-mesh"},
 	} {
-		if got := injectorConfiguration(namespace).String(); got != want {
-			t.Errorf("%s: %s, want %s", namespace, got, want)
+		if got := [2]string{injectorConfiguration(plane).Name, validatorConfiguration(plane).Name}; got != want {
+			t.Errorf("%s: %s, want %s", plane, got, want)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
@@ -15,11 +14,13 @@ import (
 const (
 	BaseChart    = "base"
 	IstiodChart  = "istiod"
+	CNIChart     = "cni"
+	ZtunnelChart = "ztunnel"
 	GatewayChart = "gateway"
 )
 
 // Charts returns the names of the charts that values can be given for.
-func Charts() []string { return []string{BaseChart, IstiodChart, GatewayChart} }
+func Charts() []string { return []string{BaseChart, IstiodChart, CNIChart, ZtunnelChart, GatewayChart} }
 
 // ownedValues are the values of a chart that this provider sets itself or
 // relies on, each with the reason for which a user cannot change it.
@@ -27,7 +28,7 @@ func ownedValues(chart string) map[string]string {
 	const (
 		wrapper  = "the charts keep their defaults below this key; set the keys without it"
 		profile  = "it follows from the attribute profile"
-		revision = "istiod is installed as the default revision"
+		revision = "it follows from the attribute revision"
 		whole    = "the provider waits for all that the charts install"
 	)
 	owned := map[string]string{
@@ -40,15 +41,21 @@ func ownedValues(chart string) map[string]string {
 	}
 	switch chart {
 	case BaseChart:
-		owned["defaultRevision"] = revision
+		owned["defaultRevision"] = "it stays with the revision that it names, and goes to another one with the end of that"
 	case IstiodChart:
 		owned["revision"] = revision
 		owned["pilot.revision"] = revision
 		owned["global.operatorManageWebhooks"] = whole
 		owned["global.omitSidecarInjectorConfigMap"] = whole
+	case CNIChart:
+		owned["revision"] = "istio-cni is one for all revisions"
+	case ZtunnelChart:
+		owned["revision"] = revision
+		owned["istioNamespace"] = "it is taken from the attribute namespace"
+		owned["resourceName"] = "it is named after its release"
 	case GatewayChart:
 		owned["revision"] = revision
-		owned["name"] = "gateways are named after istioctl's"
+		owned["name"] = "gateways are named by the keys of the attribute gateways"
 	}
 	return owned
 }
@@ -68,39 +75,17 @@ func CheckValues(chart string, values map[string]any) error {
 	return nil
 }
 
-// CheckNamespace refuses a namespace in which a profile's gateways could never
-// start, as its pods get no proxy.
-func CheckNamespace(namespace string, profile Profile) error {
-	if len(profile.gateways()) > 0 && slices.Contains(neverInjected, namespace) {
-		return fmt.Errorf("gateways cannot run in namespace %s: the injector of Istio never injects pods of %s",
-			namespace, strings.Join(neverInjected, ", "))
+// CheckGateways refuses gateways in namespaces in which they could never start, as
+// pods there get no proxy, and names that another release of the installation has.
+func CheckGateways(s Specification) error {
+	for _, name := range s.gatewayOrder() {
+		if at := s.gatewayNamespace(name); slices.Contains(neverInjected, at) {
+			return fmt.Errorf("gateway %s cannot run in namespace %s: the injector of Istio never injects pods of %s",
+				name, at, strings.Join(neverInjected, ", "))
+		}
+		if name == baseRelease || name == cniRelease || name == ztunnelRelease || name == s.release() {
+			return fmt.Errorf("gateway %s has the name of another release of Istio; choose another one", name)
+		}
 	}
 	return nil
-}
-
-// component is one release of an installation.
-type component struct {
-	release, chart string
-	values         map[string]any
-}
-
-// compose returns the releases of an installation in the order in which they
-// are installed: CRDs, control plane, gateways. The user's values go over the
-// typed settings and over those of the profile.
-func compose(s Specification) []component {
-	where := map[string]any{"global": map[string]any{"istioNamespace": s.Namespace}}
-	images := map[string]any{}
-	if s.Hub != "" {
-		// Gateways have no images of their own: the injector gives them istiod's.
-		images["global"] = map[string]any{"hub": s.Hub}
-	}
-	components := []component{
-		{baseRelease, BaseChart, helm.MergeValues(s.Values[BaseChart], where)},
-		{istiodRelease, IstiodChart, helm.MergeValues(s.Profile.istiodValues(), images, s.Values[IstiodChart], where)},
-	}
-	for _, release := range s.Profile.gateways() {
-		values := helm.MergeValues(s.Profile.gatewayValues(release), s.Values[GatewayChart])
-		components = append(components, component{release, GatewayChart, values})
-	}
-	return components
 }

@@ -25,7 +25,7 @@ func TestCompose(t *testing.T) {
 		settings      map[setting]any
 	}{
 		"minimal": {
-			Specification{Namespace: "mesh", Profile: ProfileMinimal, Hub: "example.azurecr.io/istio"},
+			Specification{Plane: Plane{Namespace: "mesh"}, Profile: ProfileMinimal, Hub: "example.azurecr.io/istio"},
 			[]string{"istio-base", "istiod"},
 			map[setting]any{
 				{"istio-base", "global.istioNamespace"}: "mesh",
@@ -36,7 +36,7 @@ func TestCompose(t *testing.T) {
 			},
 		},
 		"default": {
-			Specification{Namespace: "istio-system", Profile: ProfileDefault},
+			Specification{Plane: Plane{Namespace: "istio-system"}, Profile: ProfileDefault},
 			[]string{"istio-base", "istiod", "istio-ingressgateway"},
 			map[setting]any{
 				{"istiod", "profile"}:    nil,
@@ -46,7 +46,7 @@ func TestCompose(t *testing.T) {
 			},
 		},
 		"demo": {
-			Specification{Namespace: "istio-system", Profile: ProfileDemo},
+			Specification{Plane: Plane{Namespace: "istio-system"}, Profile: ProfileDemo},
 			[]string{"istio-base", "istiod", "istio-ingressgateway", "istio-egressgateway"},
 			map[setting]any{
 				{"istiod", "profile"}:                                 "demo",
@@ -58,8 +58,37 @@ func TestCompose(t *testing.T) {
 				{"istio-egressgateway", "resources.requests.cpu"}:     "10m",
 			},
 		},
+		"ambient": {
+			Specification{Plane: Plane{Namespace: "mesh"}, Profile: ProfileAmbient, Hub: "example.azurecr.io/istio"},
+			[]string{"istio-base", "istiod", "istio-cni", "ztunnel"},
+			map[setting]any{
+				{"istiod", "profile"}:            "ambient",
+				{"istio-cni", "profile"}:         "ambient",
+				{"ztunnel", "istioNamespace"}:    "mesh",
+				{"ztunnel", "global.hub"}:        "example.azurecr.io/istio",
+				{"istiod", "pilot"}:              nil,
+				{"istio-base", "global.profile"}: nil,
+			},
+		},
+		"revision with CNI and gateways": {
+			Specification{
+				Plane: Plane{Namespace: "istio-system", Revision: "1-31"}, Profile: ProfileDefault, CNI: true,
+				Values:   map[string]map[string]any{GatewayChart: {"replicaCount": 2}},
+				Gateways: map[string]Gateway{"west": {Namespace: "edge"}, "east": {Values: map[string]any{"replicaCount": 3}}},
+			},
+			[]string{"istio-base", "istiod-1-31", "istio-cni", "east", "west"},
+			map[setting]any{
+				{"istio-base", "defaultRevision"}:    nil,
+				{"istiod-1-31", "revision"}:          "1-31",
+				{"istiod-1-31", "pilot.cni.enabled"}: true,
+				{"istio-cni", "revision"}:            nil,
+				{"east", "revision"}:                 "1-31",
+				{"east", "replicaCount"}:             3,
+				{"west", "replicaCount"}:             2,
+			},
+		},
 		"values over everything but what the provider needs": {
-			Specification{Namespace: "istio-system", Profile: ProfileDemo, Hub: "a", Values: map[string]map[string]any{
+			Specification{Plane: Plane{Namespace: "istio-system"}, Profile: ProfileDemo, Hub: "a", Values: map[string]map[string]any{
 				BaseChart:    {"global": map[string]any{"istioNamespace": "elsewhere", "imagePullSecrets": []any{"pull"}}},
 				IstiodChart:  {"global": map[string]any{"hub": "b"}},
 				GatewayChart: {"service": map[string]any{"type": "NodePort"}},
@@ -81,7 +110,7 @@ func TestCompose(t *testing.T) {
 			t.Parallel()
 			var releases []string
 			values := map[string]map[string]any{}
-			for _, c := range compose(c.specification) {
+			for _, c := range compose(c.specification, defaultRevision) {
 				releases = append(releases, c.release)
 				values[c.release] = c.values
 			}
@@ -103,7 +132,7 @@ func TestDemoPorts(t *testing.T) {
 		ingressGateway: {15021, 80, 443, 31400, 15443},
 		egressGateway:  {80, 443},
 	} {
-		ports, ok := valueOf(ProfileDemo.gatewayValues(release), "service.ports").([]any)
+		ports, ok := valueOf(ProfileDemo.makeup().gatewayValues(release), "service.ports").([]any)
 		if !ok {
 			t.Fatalf("%s has no list of ports", release)
 		}
@@ -125,18 +154,19 @@ func TestCheckValues(t *testing.T) {
 	t.Parallel()
 	for chart, cases := range map[string]map[string]string{
 		BaseChart: {
-			`defaultRevision`:       "default revision",
+			`defaultRevision`:       "stays with the revision",
 			`global.istioNamespace`: "attribute namespace",
 			`profile`:               "attribute profile",
 		},
 		IstiodChart: {
-			`revision`:                        "default revision",
-			`pilot.revision`:                  "default revision",
+			`revision`:                        "attribute revision",
+			`pilot.revision`:                  "attribute revision",
 			`global.profile`:                  "attribute profile",
 			`global.operatorManageWebhooks`:   "waits for all",
 			`_internal_defaults_do_not_set.a`: "without it",
 		},
-		GatewayChart: {`name`: "istioctl", `revision`: "default revision"},
+		ZtunnelChart: {`resourceName`: "named after its release"},
+		GatewayChart: {`name`: "attribute gateways", `revision`: "attribute revision"},
 	} {
 		for key, reason := range cases {
 			values := map[string]any{}
@@ -165,21 +195,24 @@ func TestCheckValues(t *testing.T) {
 	}
 }
 
-func TestCheckNamespace(t *testing.T) {
+func TestCheckGateways(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		namespace string
-		profile   Profile
-		refused   bool
+	in := func(namespace string) Plane { return Plane{Namespace: namespace} }
+	for name, c := range map[string]struct {
+		specification Specification
+		reason        string
 	}{
-		{"istio-system", ProfileDefault, false},
-		{"kube-system", ProfileDefault, true},
-		{"kube-system", ProfileDemo, true},
-		{"kube-system", ProfileMinimal, false},
-		{"kube-system", "", false},
+		"of the profile":        {Specification{Plane: in("istio-system"), Profile: ProfileDefault}, ""},
+		"where none can run":    {Specification{Plane: in("kube-system"), Profile: ProfileDemo}, "never injects pods of kube-system"},
+		"none":                  {Specification{Plane: in("kube-system"), Profile: ProfileMinimal}, ""},
+		"none in spite of it":   {Specification{Plane: in("kube-system"), Profile: ProfileDefault, Gateways: map[string]Gateway{}}, ""},
+		"elsewhere":             {Specification{Plane: in("kube-system"), Gateways: map[string]Gateway{"edge": {Namespace: "edge"}}}, ""},
+		"elsewhere, not better": {Specification{Plane: in("istio-system"), Gateways: map[string]Gateway{"edge": {Namespace: "kube-public"}}}, "gateway edge cannot run"},
+		"named as istiod":       {Specification{Plane: in("istio-system"), Gateways: map[string]Gateway{"istiod": {}}}, "another release"},
 	} {
-		if err := CheckNamespace(c.namespace, c.profile); (err != nil) != c.refused {
-			t.Errorf("%s with profile %s: error %v, want one: %t", c.namespace, c.profile, err, c.refused)
+		err := CheckGateways(c.specification)
+		if (err != nil) != (c.reason != "") || err != nil && !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.reason)
 		}
 	}
 }

@@ -71,10 +71,10 @@ func (f *fixture) install(t *testing.T) {
 	} else {
 		installer := istio.Installer{Charts: charts}
 		prepared, err := installer.Prepare(t.Context(), istio.Specification{
-			Namespace: f.ref.Namespace, Repository: repository, Version: "1.31.0", Profile: istio.ProfileMinimal, PluggedCA: true, Now: time.Now(),
-		})
+			Plane: istio.Plane{Namespace: f.ref.Namespace}, Repository: repository, Version: "1.31.0", Profile: istio.ProfileMinimal, PluggedCA: true, Now: time.Now(),
+		}, nil)
 		if err == nil {
-			err = installer.Apply(t.Context(), prepared, "")
+			err = installer.Apply(t.Context(), prepared, false)
 		}
 		if err != nil {
 			t.Fatal(err)
