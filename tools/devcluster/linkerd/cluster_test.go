@@ -181,6 +181,49 @@ func TestControlPlane(t *testing.T) {
 		}
 	})
 
+	w.Part("is extended by viz", func(w clustertest.World) {
+		const namespace = "linkerd-viz"
+		w.Namespace(namespace, nil, nil)
+		w.Install(VizChart, "2026.6.3", VizChart, namespace, nil)
+		for _, name := range []string{"metrics-api", "prometheus", "tap", "tap-injector", "web"} {
+			w.RolledOut(namespace, name)
+		}
+		labelled, err := w.Client.CoreV1().Namespaces().Get(w.Context(), namespace, metav1.GetOptions{})
+		if err != nil || labelled.Labels[extensionLabel] != "viz" {
+			w.Errorf("labels of the namespace %v: %v", labelled.Labels, err)
+		}
+		w.Eventually("the tap API is available", func(context.Context) (bool, error) {
+			list, err := w.Client.Discovery().ServerResourcesForGroupVersion(tapVersion)
+			return err == nil && len(list.APIResources) > 0, nil
+		})
+		w.Eventually("proxies serve taps", func(ctx context.Context) (bool, error) {
+			pod, err := w.TryPod(ctx, "app", nil)
+			if err != nil {
+				return false, err
+			}
+			proxy := podenv.Container(pod, proxyContainer)
+			return proxy != nil && pod.Annotations[tapAnnotation] == "true" &&
+				slices.Contains(proxy.Env, corev1.EnvVar{Name: tapVariable, Value: "tap.linkerd-viz.serviceaccount.identity.linkerd.cluster.local"}), nil
+		})
+		pod, err := w.TryPod(w.Context(), "app", map[string]string{disableTapAnnotation: "true"})
+		if err != nil || pod.Annotations[tapAnnotation] != "" {
+			w.Errorf("a pod that must not be tapped: %v, %v", pod, err)
+		}
+	})
+
+	w.Part("has a plugin on every node", func(w clustertest.World) {
+		const namespace = "linkerd-cni"
+		w.Namespace(namespace, nil, nil)
+		w.Install(CNIChart, "2026.6.3", CNIChart, namespace, nil)
+		w.Eventually("DaemonSet linkerd-cni is ready", func(ctx context.Context) (bool, error) {
+			d, err := w.Client.AppsV1().DaemonSets(namespace).Get(ctx, "linkerd-cni", metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			return d.Status.DesiredNumberScheduled > 0 && d.Status.NumberReady == d.Status.DesiredNumberScheduled, nil
+		})
+	})
+
 	w.Part("moves to another anchor", func(w clustertest.World) {
 		const otherRoot, otherIssuer = "other root", "other issuer"
 		other := newAuthority(w.T, otherRoot, nil, true)
