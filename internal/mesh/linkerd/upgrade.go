@@ -1,6 +1,7 @@
 package linkerd
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -133,7 +134,8 @@ func recordedWebhooks(record *helm.Release) (map[string]any, error) {
 			}
 		}
 		if len(own) == 1 {
-			own["caBundle"] = registered[s.registration.Name]
+			// The charts want one, whatever it is, and a first install does not show it.
+			own["caBundle"] = cmp.Or(registered[s.registration.Name], "comes with the apply")
 		}
 		values[s.values] = own
 	}
