@@ -62,7 +62,7 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	rendered := request.Rendered
 	if rendered == nil || rendered.revision != revision {
 		if rendered, err = op.render(request, revision); err != nil {
-			return nil, err
+			return op.newest(), err
 		}
 	}
 	loaded, err := request.Chart.load()
@@ -74,7 +74,7 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 		return nil, op.wrap(err)
 	}
 	if err := op.prepareCRDs(request, rendered, loaded); err != nil { //nolint:contextcheck // The operation is bound to ctx.
-		return nil, op.wrap(op.plain(err))
+		return op.newest(), op.wrap(op.plain(err))
 	}
 	act := op.install
 	if revision > 1 {

@@ -227,6 +227,22 @@ func TestDeployTakesFewRequests(t *testing.T) {
 	}
 }
 
+func TestAnUpgradeReadsEachObjectOnce(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	deploy(t, server, nil)
+	for _, data := range []string{"one", "two"} { // Nothing changes, then something does.
+		before := server.count("GET " + configMaps + "one")
+		deploy(t, server, map[string]any{"data": data, "extra": true})
+		if read := server.count("GET "+configMaps+"one") - before; read != 1 {
+			t.Errorf("data %s: it was read %d times", data, read)
+		}
+	}
+	if value, _, _ := unstructured.NestedString(server.get(configMaps+"one").Object, "data", "value"); value != "two" {
+		t.Errorf("value %q", value)
+	}
+}
+
 // TestDeployDoesWithoutExtensionServersOnly covers an APIService without a server behind it, and an API server in
 // trouble.
 func TestDeployDoesWithoutExtensionServersOnly(t *testing.T) {
