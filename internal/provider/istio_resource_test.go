@@ -229,6 +229,14 @@ func TestAccIstio_refused(t *testing.T) {
 			version: istioNew, body: `values = { istiod = ["platform: azure"] }`,
 			reason: `Invalid values.istiod.*unknown\s+platform\s+azure`,
 		},
+		"unknown value": {
+			version: istioNew, body: `values = { istiod = ["pilto: { autoscaleMin: 2 }"] }`,
+			reason: `Invalid values.istiod.*pilto.*nothing\s+in\s+version`,
+		},
+		"value of another type": {
+			version: istioNew, body: `gateways = { edge = { values = ["service: LoadBalancer"] } }`,
+			reason: `service`,
+		},
 		"version": {version: "1.31.7", reason: `has no\s+version "1.31.7".*1.31.0`},
 		"issuer": {
 			version: istioNew, body: `issuer_id = "istio/%s"`,
@@ -355,7 +363,16 @@ func TestIstio_badInput(t *testing.T) {
 	t.Parallel()
 	inputs := map[string]invalidInput{`version = "1.31"`: {"version", "exact version"}}
 	for attribute, want := range map[string]invalidInput{
-		`profile = "ambient"`:                                           {"profile", "must be one of"},
+		`profile = "empty"`:                                             {"profile", "must be one of"},
+		`revision = "1.31"`:                                             {"revision", "write \"1-31\""},
+		`revision = "default"`:                                          {"revision", "has no name"},
+		`revision = "Canary"`:                                           {"revision", "lower-case"},
+		`gateways = { "istio.edge" = {} }`:                              {"gateways", "DNS label"},
+		`gateways = { edge = { namespace = "kube-system" } }`:           {"gateways", "never injects pods"},
+		`gateways = { istiod = {} }`:                                    {"gateways", "another release"},
+		`gateways = { edge = { values = ["revision: a"] } }`:            {"gateways", "revision cannot be set"},
+		`drift_detection = "none"`:                                      {"drift_detection", "must be one of"},
+		`values = { ztunnel = ["istioNamespace: a"] }`:                  {"values.ztunnel", "attribute namespace"},
 		`namespace = "kube-system"`:                                     {"namespace", "never injects pods"},
 		`issuer_id = "linkerd/mesh"`:                                    {"issuer_id", "but this is istio"},
 		`issuer_id = "istio/mesh"`:                                      {"issuer_id", "but this is istio in namespace istio-system"},

@@ -234,6 +234,16 @@ func (w world) tryRoots(t *testing.T, e mesh.Enrolment) {
 	}
 	cluster := w.charts.Cluster
 	istiod := kube.Ref{Kind: kube.Deployment, Namespace: istio.DefaultNamespace, Name: "istiod"}
+	// Times in the API are whole seconds: the pods of before began in an earlier one.
+	began := time.Now().Unix()
+	if err := cluster.Await(ctx, istio.DefaultNamespace, nil, func(context.Context) (string, error) {
+		if time.Now().Unix() > began {
+			return "", nil
+		}
+		return "the next second", nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := cluster.Roll(ctx, kube.Rollout{Stages: [][]kube.Ref{{istiod}}, At: now}); err != nil {
 		t.Fatal(err)
 	}

@@ -162,9 +162,25 @@ func (v inventory) dropped(wanted []component, s Specification, former *Specific
 	return doomed
 }
 
-// Foresee tells what Apply would do to which object.
+// Foresee tells what Apply would do to which object. Errors are those of
+// install.Charts, and an *[install.ValuesError] for a chart that refuses to be
+// rendered with the user's values.
 func (i Installer) Foresee(ctx context.Context, p *Prepared) ([]kube.Change, error) {
+	for _, release := range p.releases {
+		_, err := i.Render(ctx, release)
+		if given := p.specification.given(release); err != nil && ctx.Err() == nil && given {
+			return nil, &install.ValuesError{Chart: release.Chart.Name(), Err: err}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	return i.Charts.Foresee(ctx, p.releases, p.dropped)
+}
+
+// given reports whether the user has given values for a release's chart.
+func (s Specification) given(release install.Release) bool {
+	return len(s.Values[release.Chart.Name()]) > 0 || release.Chart.Name() == GatewayChart && len(s.gateways()[release.Name].Values) > 0
 }
 
 // Apply brings the cluster to the specification: CRDs, then istiod, then, once
