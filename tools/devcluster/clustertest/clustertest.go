@@ -177,6 +177,42 @@ func (w World) RolledOut(namespace, name string) {
 	})
 }
 
+// Stuck waits until a new pod of a Deployment cannot have its image, and says so
+// as a kubelet does, while an older one is available.
+func (w World) Stuck(namespace, name string) {
+	w.Helper()
+	w.Eventually("Deployment "+namespace+"/"+name+" is stuck", func(ctx context.Context) (bool, error) {
+		d, err := w.Client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		s := d.Status
+		if s.ObservedGeneration != d.Generation || s.UpdatedReplicas != 1 || s.UnavailableReplicas != 1 || s.AvailableReplicas != 1 {
+			return false, nil
+		}
+		pods, err := w.Client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{
+			LabelSelector: metav1.FormatLabelSelector(d.Spec.Selector),
+		})
+		if err != nil {
+			return false, err
+		}
+		i := slices.IndexFunc(pods.Items, func(pod corev1.Pod) bool {
+			return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+				return c.State.Waiting != nil && c.State.Waiting.Reason == "ImagePullBackOff"
+			})
+		})
+		if i < 0 {
+			return false, nil
+		}
+		events, err := w.Client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{
+			FieldSelector: "involvedObject.kind=Pod,involvedObject.name=" + pods.Items[i].Name,
+		})
+		return err == nil && slices.ContainsFunc(events.Items, func(e corev1.Event) bool {
+			return e.Type == corev1.EventTypeWarning && e.Reason == "Failed" && e.Message == "Error: ImagePullBackOff"
+		}), err
+	})
+}
+
 // Scale sets the replicas of a Deployment and waits until it has them and the
 // pods that went are gone.
 func (w World) Scale(namespace, name string, replicas int32) {

@@ -460,6 +460,13 @@ func TestIstiod(t *testing.T) {
 		}
 	})
 
+	w.run("stays when its successor has no image", func(w world) {
+		w.Upgrade("istiod", istio.Version, "istiod-canary", system, map[string]any{"global": map[string]any{"tag": "does-not-exist"}})
+		w.Stuck(system, "istiod-canary")
+		w.Upgrade("istiod", istio.Version, "istiod-canary", system, map[string]any{"global": map[string]any{"tag": istio.Version}})
+		w.RolledOut(system, "istiod-canary")
+	})
+
 	w.run("says why it does not start", func(w world) {
 		const namespace = "broken"
 		w.Namespace(namespace, nil, nil)

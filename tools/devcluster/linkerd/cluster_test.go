@@ -181,6 +181,18 @@ func TestControlPlane(t *testing.T) {
 		}
 	})
 
+	w.Part("stays when its successor has no image", func(w clustertest.World) {
+		w.Upgrade(ControlPlaneChart, newest, controlPlaneName, systemNamespace, map[string]any{"controllerImageVersion": "does-not-exist"})
+		for _, name := range controllers {
+			w.Stuck(systemNamespace, name)
+		}
+		injectedAgain(w)
+		w.Upgrade(ControlPlaneChart, "2026.6.3", controlPlaneName, systemNamespace, map[string]any{"controllerImageVersion": ""})
+		for _, name := range controllers {
+			w.RolledOut(systemNamespace, name)
+		}
+	})
+
 	w.Part("is extended by viz", func(w clustertest.World) {
 		const namespace = "linkerd-viz"
 		w.Namespace(namespace, nil, nil)

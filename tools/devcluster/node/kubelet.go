@@ -195,18 +195,18 @@ func (k *kubelet) forward(event informer.Event[*corev1.Pod]) {
 }
 
 // runner returns the runner of pod. When there is none yet, a program or a proxy
-// wants the pod and the pod is not leaving, it starts one.
+// wants the pod, its images are there and the pod is not leaving, it starts one.
 func (k *kubelet) runner(pod *corev1.Pod, leaving bool) *runner {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if run := k.runners[pod.UID]; run != nil || leaving {
+	if run := k.runners[pod.UID]; run != nil || leaving || !pulled(pod) {
 		return run
 	}
 	run := newRunner(k, pod)
 	if i := slices.IndexFunc(k.programs, func(p program.Program) bool { return p.Runs(pod) }); i >= 0 {
 		run.program = k.programs[i]
 	}
-	if i := slices.IndexFunc(k.proxies, func(p program.Proxy) bool { return p.Runs(pod) }); i >= 0 && pulled(pod) {
+	if i := slices.IndexFunc(k.proxies, func(p program.Proxy) bool { return p.Runs(pod) }); i >= 0 {
 		run.proxy = k.proxies[i]
 	}
 	if run.program == nil && run.proxy == nil {
@@ -218,7 +218,7 @@ func (k *kubelet) runner(pod *corev1.Pod, leaving bool) *runner {
 }
 
 // pulled reports whether there are images for all containers of pod, without
-// which it never gets as far as to run its proxy.
+// which it never gets as far as to run anything.
 func pulled(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
 		return strings.HasSuffix(c.Image, ":does-not-exist")

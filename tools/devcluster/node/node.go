@@ -6,7 +6,9 @@
 // pods have identities, and their pods become ready with them.
 //
 // The tag of an image says what comes of it. With "does-not-exist" it is never
-// pulled: the pod stays pending with ImagePullBackOff. With "fails" an ordinary
+// pulled: the pod stays pending with ImagePullBackOff, and no program runs for
+// it. That is how an upgrade of a control plane fails: for instance with the value
+// controllerImageVersion of Linkerd's charts, or global.tag of Istio's. With "fails" an ordinary
 // container exits with code 1: a pod that restarts nothing has failed, as Jobs
 // need it to fail themselves, and any other stays in CrashLoopBackOff. With any
 // other tag the containers of Jobs end with code 0, but a proxy of a mesh that
