@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -41,6 +43,35 @@ func linkerdConfig(cluster *testcluster.Cluster, version, body string) string {
 	}`, version, body))
 }
 
+// planLines checks the lines of a list in a plan: each pattern matches one. Those
+// of drift are looked for in what was found before.
+type planLines struct {
+	address, attribute string
+	want               []string
+}
+
+func (c planLines) CheckPlan(_ context.Context, req plancheck.CheckPlanRequest, resp *plancheck.CheckPlanResponse) {
+	var found []any
+	for _, planned := range req.Plan.ResourceChanges {
+		if planned.Address != c.address {
+			continue
+		}
+		side := planned.Change.After
+		if c.attribute == "drift" {
+			side = planned.Change.Before
+		}
+		attributes, _ := side.(map[string]any)
+		found, _ = attributes[c.attribute].([]any)
+	}
+	for _, want := range c.want {
+		pattern := regexp.MustCompile(want)
+		if !slices.ContainsFunc(found, func(line any) bool { return pattern.MatchString(fmt.Sprint(line)) }) {
+			resp.Error = fmt.Errorf("%s is %q, want a line that matches %q", c.attribute, found, want)
+			return
+		}
+	}
+}
+
 func TestAccLinkerd(t *testing.T) {
 	t.Parallel()
 	cluster := testcluster.New(t, testcluster.Options{Nodes: 3})
@@ -51,9 +82,51 @@ func TestAccLinkerd(t *testing.T) {
 	clock.forward(-8000 * time.Hour)
 	const address = "aksmesh_linkerd.this"
 	deployments := client.AppsV1().Deployments("linkerd")
-	update := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}}
+	updates := func(lines ...planLines) resource.ConfigPlanChecks {
+		checks := []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}
+		for _, one := range lines {
+			checks = append(checks, one)
+		}
+		return resource.ConfigPlanChecks{PreApply: checks}
+	}
+	changes := func(want ...string) planLines { return planLines{address, "changes", want} }
 	noDriftLeft := []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))}
 	certificates := changing(address, "webhooks_valid_until")
+	upgraded := func(more string) string {
+		return linkerdConfig(cluster, linkerdNew, fmt.Sprintf(`
+		  repository = "oci://%s/charts"
+		  registry   = "example.azurecr.io/linkerd"
+		  heartbeat  = true
+		  proxy      = { cpu_request = "50m", memory_limit = "300Mi" }
+		  cni        = {}
+		  %s`, cluster.Charts().OCIRegistry, more))
+	}
+	const podLabels = `values = ["podLabels: { team: mesh }"]`
+	images := func(version string) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			plugin, err := client.AppsV1().DaemonSets("linkerd-cni").Get(t.Context(), "linkerd-cni", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			template := deployment.Spec.Template
+			if template.Labels["team"] != "mesh" {
+				return fmt.Errorf("the value podLabels did not arrive: %v", template.Labels)
+			}
+			for _, c := range slices.Concat(template.Spec.InitContainers, template.Spec.Containers, plugin.Spec.Template.Spec.Containers) {
+				if !strings.HasPrefix(c.Image, "example.azurecr.io/linkerd/") {
+					return fmt.Errorf("image %s is not from the registry", c.Image)
+				}
+				if c.Name == "identity" && !strings.HasSuffix(c.Image, version) {
+					return fmt.Errorf("image %s is not of %s", c.Image, version)
+				}
+			}
+			return nil
+		}
+	}
 
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: providersAt(clock.Now),
@@ -61,6 +134,9 @@ func TestAccLinkerd(t *testing.T) {
 		Steps: []resource.TestStep{
 			{
 				Config: linkerdConfig(cluster, linkerdOld, ""),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{changes(
+					`^\+ CustomResourceDefinition serviceprofiles\.linkerd\.io$`, `^\+ Deployment linkerd/linkerd-destination$`, `^\+ MutatingWebhookConfiguration linkerd-proxy-injector-webhook-config$`,
+				)}},
 				Check: resource.ComposeTestCheckFunc(
 					certificates,
 					noKeyInState(t, cluster, "linkerd", "linkerd-proxy-injector-k8s-tls"),
@@ -70,24 +146,42 @@ func TestAccLinkerd(t *testing.T) {
 			},
 			{
 				ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd",
-				ImportStateVerifyIgnore: []string{"repository"},
+				ImportStateVerifyIgnore: []string{"repository", "changes"},
 			},
 			{
-				// Drift of all sorts: one object gone, one changed, one webhook's Secret gone.
+				// Drift of all sorts: objects gone and changed, a webhook's Secret gone.
 				PreConfig: func() {
 					if err := deployments.Delete(t.Context(), "linkerd-identity", metav1.DeleteOptions{}); err != nil {
-						t.Fatal(err)
-					}
-					patch := []byte(`{"spec":{"ports":[{"name":"proxy-injector","port":443,"targetPort":1}]}}`)
-					if _, err := client.CoreV1().Services("linkerd").Patch(t.Context(), "linkerd-proxy-injector", types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
 						t.Fatal(err)
 					}
 					if err := client.CoreV1().Secrets("linkerd").Delete(t.Context(), "linkerd-sp-validator-k8s-tls", metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
 					}
+					others := connect(t, cluster)
+					for ref, change := range map[kube.Ref]map[string]any{
+						{Kind: kube.Service, Namespace: "linkerd", Name: "linkerd-proxy-injector"}: {"spec": map[string]any{"ports": []any{
+							map[string]any{"name": "proxy-injector", "port": 443, "targetPort": 1},
+						}}},
+						{Kind: kube.ConfigMap, Namespace: "linkerd", Name: "linkerd-config"}:                         {"data": map[string]any{"values": "{}"}},
+						{Kind: kube.CustomResourceDefinition, Name: "servers.policy.linkerd.io"}:                     {"metadata": map[string]any{"annotations": map[string]any{"linkerd.io/created-by": nil}}},
+						{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-proxy-injector-webhook-config"}:     {"webhooks": []any{}},
+						{Kind: kube.ValidatingWebhookConfiguration, Name: "linkerd-policy-validator-webhook-config"}: {"metadata": map[string]any{"labels": map[string]any{"linkerd.io/control-plane-component": "none"}}},
+					} {
+						live, err := others.Get(t.Context(), ref)
+						if err == nil {
+							_, err = others.Amend(t.Context(), live, change, "kubectl-edit")
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+					}
 				},
-				Config:            linkerdConfig(cluster, linkerdOld, ""),
-				ConfigPlanChecks:  update,
+				Config: linkerdConfig(cluster, linkerdOld, ""),
+				ConfigPlanChecks: updates(planLines{address, "drift", []string{
+					`^Deployment linkerd/linkerd-identity is missing$`, `^Service linkerd/linkerd-proxy-injector: spec\.ports`, `^ConfigMap linkerd/linkerd-config: data\.values`,
+					`^CustomResourceDefinition servers\.policy\.linkerd\.io: metadata\.annotations`, `^MutatingWebhookConfiguration linkerd-proxy-injector-webhook-config: webhooks`,
+					`^ValidatingWebhookConfiguration linkerd-policy-validator-webhook-config: metadata\.labels`, `^Secret linkerd/linkerd-sp-validator-k8s-tls: it is missing`,
+				}}),
 				ConfigStateChecks: noDriftLeft,
 				Check: func(*terraform.State) error {
 					service, err := client.CoreV1().Services("linkerd").Get(t.Context(), "linkerd-proxy-injector", metav1.GetOptions{})
@@ -103,40 +197,36 @@ func TestAccLinkerd(t *testing.T) {
 			},
 			{
 				// An upgrade with further settings, from an OCI registry.
-				Config: linkerdConfig(cluster, linkerdNew, fmt.Sprintf(`
-				  repository = "oci://%s/charts"
-				  registry   = "example.azurecr.io/linkerd"
-				  heartbeat  = true
-				  proxy      = { cpu_request = "50m", memory_limit = "300Mi" }
-				  values     = ["podLabels: { team: mesh }"]
-				`, cluster.Charts().OCIRegistry)),
-				ConfigPlanChecks:  update,
+				Config: upgraded(podLabels),
+				ConfigPlanChecks: updates(changes(
+					`^\+ DaemonSet linkerd-cni/linkerd-cni$`, `^\+ CronJob linkerd/linkerd-heartbeat$`,
+					`^~ Deployment linkerd/linkerd-identity: .*image: "cr\.l5d\.io/linkerd/controller:edge-26\.6\.3" -> "example\.azurecr\.io/linkerd/controller:edge-26\.8\.3"`,
+				)),
 				ConfigStateChecks: noDriftLeft,
-				Check: resource.ComposeTestCheckFunc(
-					resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"),
-					func(*terraform.State) error {
-						deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
-						if err != nil {
-							return err
-						}
-						template := deployment.Spec.Template
-						if template.Labels["team"] != "mesh" {
-							return fmt.Errorf("the value podLabels did not arrive: %v", template.Labels)
-						}
-						for _, c := range append(template.Spec.InitContainers, template.Spec.Containers...) {
-							if !strings.HasPrefix(c.Image, "example.azurecr.io/linkerd/") {
-								return fmt.Errorf("image %s is not from the registry", c.Image)
-							}
-						}
-						return nil
-					},
-				),
+				Check:             resource.ComposeTestCheckFunc(resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"), images("edge-26.8.3")),
 			},
 			{
-				// The webhooks' certificates are due because they are wanted earlier.
+				// A change that never becomes ready is rolled back, and says why.
+				Config: upgraded(`
+				  atomic   = true
+				  values   = ["controllerImageVersion: does-not-exist"]
+				  timeouts = { update = "20s" }`),
+				ExpectError: regexp.MustCompile(`(?s)(ImagePullBackOff|ErrImagePull).*rolled\s+back,\s+and\s+healthy\s+again:\s+linkerd/linkerd-control-plane`),
+			},
+			// So nothing has to be done to have it as it was.
+			{Config: upgraded(podLabels), Check: images("edge-26.8.3"), ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectEmptyPlan()}}},
+			{
+				// Without a rollback, the next apply repairs it, here by another change:
+				// the plugin goes, and the webhooks' certificates are wanted earlier.
+				Config: upgraded(`
+				  values   = ["controllerImageVersion: does-not-exist"]
+				  timeouts = { update = "8s" }`),
+				ExpectError: regexp.MustCompile(`(?s)Deployment\s+linkerd/linkerd-.*(ImagePullBackOff|ErrImagePull)`),
+			},
+			{
 				PreConfig:         func() { clock.forward(100 * time.Hour) },
 				Config:            linkerdConfig(cluster, linkerdNew, `webhook_early_renewal = "8700h"`),
-				ConfigPlanChecks:  update,
+				ConfigPlanChecks:  updates(changes(`^- DaemonSet linkerd-cni/linkerd-cni$`)),
 				ConfigStateChecks: noDriftLeft,
 				Check: resource.ComposeTestCheckFunc(
 					certificates,
@@ -146,9 +236,11 @@ func TestAccLinkerd(t *testing.T) {
 			},
 			{
 				// The webhooks' certificates are due. So is the issuer, but that is another resource's.
-				PreConfig:         func() { clock.forward(7900 * time.Hour) },
-				Config:            linkerdConfig(cluster, linkerdNew, "high_availability = true"),
-				ConfigPlanChecks:  update,
+				PreConfig: func() { clock.forward(7900 * time.Hour) },
+				Config: linkerdConfig(cluster, linkerdNew, `
+				  high_availability = true
+				  drift_detection   = "releases"`),
+				ConfigPlanChecks:  updates(changes(`^\+ PodDisruptionBudget linkerd/`, `^~ Deployment linkerd/linkerd-identity: .*spec\.replicas: 1 -> 3`)),
 				ConfigStateChecks: noDriftLeft,
 				Check: resource.ComposeTestCheckFunc(certificates, func(*terraform.State) error {
 					deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})

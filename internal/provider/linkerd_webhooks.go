@@ -32,7 +32,7 @@ const renewedByUs = "aksmesh"
 // resource installs, as the description says.
 func webhooksAttribute(of string) schema.ListNestedAttribute {
 	return schema.ListNestedAttribute{
-		Computed: true,
+		Computed:            true,
 		MarkdownDescription: of,
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 			"name":       computedString("Name of the Service that is called, such as `linkerd-proxy-injector` or `tap`."),

@@ -424,7 +424,7 @@ func TestTakingOverLeavesTrustAndWebhooks(t *testing.T) {
 			t.Errorf("upgrade %d: version %s, drift %v", n, found.Version, found.Drift)
 		}
 	}
-	if err := installer.Uninstall(ctx, "linkerd", true); err != nil {
+	if err := installer.Uninstall(ctx, linkerd.Removal{Namespace: "linkerd", DeleteCRDs: true}); err != nil {
 		t.Fatal(err)
 	}
 	left, err := i.embedded.Client().CoreV1().Secrets("linkerd").List(ctx, metav1.ListOptions{})
