@@ -52,6 +52,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newIssuerRequestResource,
 		newLinkerdResource,
 		newIstioResource,
+		newIstioRevisionTagResource,
 		newIstioAddonResource,
 		newInjectionResource,
 		newReleaseResource,
