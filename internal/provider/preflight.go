@@ -20,15 +20,21 @@ func preflight(ctx context.Context, checks []check.Check, diags *diag.Diagnostic
 		return
 	}
 	for _, o := range outcomes {
-		detail := fmt.Sprintf("%s (check %s).", o.Message(), o.ID)
-		if o.HintURL != "" {
-			detail += "\n\nSee " + o.HintURL
-		}
 		switch {
 		case o.Result == check.Error && !unanswered(o.Err):
-			diags.AddError("Check Before the Installation Failed: "+o.Description, detail)
+			diags.AddError("Not Fit for the Mesh", explainOutcome(o))
 		case o.Result == check.Error, o.Result == check.Warning:
-			diags.AddWarning("Check Before the Installation: "+o.Description, detail)
+			diags.AddWarning("Maybe Not Fit for the Mesh", explainOutcome(o))
 		}
 	}
+}
+
+// explainOutcome says of a check that has failed what it was about, what is wrong
+// with the cure, and where to read on.
+func explainOutcome(o check.Outcome) string {
+	text := fmt.Sprintf("Check %s (%s): %s", o.ID, o.Description, sentence(o.Err))
+	if o.HintURL != "" {
+		text += "\nSee " + o.HintURL
+	}
+	return text
 }

@@ -51,6 +51,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newIssuerResource,
 		newIssuerRequestResource,
 		newLinkerdResource,
+		newLinkerdExtensionResource,
 		newIstioResource,
 		newIstioRevisionTagResource,
 		newIstioAddonResource,
@@ -63,6 +64,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		newProxiesDataSource,
+		newCheckDataSource,
 	}
 }
 

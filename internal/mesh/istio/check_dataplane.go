@@ -38,7 +38,9 @@ func (h Health) DataPlane() []check.Check {
 	}
 }
 
-func (h Health) injectors(ctx context.Context) ([]injector, error) { return injectorsIn(ctx, h.Cluster) }
+func (h Health) injectors(ctx context.Context) ([]injector, error) {
+	return injectorsIn(ctx, h.Cluster)
+}
 
 // A proxied is a pod with what it shows of its proxy.
 type proxied struct {

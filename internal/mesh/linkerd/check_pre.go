@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	preCategory     = "pre-kubernetes-setup"
+	preCategory = "pre-kubernetes-setup"
 
 	// oldestKubernetes is what the oldest charts that this provider installs want;
 	// what a version wants besides is in its charts.
