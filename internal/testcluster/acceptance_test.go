@@ -53,6 +53,38 @@ func useCluster(t *testing.T, cluster *Cluster) {
 		t.Errorf("%d replicas are available, want 2", deployment.Status.AvailableReplicas)
 	}
 
+	t.Run("gateway API", func(t *testing.T) {
+		if _, err := cluster.Client().Discovery().ServerResourcesForGroupVersion("gateway.networking.k8s.io/v1"); err != nil {
+			t.Errorf("the Gateway API is not served: %v", err)
+		}
+	})
+
+	t.Run("manifests", func(t *testing.T) {
+		for _, url := range []string{
+			cluster.Charts().GatewayAPI("1.5.1"),
+			cluster.Charts().IstioSource("1.31.0") + "/samples/addons/kiali.yaml",
+			cluster.Charts().IstioSource("1.29.4") + "/samples/addons/extras/prometheus_vm.yaml",
+		} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if response.StatusCode != http.StatusOK {
+				t.Errorf("%s: %s", url, response.Status)
+			}
+
+			if err := response.Body.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+
 	t.Run("audit", func(t *testing.T) {
 		events, err := cluster.AuditEvents(since)
 		if err != nil {
