@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
@@ -213,14 +212,19 @@ func (r *linkerdExtensionResource) ValidateConfig(ctx context.Context, req resou
 // configuration leaves as it is, and tells what is going to change.
 func (r *linkerdExtensionResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var plan, state linkerdExtensionModel
-	if !req.State.Raw.IsNull() {
+	creates := req.State.Raw.IsNull()
+	if !creates {
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-		if r.session != nil {
-			r.session.leaving.Store(leavingExtension(state.Name.ValueString()), true)
-		}
 	}
+	if !req.Plan.Raw.IsNull() {
+		resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	follows := r.follows(plan, state)
 	if req.Plan.Raw.IsNull() {
-		r.warnOfRemoval(ctx, req.State, &resp.Diagnostics)
+		r.warnOfRemoval(ctx, state, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
@@ -230,12 +234,7 @@ func (r *linkerdExtensionResource) ModifyPlan(ctx context.Context, req resource.
 	if resp.Diagnostics.HasError() || r.session == nil || !plan.inputsKnown(ctx) {
 		return
 	}
-	creates := req.State.Raw.IsNull()
-	_, replaces := r.session.leaving.Load(leavingExtension(plan.Name.ValueString()))
-	if !creates {
-		replaces = !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) || !plan.LinkerdNamespace.Equal(state.LinkerdNamespace)
-	}
-	if replaces {
+	if follows {
 		// What it will find, the destruction of the one before has to show.
 		return
 	}
@@ -258,9 +257,27 @@ func (r *linkerdExtensionResource) ModifyPlan(ctx context.Context, req resource.
 	})
 }
 
-// leavingExtension is what the session remembers of an extension that the state
-// has: Terraform plans what replaces it as a creation, without saying so.
-func leavingExtension(name string) string { return "linkerd-extension " + name }
+// follows reports whether what is planned comes after the same extension is gone.
+// Terraform plans what replaces another as a creation, without saying so: the
+// session remembers what the state has, and what leaves its namespace.
+func (r *linkerdExtensionResource) follows(plan, state linkerdExtensionModel) bool {
+	if r.session == nil {
+		return false
+	}
+	anywhere := func(m linkerdExtensionModel) string { return "linkerd-extension " + m.Name.ValueString() }
+	here := func(m linkerdExtensionModel) string { return anywhere(m) + " " + m.Namespace.ValueString() }
+	if state.Name.IsNull() {
+		_, left := r.session.leaving.Load(anywhere(plan))
+		_, had := r.session.leaving.Load(here(plan))
+		return left || had
+	}
+	r.session.leaving.Store(here(state), true)
+	if plan.Name.Equal(state.Name) && plan.Namespace.Equal(state.Namespace) && plan.LinkerdNamespace.Equal(state.LinkerdNamespace) {
+		return false
+	}
+	r.session.leaving.Store(anywhere(state), true)
+	return true
+}
 
 func (m *linkerdExtensionModel) subject() string { return "Linkerd's Extension " + m.Name.ValueString() }
 
@@ -280,11 +297,9 @@ func (r *linkerdExtensionResource) prepare(ctx context.Context, installer linker
 }
 
 // warnOfRemoval tells in the plan of a destroy what goes with the extension.
-func (r *linkerdExtensionResource) warnOfRemoval(ctx context.Context, from tfsdk.State, diags *diag.Diagnostics) {
-	var model linkerdExtensionModel
-	diags.Append(from.Get(ctx, &model)...)
+func (r *linkerdExtensionResource) warnOfRemoval(ctx context.Context, model linkerdExtensionModel, diags *diag.Diagnostics) {
 	cluster, ok := r.knownCluster()
-	if diags.HasError() || !ok || !model.DeleteCRDs.ValueBool() {
+	if !ok || !model.DeleteCRDs.ValueBool() {
 		return
 	}
 	installer, ok := r.installer(ctx, cluster, diags)
