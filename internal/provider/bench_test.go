@@ -3,14 +3,23 @@ package provider
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/cli"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -125,6 +134,108 @@ func BenchmarkTwoHundredWorkloads(b *testing.B) {
 		measure(b, cluster, w, "apply", "-auto-approve", "-no-color").report(b, "apply")
 		measure(b, cluster, w, "plan", "-detailed-exitcode", "-no-color").report(b, "plan")
 		measure(b, cluster, w, "destroy", "-auto-approve", "-no-color").report(b, "destroy")
+	}
+}
+
+// installBy makes a run of this very binary an installation, so that its memory
+// is that of nothing else: by the engine of this provider, or by bare Helm.
+const installBy = "AKSMESH_BENCH_INSTALL"
+
+// istioCharts are the charts of the default profile and their releases.
+var istioCharts = []struct{ release, chart string }{
+	{"istio-base", istio.BaseChart}, {"istiod", istio.IstiodChart}, {"istio-ingressgateway", istio.GatewayChart},
+}
+
+// BenchmarkInstallIstio installs Istio's charts, until all is ready, into a fresh
+// cluster each, by this provider's engine and by the bare SDK of Helm.
+func BenchmarkInstallIstio(b *testing.B) {
+	if by := os.Getenv(installBy); by != "" {
+		kubeconfig, repository := os.Getenv("KUBECONFIG"), os.Getenv(installBy+"_REPOSITORY")
+		map[string]func(testing.TB, string, string){"engine": installByEngine, "helm": installByHelm}[by](b, kubeconfig, repository)
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		for _, by := range []string{"engine", "helm"} {
+			cluster := testcluster.New(b, testcluster.Options{})
+			namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: istio.DefaultNamespace}}
+			if _, err := cluster.Client().CoreV1().Namespaces().Create(b.Context(), namespace, metav1.CreateOptions{}); err != nil {
+				b.Fatal(err)
+			}
+			command := exec.CommandContext(b.Context(), self, "-test.run", "^$", "-test.bench", "^BenchmarkInstallIstio$", "-test.benchtime", "1x") //nolint:gosec // It is this program.
+			command.Env = append(os.Environ(), installBy+"="+by, installBy+"_REPOSITORY="+cluster.Charts().Repository,
+				"KUBECONFIG="+cluster.Kubeconfig(), "HELM_CACHE_HOME="+b.TempDir(), "HELM_CONFIG_HOME="+b.TempDir(), "HELM_DATA_HOME="+b.TempDir())
+			began := time.Now()
+			output, err := command.CombinedOutput()
+			took := time.Since(began)
+			if err != nil {
+				b.Fatalf("install by %s: %v\n%s", by, err, output)
+			}
+			b.ReportMetric(took.Seconds(), by+"-s")
+			if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
+				b.ReportMetric(float64(usage.Maxrss)/(1<<10), by+"-MiB")
+			}
+		}
+	}
+}
+
+func installByEngine(t testing.TB, kubeconfig, repository string) {
+	t.Helper()
+	cluster, err := kube.Connect(kube.Settings{ConfigPaths: []string{kubeconfig}}, "aksmesh-bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	releases, err := helm.NewReleases(cluster, helm.ReleasesOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	charts := install.Charts{
+		Cluster: cluster, Releases: releases, Renderings: &install.Renderings{},
+		Library: helm.NewLibrary(helm.LibraryOptions{CacheDir: t.TempDir()}),
+	}
+	var wanted []install.Release
+	for _, c := range istioCharts {
+		chart, err := charts.Load(t.Context(), repository, c.chart, istioNew)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wanted = append(wanted, install.Release{Namespace: istio.DefaultNamespace, Name: c.release, Chart: chart, Values: map[string]any{}})
+	}
+	if _, err := charts.Foresee(t.Context(), wanted, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := charts.Apply(t.Context(), wanted, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func installByHelm(t testing.TB, kubeconfig, repository string) {
+	t.Helper()
+	settings := cli.New()
+	settings.KubeConfig = kubeconfig
+	settings.SetNamespace(istio.DefaultNamespace)
+	for _, c := range istioCharts {
+		config := &action.Configuration{}
+		if err := config.Init(settings.RESTClientGetter(), istio.DefaultNamespace, "secret", func(string, ...any) {}); err != nil {
+			t.Fatal(err)
+		}
+		installation := action.NewInstall(config)
+		installation.ReleaseName, installation.Namespace, installation.Wait, installation.Timeout = c.release, istio.DefaultNamespace, true, 5*time.Minute
+		installation.RepoURL, installation.Version = repository, istioNew
+		path, err := installation.LocateChart(c.chart, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chart, err := loader.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := installation.RunWithContext(t.Context(), chart, map[string]any{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

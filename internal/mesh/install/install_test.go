@@ -2,6 +2,7 @@ package install_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -307,13 +309,25 @@ func (p place) refuses() {
 	}
 }
 
-// goesBack has an upgrade fail.
+// goesBack has one upgrade cancelled, which stays, and another fail.
 func (p place) goesBack(former install.Release) {
 	p.t.Helper()
+	cancelled, cancel := context.WithCancel(p.t.Context())
+	interrupted := p.release("{keep: false, port: 85}")
+	interrupted.Ready = func(ctx context.Context) error {
+		cancel()
+		return ctx.Err()
+	}
+	err := p.charts.Apply(cancelled, []install.Release{interrupted}, true)
+	if _, rolled := errors.AsType[*install.RolledBackError](err); rolled || !errors.Is(err, context.Canceled) {
+		p.t.Errorf("error %v of an apply that was cancelled", err)
+	}
+	p.drifts()
+	p.apply(former)
 	broken := p.release("{image: 'a:does-not-exist', port: 90, keep: false}")
 	ctx, cancel := context.WithTimeout(p.t.Context(), 24*time.Second)
 	defer cancel()
-	err := p.charts.Apply(ctx, []install.Release{broken}, true)
+	err = p.charts.Apply(ctx, []install.Release{broken}, true)
 	rolled, ok := errors.AsType[*install.RolledBackError](err)
 	if !ok || !slices.Equal(rolled.Releases, []string{p.namespace + "/" + p.name}) {
 		p.t.Fatalf("error %v, want a RolledBackError", err)
@@ -351,5 +365,194 @@ func (p place) uninstalls() {
 	}
 	if len(deleted) < 2 || deleted[0] != "mutatingwebhookconfigurations" {
 		p.t.Errorf("deleted %v, want the webhook first", deleted)
+	}
+}
+
+// Objects that were applied without Helm are taken over as they are.
+func TestAccAdopts(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "adopt")
+	release := p.release("{}")
+	rendered, err := p.charts.Render(t.Context(), release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uids := map[kube.Ref]types.UID{}
+	for _, text := range append(rendered.CRDs, rendered.Manifest) {
+		all := helm.Rendered{Manifest: text}
+		objects, err := all.Objects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range objects {
+			uids[p.applyByKubectl(object)] = ""
+		}
+	}
+	for ref := range uids {
+		live, err := p.charts.Cluster.Get(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uids[ref] = live.GetUID()
+	}
+	_, err = p.charts.Foresee(t.Context(), []install.Release{release}, nil)
+	foreign, ok := errors.AsType[*helm.ForeignObjectsError](err)
+	if !ok || len(foreign.Objects) != len(uids)-1 || foreign.Objects[0].Owner != "written by kubectl-client-side-apply" {
+		t.Errorf("error %v, want one that names all objects", err)
+	}
+	release.Adopt = true
+	changes, err := p.charts.Foresee(t.Context(), []install.Release{release}, nil)
+	if err != nil || len(changes) != len(uids) {
+		t.Errorf("foreseen %v, %v", changes, err)
+	}
+	p.apply(release)
+	p.drifts()
+	for ref, uid := range uids {
+		live, err := p.charts.Cluster.Get(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if live.GetUID() != uid {
+			t.Errorf("%s was made anew", ref)
+		}
+	}
+	// What belongs to another release is not up for adoption.
+	another := release
+	another.Name = "another"
+	if err := p.charts.Apply(t.Context(), []install.Release{another}, false); err == nil || !strings.Contains(err.Error(), "of Helm release "+p.namespace+"/adopt") {
+		t.Errorf("error %v of a release that adopts another's objects", err)
+	}
+	if err := p.charts.Uninstall(t.Context(), p.namespace, p.name, helm.UninstallOptions{Wait: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// applyByKubectl creates an object as kubectl apply does.
+func (p place) applyByKubectl(written *unstructured.Unstructured) kube.Ref {
+	p.t.Helper()
+	last, err := json.Marshal(written)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	object := written.DeepCopy()
+	annotations := object.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations["kubectl.kubernetes.io/last-applied-configuration"] = string(last)
+	object.SetAnnotations(annotations)
+	kind, err := p.charts.Cluster.KindFor(p.t.Context(), object.GroupVersionKind())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if kind.Namespaced {
+		object.SetNamespace(p.namespace)
+	}
+	if _, err := p.charts.Cluster.Apply(p.t.Context(), object, kube.ApplyOptions{Manager: "kubectl-client-side-apply", CreateOnly: true}); err != nil {
+		p.t.Fatal(err)
+	}
+	ref := kube.Ref{Kind: kind, Namespace: object.GetNamespace(), Name: object.GetName()}
+	if kind == kube.CustomResourceDefinition {
+		if err := p.charts.Cluster.AwaitReady(p.t.Context(), ref); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return ref
+}
+
+// A look at what is installed costs few requests, by either kind of detection.
+func TestAccRequestsOfALook(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "budget")
+	p.apply(p.release("{}"))
+	t.Cleanup(func() {
+		if err := p.charts.Uninstall(context.WithoutCancel(t.Context()), p.namespace, p.name, helm.UninstallOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	for mode, c := range map[string]struct {
+		kinds []kube.Kind
+		most  int
+	}{
+		// One request for the releases of the namespace, and for Deployments and
+		// both kinds of webhook configurations.
+		"releases": {install.CoreKinds(), 1 + 3},
+		// One request for each of the seven kinds, and two to find that which is no
+		// kind of Kubernetes.
+		"objects": {nil, 1 + 7 + 2},
+	} {
+		agent, since := "install-look-"+mode, time.Now().Truncate(time.Microsecond)
+		charts := connect(t, agent)
+		records, err := charts.Releases.List(t.Context(), p.namespace)
+		if err != nil || len(records) != 1 {
+			t.Fatalf("releases %v, error %v", records, err)
+		}
+		drift, err := charts.Drift(t.Context(), records[p.name], install.EnforcerYields(), c.kinds...)
+		if err != nil || len(drift) > 0 {
+			t.Errorf("drift %q, error %v", drift, err)
+		}
+		events, err := shared.Cluster(t).AuditEvents(since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var requests []string
+		for _, event := range events {
+			if strings.HasPrefix(event.UserAgent, agent) {
+				requests = append(requests, event.Verb+" "+event.Path)
+			}
+		}
+		if len(requests) == 0 || len(requests) > c.most {
+			t.Errorf("%s: %d requests, want at most %d:\n%s", mode, len(requests), c.most, strings.Join(requests, "\n"))
+		}
+	}
+}
+
+// CRDs stay at their new version when what follows them goes back.
+func TestAccRollbackLeavesCRDs(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "crds")
+	chart, err := p.charts.Load(t.Context(), chartDirectory(t, "", map[string]string{"templates/crd.yaml": strings.ReplaceAll(meshChart("crds-own")["crds/own.yaml"], "type: object", "type: {{ .Values.type }}")}), "mesh", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := errors.New("no answer")
+	releases := func(description string, ready func(context.Context) error) []install.Release {
+		web := p.release("{image: 'a:" + description + "'}")
+		web.Ready = ready
+		return []install.Release{
+			{Namespace: p.namespace, Name: "types", Chart: chart, Values: map[string]any{"type": "object", "description": description}}, web,
+		}
+	}
+	answers := func(context.Context) error { return nil }
+	if err := p.charts.Apply(t.Context(), releases("1", answers), true); err != nil {
+		t.Fatal(err)
+	}
+	err = p.charts.Apply(t.Context(), releases("2", func(context.Context) error { return refuse }), true)
+	rolled, ok := errors.AsType[*install.RolledBackError](err)
+	if !ok || !errors.Is(err, refuse) || !slices.Equal(rolled.Releases, []string{p.namespace + "/crds"}) {
+		t.Errorf("error %v, want a RolledBackError of one release", err)
+	}
+	records, err := p.charts.Releases.List(t.Context(), p.namespace)
+	if err != nil || records["types"].Values["description"] != "2" || records["crds"].Values["image"] != "a:1" {
+		t.Errorf("records %+v, error %v", records, err)
+	}
+	// The first installation of a release has nothing to go back to.
+	fresh := p.release("{keep: false}")
+	fresh.Name, fresh.Chart, fresh.Ready = "fresh", chart, func(context.Context) error { return refuse }
+	fresh.Values = map[string]any{"type": "object"}
+	for _, name := range []string{"crds", "types"} {
+		if err := p.charts.Uninstall(t.Context(), p.namespace, name, helm.UninstallOptions{Wait: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = p.charts.Apply(t.Context(), []install.Release{fresh}, true)
+	if _, ok := errors.AsType[*install.RolledBackError](err); ok || !errors.Is(err, refuse) {
+		t.Errorf("error %v of a first installation, want the refusal alone", err)
+	}
+	if ours, err := p.charts.Resumable(t.Context(), p.namespace, "fresh"); err != nil || !ours {
+		t.Errorf("the failed installation is not to be resumed: %v", err)
+	}
+	if err := p.charts.Uninstall(t.Context(), p.namespace, "fresh", helm.UninstallOptions{Wait: true}); err != nil {
+		t.Error(err)
 	}
 }
