@@ -2,6 +2,7 @@ package helm
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -68,9 +69,7 @@ func TestUpgradesBringCRDsOfDirectoriesUpToDate(t *testing.T) {
 	chartWith := func(crd string, more map[string]string) *Chart {
 		t.Helper()
 		files := map[string]string{"crds/crd.yaml": crd, "templates/one.yaml": templates["templates/one.yaml"], "values.yaml": "data: one"}
-		for path, text := range more {
-			files[path] = text
-		}
+		maps.Copy(files, more)
 		loaded, err := readArchive(packed(t, "1.0.0", files))
 		if err != nil {
 			t.Fatal(err)

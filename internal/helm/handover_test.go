@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 )
 
 // recordable is a chart with everything that a record can hold: hooks, braces in the output, notes, files, CRDs beside
@@ -92,8 +93,13 @@ func TestAccRecordsAreThoseOfHelm(t *testing.T) {
 	helms := map[string]*action.Configuration{}
 	for _, namespace := range []string{plain, ours} {
 		path := shared.Cluster(t).Kubeconfig()
+		cache := t.TempDir()
 		flags := genericclioptions.NewConfigFlags(true)
-		flags.KubeConfig, flags.Namespace = &path, &namespace
+		flags.KubeConfig, flags.Namespace, flags.CacheDir = &path, &namespace, &cache
+		flags.WrapConfigFn = func(config *rest.Config) *rest.Config {
+			config.QPS = -1
+			return config
+		}
 		helms[namespace] = new(action.Configuration)
 		if err := helms[namespace].Init(flags, namespace, "secret", func(string, ...any) {}); err != nil {
 			t.Fatal(err)
@@ -108,6 +114,7 @@ func TestAccRecordsAreThoseOfHelm(t *testing.T) {
 		{"1", map[string]any{"data": "first", "list": []any{1, "two"}}, true, func(c *Chart, values map[string]any) (*release.Release, error) {
 			install := action.NewInstall(helms[plain])
 			install.Namespace, install.ReleaseName, install.Labels = plain, "control", labels
+			install.DisableOpenAPIValidation = true
 			fresh, err := c.load()
 			if err != nil {
 				return nil, err
@@ -121,6 +128,7 @@ func TestAccRecordsAreThoseOfHelm(t *testing.T) {
 			step.plain = func(c *Chart, values map[string]any) (*release.Release, error) {
 				upgrade := action.NewUpgrade(helms[plain])
 				upgrade.Namespace, upgrade.Labels, upgrade.ResetValues = plain, labels, true
+				upgrade.DisableOpenAPIValidation = true
 				fresh, err := c.load()
 				if err != nil {
 					return nil, err
@@ -154,7 +162,7 @@ func TestAccRecordsAreThoseOfHelm(t *testing.T) {
 		t.Fatal(err)
 	}
 	upgrade := action.NewUpgrade(helms[ours])
-	upgrade.Namespace, upgrade.ReuseValues = ours, true
+	upgrade.Namespace, upgrade.ReuseValues, upgrade.DisableOpenAPIValidation = ours, true, true
 	fresh, err := loaded.load()
 	if err != nil {
 		t.Fatal(err)
