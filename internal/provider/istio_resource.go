@@ -371,7 +371,7 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 // is not this provider's is reported with how to import it.
 func (r *istioResource) existing(ctx context.Context, installer istio.Installer, specification istio.Specification, diags *diag.Diagnostics) (bool, error) {
 	resumed, err := installer.Existing(ctx, specification)
-	if errors.Is(err, install.ErrForeign) || errors.Is(err, istio.ErrUnmanaged) {
+	if errors.Is(err, install.ErrForeign) {
 		problemExists(diags, "Unable to Install Istio", err, specification.String())
 		return false, nil
 	}

@@ -29,9 +29,10 @@ import (
 )
 
 const (
-	istioOld = "1.30.2"
-	istioNew = "1.31.0"
-	istioHub = "registry.istio.io/release"
+	istioFirst = "1.29.4"
+	istioOld   = "1.30.2"
+	istioNew   = "1.31.0"
+	istioHub   = "registry.istio.io/release"
 
 	istioSystem  = "istio-system"
 	istioAddress = "aksmesh_istio.this"
@@ -64,9 +65,15 @@ func TestAccIstio(t *testing.T) {
 	t.Parallel()
 	cluster := testcluster.New(t, testcluster.Options{Nodes: 1})
 	client := cluster.Client()
-	action := func(action plancheck.ResourceActionType) resource.ConfigPlanChecks {
-		return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(istioAddress, action)}}
+	plans := func(action plancheck.ResourceActionType, lines ...planLines) resource.ConfigPlanChecks {
+		checks := []plancheck.PlanCheck{plancheck.ExpectResourceAction(istioAddress, action)}
+		for _, one := range lines {
+			checks = append(checks, one)
+		}
+		return resource.ConfigPlanChecks{PreApply: checks}
 	}
+	changes := func(want ...string) planLines { return planLines{istioAddress, "changes", want} }
+	drift := func(want ...string) planLines { return planLines{istioAddress, "drift", want} }
 	config := istioWithIssuer(cluster, istioOld, "delete_crds = true")
 	// Another registry changes no template of a gateway.
 	mirrored := istioWithIssuer(cluster, istioOld, "delete_crds = true\nhub = \"example.azurecr.io/istio\"")
@@ -79,6 +86,10 @@ func TestAccIstio(t *testing.T) {
 		Steps: []resource.TestStep{
 			{
 				Config: config,
+				ConfigPlanChecks: plans(plancheck.ResourceActionCreate, changes(
+					`^\+ CustomResourceDefinition virtualservices\.networking\.istio\.io$`, `^\+ Deployment istio-system/istiod$`,
+					`^\+ MutatingWebhookConfiguration istio-sidecar-injector$`, `^\+ Service istio-system/istio-ingressgateway$`,
+				)),
 				ConfigStateChecks: []statecheck.StateCheck{
 					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("id"), knownvalue.StringExact(istioSystem)),
 					statecheck.ExpectKnownValue(istioAddress, tfjsonpath.New("profile"), knownvalue.StringExact("default")),
@@ -92,49 +103,77 @@ func TestAccIstio(t *testing.T) {
 			},
 			{
 				ResourceName: istioAddress, ImportState: true, ImportStateId: istioSystem,
-				ImportStateVerify: true, ImportStateVerifyIgnore: []string{"repository", "delete_crds"},
+				ImportStateVerify: true, ImportStateVerifyIgnore: []string{"repository", "delete_crds", "changes"},
 			},
 			{
-				PreConfig: func() {
-					if err := client.AppsV1().Deployments(istioSystem).Delete(t.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
-						t.Fatal(err)
-					}
-					_, err := client.CoreV1().Services(istioSystem).Patch(t.Context(), "istio-ingressgateway",
-						types.JSONPatchType, []byte(`[{"op": "remove", "path": "/spec/ports/2"}]`), metav1.PatchOptions{})
-					if err != nil {
-						t.Fatal(err)
-					}
-				},
-				Config:           mirrored,
-				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
-				Check: resource.ComposeTestCheckFunc(gatewaysRun(t, cluster, istioSystem, image("example.azurecr.io/istio", istioOld), "istio-ingressgateway"), func(*terraform.State) error {
-					gateway, err := client.CoreV1().Services(istioSystem).Get(t.Context(), "istio-ingressgateway", metav1.GetOptions{})
-					if err != nil {
-						return err
-					}
-					if ports := len(gateway.Spec.Ports); ports != 3 {
-						return fmt.Errorf("the gateway's Service has %d ports, want 3", ports)
-					}
-					_, err = client.AppsV1().Deployments(istioSystem).Get(t.Context(), "istiod", metav1.GetOptions{})
-					return err
-				}),
+				PreConfig: func() { breakIstio(t, cluster) },
+				Config:    mirrored,
+				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate,
+					drift(
+						`^Deployment istio-system/istiod is missing$`, `^Service istio-system/istio-ingressgateway: spec\.ports`, `^ConfigMap istio-system/istio: data\.mesh`,
+						`^CustomResourceDefinition proxyconfigs\.networking\.istio\.io is missing$`, `^MutatingWebhookConfiguration istio-sidecar-injector: webhooks`,
+					),
+					changes(`^~ Deployment istio-system/istiod: .*image: "`+istioHub+`/pilot:`+istioOld+`" -> "example\.azurecr\.io/istio/pilot`, `^~ ConfigMap istio-system/istio-sidecar-injector: `),
+				),
+				Check: resource.ComposeTestCheckFunc(
+					gatewaysRun(t, cluster, istioSystem, image("example.azurecr.io/istio", istioOld), "istio-ingressgateway"),
+					resource.TestCheckResourceAttr(istioAddress, "drift.#", "0"),
+				),
 			},
 			{
-				Config:           upgraded,
-				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
+				// An upgrade that never becomes healthy goes back.
+				Config: istioWithIssuer(cluster, istioNew, `
+				  delete_crds = true
+				  atomic      = true
+				  values      = { istiod = ["image: example.azurecr.io/istio/pilot:does-not-exist"] }
+				  timeouts    = { update = "20s" }`),
+				ExpectError: regexp.MustCompile(`(?s)not\s+healthy.*does-not-exist.*rolled\s+back.*istio-system/istiod`),
+			},
+			{
+				Config: mirrored,
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					// CRDs do not go back.
+					drift(`^release istio-system/istio-base is of version ` + istioNew + ` instead of ` + istioOld + `$`),
+				}},
+				Check: gatewaysRun(t, cluster, istioSystem, image("example.azurecr.io/istio", istioOld), "istio-ingressgateway"),
+			},
+			{
+				Config: upgraded,
+				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, changes(
+					`^~ Deployment istio-system/istiod: `, `^\+ Deployment istio-system/istio-egressgateway$`,
+				)),
 				Check: resource.ComposeTestCheckFunc(
 					gatewaysRun(t, cluster, istioSystem, image(istioHub, istioNew), "istio-egressgateway", "istio-ingressgateway"),
 					func(*terraform.State) error { return signedByIssuer(t, cluster) },
 				),
 			},
 			{
-				Config:           strings.Replace(upgraded, `"demo"`, `"minimal"`, 1),
-				ConfigPlanChecks: action(plancheck.ResourceActionUpdate),
-				Check:            gatewaysRun(t, cluster, istioSystem, ""),
+				Config:      istioWithIssuer(cluster, istioFirst, "delete_crds = true"),
+				ExpectError: regexp.MustCompile(`(?s)version.*through\s+a\s+version\s+1\.30\s+first`),
 			},
 			{
-				Config:           strings.Replace(istioConfig(cluster, istioNew, `delete_crds = true`), "delete_crds", "profile = \"minimal\"\ndelete_crds", 1),
-				ConfigPlanChecks: action(plancheck.ResourceActionDestroyBeforeCreate),
+				Config: istioWithIssuer(cluster, istioNew, `
+				  delete_crds     = true
+				  profile         = "ambient"
+				  drift_detection = "releases"
+				  gateways        = {
+				    east = { namespace = "edge" }
+				    west = { values = ["autoscaling: { enabled: false }"] }
+				  }`),
+				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, changes(
+					`^\+ DaemonSet istio-system/ztunnel$`, `^\+ DaemonSet istio-system/istio-cni-node$`, `^\+ Deployment edge/east$`, `^- Deployment istio-system/istio-egressgateway$`,
+				)),
+				Check: resource.ComposeTestCheckFunc(
+					gatewaysRun(t, cluster, "edge", image(istioHub, istioNew), "east"),
+					func(*terraform.State) error {
+						_, err := client.AppsV1().DaemonSets(istioSystem).Get(t.Context(), "ztunnel", metav1.GetOptions{})
+						return err
+					},
+				),
+			},
+			{
+				Config:           istioConfig(cluster, istioNew, "profile = \"minimal\"\ndelete_crds = true"),
+				ConfigPlanChecks: plans(plancheck.ResourceActionDestroyBeforeCreate),
 				Check: func(*terraform.State) error {
 					_, err := client.CoreV1().Secrets(istioSystem).Get(t.Context(), "istio-ca-secret", metav1.GetOptions{})
 					return err
@@ -142,6 +181,33 @@ func TestAccIstio(t *testing.T) {
 			},
 		},
 	})
+}
+
+// breakIstio changes and deletes objects of Istio's, of several kinds.
+func breakIstio(t *testing.T, cluster *testcluster.Cluster) {
+	t.Helper()
+	client := cluster.Client()
+	if err := client.AppsV1().Deployments(istioSystem).Delete(t.Context(), "istiod", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.CoreV1().Services(istioSystem).Patch(t.Context(), "istio-ingressgateway",
+		types.JSONPatchType, []byte(`[{"op": "remove", "path": "/spec/ports/2"}]`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.CoreV1().ConfigMaps(istioSystem).Patch(t.Context(), "istio", types.MergePatchType, []byte(`{"data": {"mesh": "{}"}}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(t.Context(), "istio-sidecar-injector",
+		types.JSONPatchType, []byte(`[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	crd := kube.Ref{Kind: kube.CustomResourceDefinition, Name: "proxyconfigs.networking.istio.io"}
+	if err := connect(t, cluster).Delete(t.Context(), crd, kube.DeleteOptions{Wait: true}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // gatewaysRun checks that exactly these gateways run, with a proxy of that

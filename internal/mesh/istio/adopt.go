@@ -14,8 +14,15 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
-// ErrUnmanaged tells that a control plane exists without a Helm release.
-var ErrUnmanaged = errors.New("it is part of an Istio that no Helm release has made, as istioctl leaves it")
+// unmanagedError tells of an object that is part of a control plane without a Helm
+// release. It is an [install.ErrForeign] too.
+type unmanagedError struct{ ref kube.Ref }
+
+func (e *unmanagedError) Error() string {
+	return e.ref.String() + " is part of an Istio that no Helm release has made, as istioctl leaves it"
+}
+
+func (*unmanagedError) Is(target error) bool { return target == install.ErrForeign }
 
 const helmReleaseAnnotation = "meta.helm.sh/release-name"
 

@@ -30,8 +30,8 @@ type Prepared struct {
 }
 
 // Existing tells whether what is there already was left by an apply that was cut
-// off. It is an error if there is an Istio that this provider has not made: one of
-// Helm's wraps install.ErrForeign, one of istioctl's ErrUnmanaged.
+// off. If there is an Istio that this provider has not made, by Helm or by istioctl,
+// the error is an install.ErrForeign.
 func (i Installer) Existing(ctx context.Context, s Specification) (bool, error) {
 	found, err := i.inventoryOf(ctx, s.Plane, s.namespaces()...)
 	if err != nil {
@@ -43,7 +43,7 @@ func (i Installer) Existing(ctx context.Context, s Specification) (bool, error) 
 	}
 	unmanaged, err := i.unclaimed(ctx, component{namespace: s.Namespace, release: s.release(), chart: IstiodChart})
 	if err == nil && unmanaged != nil {
-		err = fmt.Errorf("%s: %w", unmanaged.ref, ErrUnmanaged)
+		err = &unmanagedError{unmanaged.ref}
 	}
 	return false, err
 }
