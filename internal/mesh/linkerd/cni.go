@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -94,7 +92,7 @@ func (i Installer) formerCNI(ctx context.Context, s Specification) (*helm.Releas
 // findCNI is the namespace of the plugin that a control plane with these values
 // relies on; empty if it relies on none, or on one that it does not find.
 func (i Installer) findCNI(ctx context.Context, values map[string]any) (string, error) {
-	if needs, _, err := unstructured.NestedBool(values, "cniEnabled"); err != nil || !needs {
+	if values["cniEnabled"] != true {
 		return "", nil
 	}
 	all, err := i.Cluster.List(ctx, kube.DaemonSet, "")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,10 +225,8 @@ type owner struct {
 // ownerOf tells by the marks of an object who looks after it.
 func ownerOf(object *unstructured.Unstructured) owner {
 	labels, annotations := object.GetLabels(), object.GetAnnotations()
-	for _, by := range []string{labels[managedByLabel], annotations[managedByLabel]} {
-		if by == "aks" {
-			return owner{words: "managed by AKS"}
-		}
+	if slices.Contains([]string{labels[managedByLabel], annotations[managedByLabel]}, "aks") {
+		return owner{words: "managed by AKS"}
 	}
 	if kube.Ours(labels) {
 		return owner{words: "this provider's", ours: true}
@@ -291,9 +290,7 @@ func (i Installer) applyGateway(ctx context.Context, p *Prepared) error {
 		if labels == nil {
 			labels = map[string]string{}
 		}
-		for key, value := range kube.OursLabels() {
-			labels[key] = value
-		}
+		maps.Copy(labels, kube.OursLabels())
 		wanted.SetLabels(labels)
 		i.say("applying", map[string]any{"object": wanted.GetKind() + " " + wanted.GetName()})
 		if _, err := i.Cluster.Apply(ctx, wanted, kube.ApplyOptions{Manager: manager, Force: true}); err != nil {

@@ -105,9 +105,9 @@ func checkUpgrade(from, to Version) error {
 	}
 	for _, l := range lines() {
 		if l.minor == before.minor+step {
-			return fmt.Errorf("Linkerd %s (%s) cannot become %s (%s) at once, as only versions beside each other work together; go through %s (version %q), restart the meshed workloads, and then go on",
+			return fmt.Errorf("an upgrade of Linkerd %s (%s) to %s (%s) at once is not supported, as only versions beside each other work together; go through %s (version %q), restart the meshed workloads, and then go on",
 				before, from, after, to, l, chartVersion(l.release()))
 		}
 	}
-	return fmt.Errorf("Linkerd %s (%s) cannot become %s (%s) at once; go through 2.%d", before, from, after, to, before.minor+step)
+	return fmt.Errorf("an upgrade of Linkerd %s (%s) to %s (%s) at once is not supported; go through 2.%d", before, from, after, to, before.minor+step)
 }

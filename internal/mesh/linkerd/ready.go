@@ -38,7 +38,7 @@ func (i Installer) answering(namespace string) func(context.Context) error {
 		}
 		if err := plane.Sees(where, &corev1.Pod{}); err != nil {
 			i.say("the webhooks are not tried, as they pass over namespace "+where.Name, map[string]any{"reason": err.Error()})
-			return nil
+			return nil //nolint:nilerr // It is no failure of the control plane's.
 		}
 		for _, p := range probes(where.Name) {
 			if err := i.try(ctx, p); err != nil {

@@ -23,7 +23,7 @@ func (i Installer) checkInstallation(ctx context.Context, p *Prepared, record *h
 	if err != nil {
 		return nil, err
 	}
-	if have, err := version.ParseGeneric(kubernetes); err == nil && p.line.kubernetes != 0 && have.Minor() > uint(p.line.kubernetes) { //nolint:gosec // It is a small positive number.
+	if have, err := version.ParseGeneric(kubernetes); err == nil && p.line.kubernetes != 0 && have.Minor() > uint(p.line.kubernetes) {
 		warnings = append(warnings, fmt.Sprintf("Linkerd %s is declared to work with Kubernetes up to 1.%d, and the cluster runs %s.", p.line, p.line.kubernetes, kubernetes))
 	}
 	var problems []error
