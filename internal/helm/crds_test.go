@@ -145,3 +145,45 @@ func TestUpgradesBringCRDsOfDirectoriesUpToDate(t *testing.T) {
 		t.Errorf("%d versions, %v", versions(), err)
 	}
 }
+
+// TestAccUpgradesBringCRDsUpToDate has a real API server add a version, fill in defaults and refuse to lose one.
+func TestAccUpgradesBringCRDsUpToDate(t *testing.T) {
+	t.Parallel()
+	cluster := connectCluster(t)
+	releases := releasesOf(t, cluster)
+	crd := strings.NewReplacer("widgets", "gauges", "Widget", "Gauge", "widget", "gauge").Replace(templates["templates/crd.yaml"])
+	next := "  - name: v2\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}\n"
+	request := deployRequest(t, nil)
+	request.Namespace = shared.Cluster(t).Namespace(t)
+	resources := objectsOf(t, cluster, "apiextensions.k8s.io", "customresourcedefinitions")
+	for i, step := range []struct {
+		crd    string
+		stored []string
+	}{
+		{crd, []string{"v1"}},
+		{strings.Replace(crd, "storage: true", "storage: false", 1) + next, []string{"v1", "v2"}},
+		{crd, []string{"v1", "v2"}},
+	} {
+		loaded, err := readArchive(packed(t, "1.0.0", map[string]string{
+			"crds/crd.yaml": step.crd, "values.yaml": "data: one", "templates/one.yaml": templates["templates/one.yaml"],
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Chart = loaded
+		_, err = releases.Deploy(t.Context(), request)
+		if _, refused := errors.AsType[*CRDVersionError](err); refused != (i == 2) || err != nil && !refused {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		live, err := resources.Get(t.Context(), "gauges.example.com", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored, _, _ := unstructured.NestedStringSlice(live.Object, "status", "storedVersions"); !slices.Equal(stored, step.stored) {
+			t.Errorf("step %d: versions %v are stored, want %v", i, stored, step.stored)
+		}
+	}
+	if err := resources.Delete(t.Context(), "gauges.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
+}
