@@ -225,6 +225,8 @@ func (s serving) certificateValues(recorded map[string]any, made func() string) 
 	case made != nil:
 		values["caBundle"] = made()
 	default:
+		// Charts want one to be rendered.
+		values["caBundle"] = s.dnsName()
 		return values, false
 	}
 	return values, true

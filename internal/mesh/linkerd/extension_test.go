@@ -200,7 +200,7 @@ func TestCertificateValues(t *testing.T) {
 		foreseen bool
 	}{
 		"nothing is there":             {serving{server: server}, nil, made, m{"externalSecret": true, "caBundle": "made"}, true},
-		"nothing is there, in a plan":  {serving{server: server}, nil, nil, m{"externalSecret": true}, false},
+		"nothing is there, in a plan":  {serving{server: server}, nil, nil, m{"externalSecret": true, "caBundle": server.dnsName()}, false},
 		"on record":                    {kept, recorded, made, m{"externalSecret": true, "caBundle": "first"}, true},
 		"on record, the Secret gone":   {serving{server: server}, recorded, nil, m{"externalSecret": true, "caBundle": "first"}, true},
 		"of a chart that made its own": {kept, m{"tap": m{"caBundle": "other"}}, nil, m{"externalSecret": true, "caBundle": own}, true},
