@@ -186,7 +186,7 @@ func checkStep(from, to string) error {
 		return nil //nolint:nilerr // The same.
 	}
 	if before.Major() != after.Major() {
-		return errors.New("Istio supports no change of the major version in place")
+		return errors.New("no change of the major version in place is supported")
 	}
 	lower, higher := before.Minor(), after.Minor()
 	verb, through := "upgrades", lower+1
@@ -197,7 +197,7 @@ func checkStep(from, to string) error {
 	if higher-lower <= 1 {
 		return nil
 	}
-	return fmt.Errorf("Istio supports %s over one minor version at a time: go through a version %d.%d first", verb, before.Major(), through)
+	return fmt.Errorf("%s are supported over one minor version at a time: go through a version %d.%d first", verb, before.Major(), through)
 }
 
 // existing tells apart what is in a namespace before anything of the plane's was

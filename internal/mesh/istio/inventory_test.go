@@ -15,7 +15,7 @@ func TestCheckUpgrade(t *testing.T) {
 		{"1.31.0", "1.31.4", ""},
 		{"1.31-alpha.0123", "1.31.0", ""},
 		{"1.29.1", "1.31.0", "through a version 1.30 first"},
-		{"1.31.0", "1.28.0", "downgrades over one minor version at a time: go through a version 1.30 first"},
+		{"1.31.0", "1.28.0", "downgrades are supported over one minor version at a time: go through a version 1.30 first"},
 		{"1.31.0", "2.0.0", "no change of the major version"},
 		{"nightly", "1.31.0", ""},
 	} {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -106,7 +108,9 @@ func (v inventory) guess() (profile Profile, cni bool, gateways map[string]Gatew
 	if len(names) == len(selected.gateways) && !slices.ContainsFunc(selected.gateways, func(name string) bool { return !has(name) }) {
 		names = nil
 	}
-	return profile, !selected.cni && v.here(cniRelease) != nil, names
+	// Another revision may be why istio-cni is there.
+	chained, _, _ := unstructured.NestedBool(v.here(v.plane.release()).Values, "pilot", "cni", "enabled")
+	return profile, !selected.cni && chained && v.here(cniRelease) != nil, names
 }
 
 // observeReleases compares the releases with what is wanted, with each other and

@@ -19,6 +19,7 @@ func TestGuess(t *testing.T) {
 		return &helm.Release{ChartName: IstiodChart, Values: values}
 	}
 	gateway := &helm.Release{ChartName: GatewayChart}
+	chained := map[string]any{"pilot": map[string]any{"cni": map[string]any{"enabled": true}}}
 	for name, c := range map[string]struct {
 		releases map[string]*helm.Release
 		profile  Profile
@@ -30,7 +31,9 @@ func TestGuess(t *testing.T) {
 		"egress":            {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway, egressGateway: gateway}, ProfileDemo, false, nil},
 		"demo with one":     {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "demo"}), ingressGateway: gateway}, ProfileDemo, false, []string{ingressGateway}},
 		"ambient":           {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "ambient"}), cniRelease: {ChartName: CNIChart}}, ProfileAmbient, false, nil},
-		"CNI":               {map[string]*helm.Release{"istiod": istiod(nil), cniRelease: {ChartName: CNIChart}}, ProfileMinimal, true, nil},
+		"CNI":               {map[string]*helm.Release{"istiod": istiod(chained), cniRelease: {ChartName: CNIChart}}, ProfileMinimal, true, nil},
+		"CNI of another":    {map[string]*helm.Release{"istiod": istiod(nil), cniRelease: {ChartName: CNIChart}}, ProfileMinimal, false, nil},
+		"CNI of nobody's":   {map[string]*helm.Release{"istiod": istiod(chained)}, ProfileMinimal, false, nil},
 		"another's gateway": {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: {ChartName: GatewayChart, Values: map[string]any{"revision": "1-31"}}}, ProfileMinimal, false, nil},
 	} {
 		v := inventory{plane: Plane{Namespace: "mesh"}, releases: map[string]map[string]*helm.Release{"mesh": c.releases}}
