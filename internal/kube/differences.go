@@ -46,6 +46,7 @@ func Changes(live, next *unstructured.Unstructured, whole bool) []string {
 		if is == any(secretValue{}) {
 			return fmt.Sprintf("%s: changes (not shown)", at)
 		}
+		is, want = fromDifference(is, want)
 		return fmt.Sprintf("%s: %s -> %s", at, show(is), show(want))
 	}}
 	found.compareObjects(next, live)
@@ -176,6 +177,24 @@ func show(value any) string {
 		text = fmt.Sprintf("%.*s… (%d characters)", enough, text, len(text))
 	}
 	return text
+}
+
+// fromDifference cuts of two texts, if they are long, what both begin with.
+func fromDifference(a, b any) (any, any) {
+	const enough, before = 80, 20
+	was, ok := a.(string)
+	is, both := b.(string)
+	if !ok || !both || len(was) <= enough && len(is) <= enough {
+		return a, b
+	}
+	same := 0
+	for same < len(was) && same < len(is) && was[same] == is[same] {
+		same++
+	}
+	if same -= before; same <= 0 {
+		return a, b
+	}
+	return "…" + strings.ToValidUTF8(was[same:], ""), "…" + strings.ToValidUTF8(is[same:], "")
 }
 
 // absent reports values that the API server does not keep apart from none.

@@ -148,6 +148,12 @@ func TestChanges(t *testing.T) {
 	if got := Changes(live, next, true); !slices.Equal(got, whole) {
 		t.Errorf("the whole: %q", got)
 	}
+	long := strings.Repeat("a", 100)
+	live = fromYAML(t, `{kind: ConfigMap, data: {long: `+long+`b}}`)
+	next = fromYAML(t, `{kind: ConfigMap, data: {long: `+long+`c}}`)
+	if got, want := Changes(live, next, true), `data.long: "…aaaaaaaaaaaaaaaaaaaab" -> "…aaaaaaaaaaaaaaaaaaaac"`; !slices.Equal(got, []string{want}) {
+		t.Errorf("of long texts: %q", got)
+	}
 	live = fromYAML(t, `{kind: Secret, data: {same: YQ==, other: YQ==, old: YQ==}}`)
 	next = fromYAML(t, `{kind: Secret, data: {same: YQ==, other: Yg==, new: YQ==}}`)
 	secret := []string{

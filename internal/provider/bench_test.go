@@ -29,6 +29,7 @@ type cost struct {
 	wall                         time.Duration
 	memory                       int64 // of the provider, in bytes
 	listsOf                      map[string]int
+	requests                     []string // verb and path of each
 }
 
 // report adds the cost to the figures of a benchmark.
@@ -62,6 +63,7 @@ func measure(b testing.TB, cluster *testcluster.Cluster, w *workspace, args ...s
 		if !strings.HasPrefix(event.UserAgent, providerExecutable) {
 			continue
 		}
+		found.requests = append(found.requests, event.Verb+" "+event.Path)
 		switch event.Verb {
 		case "list":
 			found.lists++
@@ -165,7 +167,7 @@ func BenchmarkInstallIstio(b *testing.B) {
 			if _, err := cluster.Client().CoreV1().Namespaces().Create(b.Context(), namespace, metav1.CreateOptions{}); err != nil {
 				b.Fatal(err)
 			}
-			command := exec.CommandContext(b.Context(), self, "-test.run", "^$", "-test.bench", "^BenchmarkInstallIstio$", "-test.benchtime", "1x") //nolint:gosec // It is this program.
+			command := exec.CommandContext(b.Context(), self, "-test.run", "^$", "-test.bench", "^BenchmarkInstallIstio$", "-test.benchtime", "1x")
 			command.Env = append(os.Environ(), installBy+"="+by, installBy+"_REPOSITORY="+cluster.Charts().Repository,
 				"KUBECONFIG="+cluster.Kubeconfig(), "HELM_CACHE_HOME="+b.TempDir(), "HELM_CONFIG_HOME="+b.TempDir(), "HELM_DATA_HOME="+b.TempDir())
 			began := time.Now()

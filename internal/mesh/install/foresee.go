@@ -142,6 +142,7 @@ func (o *outlook) changes(ctx context.Context, coming scopes) ([]kube.Change, er
 		changes = append(changes, change)
 		checked = append(checked, inspection{object: object, expected: existed, change: &changes[len(changes)-1]})
 	}
+	err = o.inspect(ctx, checked) // It writes into the changes.
 	if o.record == nil {
 		crds, err := o.bareCRDs()
 		if err != nil {
@@ -149,7 +150,6 @@ func (o *outlook) changes(ctx context.Context, coming scopes) ([]kube.Change, er
 		}
 		changes = append(crds, changes...)
 	}
-	err = o.inspect(ctx, checked)
 	for _, object := range slices.Backward(had) {
 		if _, left := former[object.ref]; left {
 			changes = append(changes, removalOf(object))
@@ -157,6 +157,10 @@ func (o *outlook) changes(ctx context.Context, coming scopes) ([]kube.Change, er
 	}
 	return changes, err
 }
+
+// enoughOfCRD is how many of the fields of a CRD are told: another version of one
+// may differ in the words of hundreds.
+const enoughOfCRD = 5
 
 // change is what becomes of one object of the release, nil being what it was if
 // it was none.
@@ -171,6 +175,9 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 	next := object.written.DeepCopy()
 	o.release.Yields.To(before, next)
 	change.Lines = kube.Changes(before, next, true)
+	if more := len(change.Lines) - enoughOfCRD; object.ref.Kind == kube.CustomResourceDefinition && more > 0 {
+		change.Lines = append(change.Lines[:enoughOfCRD], fmt.Sprintf("and %d more fields", more))
+	}
 	for i, line := range change.Lines {
 		field, _, _ := strings.Cut(line, ": ")
 		if slices.Contains(volatile, field) {
