@@ -47,10 +47,10 @@ func analysis(category, id, description string, flags int, run func(context.Cont
 	return made
 }
 
-// list reads objects of a kind from the shared reads.
-func (h Health) list(kind kube.Kind, namespace string) func(context.Context) ([]*unstructured.Unstructured, error) {
+// list reads the objects of a kind, of all namespaces, from the shared reads.
+func (h Health) list(kind kube.Kind) func(context.Context) ([]*unstructured.Unstructured, error) {
 	return func(ctx context.Context) ([]*unstructured.Unstructured, error) {
-		return h.Cluster.List(ctx, kind, namespace)
+		return h.Cluster.List(ctx, kind, "")
 	}
 }
 

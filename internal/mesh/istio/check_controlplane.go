@@ -25,13 +25,13 @@ func (h Health) ControlPlane() []check.Check {
 	plane := check.Once(h.plane)
 	checks := []check.Check{
 		of(install, "istiod-exists", "the control plane is installed", fatal, check.On(plane, func(sidecarPlane) error { return nil })),
-		of(install, "istio-crds", "CustomResourceDefinitions exist", 0, check.On(h.list(kube.CustomResourceDefinition, ""), func(there []*unstructured.Unstructured) error {
+		of(install, "istio-crds", "CustomResourceDefinitions exist", 0, check.On(h.list(kube.CustomResourceDefinition), func(there []*unstructured.Unstructured) error {
 			return check.Present(kube.CustomResourceDefinition, "", crds(), there)
 		})),
 		of(install, "istiod-ready", "istiod is ready", 0, check.On(plane, istiodsReady)),
 		of(install, "istio-webhook-ca", "the API server can call the injector", 0, check.On(plane, sidecarPlane.Available)),
 		of(install, "istio-webhook-ca-valid", "certificates that the API server accepts of webhooks are valid", 0, h.onWebhooks(h.webhooksTrusted)),
-		of(install, "istio-validation", "configuration that is not valid is refused", warns, check.On(h.list(kube.ValidatingWebhookConfiguration, ""), enforcing)),
+		of(install, "istio-validation", "configuration that is not valid is refused", warns, check.On(h.list(kube.ValidatingWebhookConfiguration), enforcing)),
 	}
 	for _, agent := range [][3]string{{"istio-cni-ready", cniAppLabel, cniNode}, {"ztunnel-ready", "app", ztunnel}} {
 		checks = append(checks, of(install, agent[0], agent[2]+" runs on all nodes", 0, h.agent(agent[1], agent[2])))
@@ -39,7 +39,7 @@ func (h Health) ControlPlane() []check.Check {
 	checks = append(checks,
 		of(install, "istio-versions", "parts of the control plane are of versions that work together", warns, func(ctx context.Context) error {
 			return check.On(plane, func(p sidecarPlane) error {
-				return check.On(h.list(kube.DaemonSet, ""), func(all []*unstructured.Unstructured) error { return versionsTogether(p, all) })(ctx)
+				return check.On(h.list(kube.DaemonSet), func(all []*unstructured.Unstructured) error { return versionsTogether(p, all) })(ctx)
 			})(ctx)
 		}),
 		analysis(analyze, "IST0139", "no webhook calls a service that does not exist", 0, h.onWebhooks(orphaned)),

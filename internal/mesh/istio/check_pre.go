@@ -37,7 +37,7 @@ func (h Health) Pre() []check.Check {
 		check.Creations(h.Namespace, kube.ServiceAccount, kube.Service, kube.Deployment, kube.DaemonSet, kube.ConfigMap, kube.Role, kube.RoleBinding, kube.HorizontalPodAutoscaler)...)
 	version := check.Once(h.Cluster.Version)
 	denied := check.Once(func(ctx context.Context) ([]kube.Permission, error) { return h.Cluster.Denied(ctx, wanted) })
-	mutating := h.list(kube.MutatingWebhookConfiguration, "")
+	mutating := h.list(kube.MutatingWebhookConfiguration)
 	return []check.Check{
 		of(preCategory, "precheck-api", "can query the Kubernetes API", fatal, check.On(version, func(string) error { return nil })),
 		of(preCategory, "precheck-version", "is running the minimum Kubernetes API version", 0, check.On(version, func(version string) error {
@@ -47,7 +47,7 @@ func (h Health) Pre() []check.Check {
 			return check.AtLeast(version, analysisKubernetes)
 		})),
 		analysis(preCategory, "IST0141", "can create all kinds of objects that Istio consists of", 0, check.On(denied, check.Permitted(wanted...))),
-		analysis(preCategory, "IST0156", "Gateway API CRDs are of a supported version", warns, check.On(h.list(kube.CustomResourceDefinition, ""), gatewayAPI)),
+		analysis(preCategory, "IST0156", "Gateway API CRDs are of a supported version", warns, check.On(h.list(kube.CustomResourceDefinition), gatewayAPI)),
 		analysis(preCategory, "IST0139", "no webhook calls a service that does not exist", warns, h.onWebhooks(orphaned)),
 		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.On(mutating, check.NoAddon)),
 		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),

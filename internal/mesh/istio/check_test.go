@@ -101,9 +101,9 @@ func (w *checkWorld) pod(name string) {
 	})
 }
 
-// image gives a pod's proxy another image.
-func (w *checkWorld) image(pod, image string) {
-	w.change(kube.Pod, "shop", pod, []any{map[string]any{"name": "main", "image": "web"}, map[string]any{"name": proxyContainer, "image": image}}, "spec", "containers")
+// image gives the proxy of one pod another image.
+func (w *checkWorld) image(image string) {
+	w.change(kube.Pod, "shop", "web-1", []any{map[string]any{"name": "main", "image": "web"}, map[string]any{"name": proxyContainer, "image": image}}, "spec", "containers")
 }
 
 // agent makes a DaemonSet of the nodes' agents.
@@ -206,7 +206,7 @@ func TestHealthTells(t *testing.T) {
 		{"an agent that is not ready", func(w *checkWorld) { w.agent(ztunnel, "app", "ztunnel:1.31.0", 1) }, "ztunnel-ready", check.Error, "istio-system/ztunnel"},
 		{"an agent that is", func(w *checkWorld) { w.agent(cniNode, cniAppLabel, "install-cni:1.31.0", 2) }, "istio-cni-ready", check.Success, ""},
 		{"an old agent", func(w *checkWorld) { w.agent(ztunnel, "app", "ztunnel:1.28.0", 2) }, "istio-versions", check.Warning, "istio-system/ztunnel is of 1.28.0"},
-		{"no image", func(w *checkWorld) { w.image("web-1", "auto") }, "IST0146", check.Error, "Pod shop/web-1"},
+		{"no image", func(w *checkWorld) { w.image("auto") }, "IST0146", check.Error, "Pod shop/web-1"},
 		{"half a CA", func(w *checkWorld) {
 			w.change(kube.Secret, "istio-system", CACertsSecret, map[string]any{caCertFile: "eA=="}, "data")
 		}, "istio-ca-valid", check.Error, "is missing"},
@@ -227,12 +227,12 @@ func TestHealthTells(t *testing.T) {
 		{"a proxy that is not ready", func(w *checkWorld) {
 			w.change(kube.Pod, "shop", "web-1", []any{}, "status", "containerStatuses")
 		}, "istio-proxies-ready", check.Error, "Pod shop/web-1"},
-		{"a very old proxy", func(w *checkWorld) { w.image("web-1", "registry.istio.io/release/proxyv2:1.28.3") }, "istio-proxies-version", check.Error, "Pod shop/web-1 (1.28.3"},
+		{"a very old proxy", func(w *checkWorld) { w.image("registry.istio.io/release/proxyv2:1.28.3") }, "istio-proxies-version", check.Error, "Pod shop/web-1 (1.28.3"},
 		{"a proxy of nobody", func(w *checkWorld) {
 			w.change(kube.Pod, "shop", "web-1", `{"revision":"canary"}`, "metadata", "annotations", statusAnnotation)
 		}, "istio-proxies-revision", check.Error, "Pod shop/web-1 (canary)"},
-		{"an old proxy", func(w *checkWorld) { w.image("web-1", "registry.istio.io/release/proxyv2:1.30.2") }, "IST0158", check.Warning, "proxyv2:1.30.2 instead of"},
-		{"a variant of the image", func(w *checkWorld) { w.image("web-1", "registry.istio.io/release/proxyv2:1.31.0-distroless") }, "IST0158", check.Success, ""},
+		{"an old proxy", func(w *checkWorld) { w.image("registry.istio.io/release/proxyv2:1.30.2") }, "IST0158", check.Warning, "proxyv2:1.30.2 instead of"},
+		{"a variant of the image", func(w *checkWorld) { w.image("registry.istio.io/release/proxyv2:1.31.0-distroless") }, "IST0158", check.Success, ""},
 		{"no proxy", func(w *checkWorld) {
 			w.Put(kube.Pod, &corev1.Pod{ObjectMeta: meta("shop", "bare", nil), Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}}})
 		}, "IST0103", check.Warning, "Pod shop/bare"},

@@ -77,17 +77,17 @@ func (h Health) extension(ctx context.Context, name string) (string, error) {
 	return "", nil
 }
 
-// list reads objects of a kind from the shared reads.
-func (h Health) list(kind kube.Kind, namespace string) func(context.Context) ([]*unstructured.Unstructured, error) {
+// list reads the objects of a kind, of all namespaces, from the shared reads.
+func (h Health) list(kind kube.Kind) func(context.Context) ([]*unstructured.Unstructured, error) {
 	return func(ctx context.Context) ([]*unstructured.Unstructured, error) {
-		return h.Cluster.List(ctx, kind, namespace)
+		return h.Cluster.List(ctx, kind, "")
 	}
 }
 
-// existing is a Run that wants objects of names to be among those of a kind.
-func (h Health) existing(kind kube.Kind, namespace string, names ...string) func(context.Context) error {
-	return check.On(h.list(kind, namespace), func(there []*unstructured.Unstructured) error {
-		return check.Present(kind, namespace, names, there)
+// existing is a Run that wants objects of a kind without namespaces to be there.
+func (h Health) existing(kind kube.Kind, names ...string) func(context.Context) error {
+	return check.On(h.list(kind), func(there []*unstructured.Unstructured) error {
+		return check.Present(kind, "", names, there)
 	})
 }
 

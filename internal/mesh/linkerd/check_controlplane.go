@@ -26,20 +26,20 @@ func (h Health) ControlPlane() []check.Check {
 	}
 	checks := append(h.kubernetes(),
 		// Not fatal: a control plane without them serves all but routes.
-		of("gateway-api-crd", "gateway-api-crd", "Gateway API CRDs are installed", 0, check.On(h.list(kube.CustomResourceDefinition, ""), gatewayAPI)),
+		of("gateway-api-crd", "gateway-api-crd", "Gateway API CRDs are installed", 0, check.On(h.list(kube.CustomResourceDefinition), gatewayAPI)),
 		of("linkerd-version", "l5d-version-latest", "can determine the latest version", warns, check.Skipping(noInternet)),
 		of("linkerd-version", "l5d-version-cli", "cli is up-to-date", warns, check.Skipping(noCommandLine)),
-		of(config, "l5d-existence-ns", "control plane Namespace exists", fatal, h.existing(kube.Namespace, "", h.Namespace)),
+		of(config, "l5d-existence-ns", "control plane Namespace exists", fatal, h.existing(kube.Namespace, h.Namespace)),
 		of(existence, "l5d-existence-linkerd-config", "'linkerd-config' config map exists", fatal, check.On(h.plane, func(plane) error { return nil })),
-		of(config, "l5d-existence-cr", "control plane ClusterRoles exist", fatal, h.existing(kube.ClusterRole, "", clusterRoles...)),
-		of(config, "l5d-existence-crb", "control plane ClusterRoleBindings exist", fatal, h.existing(kube.ClusterRoleBinding, "", clusterRoles...)),
+		of(config, "l5d-existence-cr", "control plane ClusterRoles exist", fatal, h.existing(kube.ClusterRole, clusterRoles...)),
+		of(config, "l5d-existence-crb", "control plane ClusterRoleBindings exist", fatal, h.existing(kube.ClusterRoleBinding, clusterRoles...)),
 		of(config, "l5d-existence-sa", "control plane ServiceAccounts exist", fatal, h.accounts("linkerd-destination", "linkerd-identity", proxyInjector)),
-		of(config, "l5d-existence-crd", "control plane CustomResourceDefinitions exist", fatal, with(h, h.list(kube.CustomResourceDefinition, ""), crdsOf)),
-		of(config, "l5d-existence-mwc", "control plane MutatingWebhookConfigurations exist", fatal, h.existing(kube.MutatingWebhookConfiguration, "", webhookRef().Name)),
+		of(config, "l5d-existence-crd", "control plane CustomResourceDefinitions exist", fatal, with(h, h.list(kube.CustomResourceDefinition), crdsOf)),
+		of(config, "l5d-existence-mwc", "control plane MutatingWebhookConfigurations exist", fatal, h.existing(kube.MutatingWebhookConfiguration, webhookRef().Name)),
 		of(config, "l5d-existence-vwc", "control plane ValidatingWebhookConfigurations exist", fatal,
-			h.existing(kube.ValidatingWebhookConfiguration, "", spValidator+"-webhook-config", policyValidator+"-webhook-config")),
+			h.existing(kube.ValidatingWebhookConfiguration, spValidator+"-webhook-config", policyValidator+"-webhook-config")),
 		of(config, "l5d-proxy-init-run-as-root", "proxy-init container runs as root user if docker container runtime is used", 0, with(h, h.Cluster.Nodes, rootForDocker)),
-		of(existence, "l5d-existence-sa", "heartbeat ServiceAccount exist", fatal, with(h, h.list(kube.ServiceAccount, ""), h.heartbeat)),
+		of(existence, "l5d-existence-sa", "heartbeat ServiceAccount exist", fatal, with(h, h.list(kube.ServiceAccount), h.heartbeat)),
 		of(existence, "l5d-existence-replicasets", "control plane replica sets are ready", fatal, check.On(h.deployments, rolledOut)),
 		of(existence, "l5d-existence-unschedulable-pods", "no unschedulable pods", warns, planePods(scheduled)),
 		of(existence, "l5d-api-control-ready", "control plane pods are ready", fatal, planePods(h.served)),
@@ -82,7 +82,7 @@ func (h Health) components(pods []*corev1.Pod) []*corev1.Pod {
 // accounts is a Run that wants ServiceAccounts in the namespace. They are read of
 // all namespaces, as the checks of extensions and plugins want theirs too.
 func (h Health) accounts(names ...string) func(context.Context) error {
-	return check.On(h.list(kube.ServiceAccount, ""), func(all []*unstructured.Unstructured) error {
+	return check.On(h.list(kube.ServiceAccount), func(all []*unstructured.Unstructured) error {
 		return check.Present(kube.ServiceAccount, h.Namespace, names, in(h.Namespace, all))
 	})
 }

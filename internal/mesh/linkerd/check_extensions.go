@@ -100,7 +100,7 @@ func (h Health) Viz() []check.Check {
 			for i, n := range names {
 				wanted[i] = "linkerd-" + namespace + "-" + n
 			}
-			return h.existing(kind, "", wanted...)(ctx)
+			return h.existing(kind, wanted...)(ctx)
 		}
 	}
 	server := func(ctx context.Context) (server, error) {
@@ -115,7 +115,7 @@ func (h Health) Viz() []check.Check {
 	}
 	checks = append(checks, h.serving(category, "l5d-tap", "tap API server has valid cert", "tap API server cert", server)...)
 	checks = append(checks,
-		of(category, "l5d-tap-api", "tap API service is running", warns, check.On(h.list(kube.APIService, ""), tapAvailable)),
+		of(category, "l5d-tap-api", "tap API service is running", warns, check.On(h.list(kube.APIService), tapAvailable)),
 		of(category, "l5d-viz-pods-injection", "linkerd-viz pods are injected", warns, h.podsOf(name, injected)),
 		of(category, "l5d-viz-pods-running", "viz extension pods are running", warns, h.podsOf(name, running)))
 	checks = append(checks, h.proxiesOf(category, name, "l5d-viz-proxy")...)

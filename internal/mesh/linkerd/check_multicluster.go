@@ -42,13 +42,13 @@ func (h Health) Multicluster() []check.Check {
 		}
 	}
 	return append([]check.Check{
-		of(category, "l5d-multicluster-link-crd-exists", "Link CRD exists", fatal, h.existing(kube.CustomResourceDefinition, "", linkCRD)),
+		of(category, "l5d-multicluster-link-crd-exists", "Link CRD exists", fatal, h.existing(kube.CustomResourceDefinition, linkCRD)),
 		of(category, "l5d-multicluster-links-are-valid", "Link resources are valid", fatal, check.On(links, linksValid)),
 		of(category, "l5d-multicluster-links-version", "Link and CLI versions match", warns, check.Skipping(noCommandLine)),
 		of(category, "l5d-smc-target-clusters-access", "remote cluster access credentials are valid", 0, check.Skipping(remote)),
 		of(category, "l5d-multicluster-clusters-share-anchors", "clusters share trust anchors", 0, check.Skipping(remote)),
 		of(category, "l5d-multicluster-source-rbac-correct", "service mirror controller has required permissions", 0, func(ctx context.Context) error {
-			return check.On(h.list(kube.ClusterRoleBinding, ""), func(bindings []*unstructured.Unstructured) error {
+			return check.On(h.list(kube.ClusterRoleBinding), func(bindings []*unstructured.Unstructured) error {
 				return onMirrors(func(m mirrors) error { return m.bound(bindings) })(ctx)
 			})(ctx)
 		}),
@@ -187,7 +187,7 @@ func (h Health) onMirrored(label, cure string) func(context.Context) error {
 		if len(services) == 0 {
 			return check.Skipf("no Service has the label %s=true", label)
 		}
-		return check.On(h.list(endpointSlice, ""), func(slices []*unstructured.Unstructured) error { return served(services, slices, cure) })(ctx)
+		return check.On(h.list(endpointSlice), func(slices []*unstructured.Unstructured) error { return served(services, slices, cure) })(ctx)
 	}
 }
 

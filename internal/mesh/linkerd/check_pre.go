@@ -37,7 +37,7 @@ func PreChecks(cluster *kube.Cluster, namespace string, now time.Time) []check.C
 // Pre are all checks of a cluster before the control plane is installed.
 func (h Health) Pre() []check.Check {
 	vacancy := []check.Check{
-		of("gateway-api-crd", "gateway-api-crd", "Gateway API CRDs are installed", 0, check.On(h.list(kube.CustomResourceDefinition, ""), gatewayAPI)),
+		of("gateway-api-crd", "gateway-api-crd", "Gateway API CRDs are installed", 0, check.On(h.list(kube.CustomResourceDefinition), gatewayAPI)),
 		// Whoever makes the namespace for this provider has done well.
 		of(preCategory, "pre-ns", "control plane namespace does not already exist", warns, check.On(h.Cluster.Namespaces, h.vacant)),
 	}
@@ -69,7 +69,7 @@ func (h Health) pre() []check.Check {
 	for _, p := range local {
 		checks = append(checks, of(preCategory, "pre-k8s", "can create "+p.Kind.Name+"s", 0, check.On(denied, check.Permitted(p))))
 	}
-	configurations := h.list(kube.MutatingWebhookConfiguration, "")
+	configurations := h.list(kube.MutatingWebhookConfiguration)
 	return append(checks,
 		of(preCategory, "pre-k8s", "can read Secrets", 0, check.On(denied, check.Permitted(reads))),
 		of(preCategory, "pre-k8s", "can read extension-apiserver-authentication configmap", warns, check.On(h.authentication, authenticates)),
@@ -100,7 +100,7 @@ func own(id, description string, flags int, run func(context.Context) error) che
 func (h Health) vacant(namespaces []*corev1.Namespace) error {
 	for _, n := range namespaces {
 		if n.Name == h.Namespace {
-			return fmt.Errorf("Namespace %s is there already; if a control plane is in it, import that instead of installing another, and if not, it is made use of", n.Name)
+			return fmt.Errorf("there is a Namespace %s already; if a control plane is in it, import that instead of installing another, and if not, it is made use of", n.Name)
 		}
 	}
 	return nil
