@@ -35,7 +35,8 @@ func (r *istioRevisionTagResource) Schema(ctx context.Context, _ resource.Schema
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A revision tag of Istio: a name that namespaces and pods ask for (`istio.io/rev=<tag>`) instead of that of a revision. " +
 			"For a canary upgrade, install the new version beside the old one with another `revision`, move the tag by changing `revision` here, " +
-			"and have `aksmesh_injection` restart what asks for the tag; then take the old control plane away. All of that may be one apply.\n\n" +
+			"and have `aksmesh_injection` restart what asks for the tag; then take the old control plane away. Terraform destroys before it updates: " +
+			"for the control plane to go by the same apply, it needs `lifecycle { create_before_destroy = true }`; otherwise let it go by the next one.\n\n" +
 			"What `istioctl tag set` does: the tag's webhooks and its Service are made as the chart of the revision has them. A move changes all webhooks by one request, " +
 			"once the revision that they are moved to is seen to inject, so that at no moment pods are refused or left without a proxy. " +
 			"The tag belongs to no Helm release; `revisionTags` in the values of `aksmesh_istio` must not name it.\n\n" +

@@ -36,7 +36,8 @@ type canary struct {
 	namespace string // whose pods ask for the tag
 }
 
-// plane is a control plane, which is waited for that long to be used no more.
+// plane is a control plane, which is waited for that long to be used no more. By
+// its lifecycle, what has used it is brought elsewhere before it goes.
 func (c canary) plane(name, version, revision, patience string) string {
 	return fmt.Sprintf(`
 	resource "aksmesh_istio" %q {
@@ -45,12 +46,13 @@ func (c canary) plane(name, version, revision, patience string) string {
 	  repository = %q
 	  profile    = "minimal"
 	  timeouts   = { delete = %q }
+	  lifecycle { create_before_destroy = true }
 	}`, name, version, revision, c.cluster.Charts().Repository, patience)
 }
 
 func (c canary) old(patience string) string { return c.plane("old", istioOld, "1-30", patience) }
 
-func (c canary) next() string { return c.plane("next", istioNew, "1-31", "2m") }
+func (c canary) next() string { return c.plane("next", istioNew, "1-31", "1m") }
 
 func (c canary) tag(plane string) string {
 	return fmt.Sprintf(`
@@ -173,7 +175,7 @@ func TestAccIstioRevisionTag(t *testing.T) {
 	var faults func() []string
 	updated := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tagAddress, plancheck.ResourceActionUpdate)}}
 	const impatient = "3s"
-	both := c.config(c.old("2m"), c.next(), c.tag("next"))
+	both := c.config(c.old("1m"), c.next(), c.tag("next"))
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		CheckDestroy: func(*terraform.State) error {
@@ -227,6 +229,9 @@ func TestAccIstioRevisionTag(t *testing.T) {
 					live.Labels["istio.io/rev"] = "1-30"
 					for i := range live.Webhooks {
 						live.Webhooks[i].ClientConfig.Service.Name = "istiod-1-30"
+						// As AKS's admissions enforcer does, which is to stay.
+						selector := live.Webhooks[i].NamespaceSelector
+						selector.MatchExpressions = append(selector.MatchExpressions, metav1.LabelSelectorRequirement{Key: "control-plane", Operator: metav1.LabelSelectorOpDoesNotExist})
 					}
 					if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "istioctl"}); err != nil {
 						t.Fatal(err)
@@ -234,19 +239,36 @@ func TestAccIstioRevisionTag(t *testing.T) {
 				},
 				Config:           both,
 				ConfigPlanChecks: updated,
-				Check:            c.runs(t, istioNew, "1-31"),
+				Check: resource.ComposeTestCheckFunc(c.runs(t, istioNew, "1-31"), func(*terraform.State) error {
+					live, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), tagWebhooks, metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if expressions := live.Webhooks[0].NamespaceSelector.MatchExpressions; len(expressions) != 3 {
+						return fmt.Errorf("the namespaces of the tag are selected by %v, want what the enforcer has added too", expressions)
+					}
+					return nil
+				}),
 			},
 			{
+				// What is gone comes back with a move, which is planned by what is on record.
 				PreConfig: func() {
 					if err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(t.Context(), tagWebhooks, metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
 					}
 				},
-				Config:           both,
-				ConfigPlanChecks: updated,
-				Check:            c.runs(t, istioNew, "1-31"),
+				Config: c.config(c.old("1m"), c.next(), c.tag("old")),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(tagAddress, plancheck.ResourceActionUpdate),
+					plancheck.ExpectKnownValue(tagAddress, tfjsonpath.New("changes"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.StringRegexp(regexp.MustCompile(`^~ Service istio-system/istiod-revision-tag-prod: .*1-31.* -> .*1-30`)),
+						knownvalue.StringRegexp(regexp.MustCompile(`^~ MutatingWebhookConfiguration istio-revision-tag-prod: .*istiod-1-31.* -> .*istiod-1-30`)),
+					})),
+				}},
+				Check: c.runs(t, istioOld, "1-30"),
 			},
 			{
+				// Moved, and the old one gone, by one apply.
 				PreConfig: func() {
 					label(pinned, "null")
 					if err := client.AppsV1().Deployments(pinned).Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
