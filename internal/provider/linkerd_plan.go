@@ -42,8 +42,10 @@ func (r *linkerdResource) lookAhead(ctx context.Context, req resource.ModifyPlan
 	}
 	r.foresee(ctx, resp, "Linkerd", func(ctx context.Context, charts install.Charts) (foresight, error) {
 		installer := r.installerOf(charts)
-		if creates && !r.installable(ctx, installer, plan.Namespace.ValueString(), &resp.Diagnostics) {
-			return foresight{}, nil
+		if creates {
+			if known, err := r.installable(ctx, installer, plan.Namespace.ValueString(), &resp.Diagnostics); !known {
+				return foresight{unknown: true}, err
+			}
 		}
 		specification := plan.specification(ctx, r.session.time(), &resp.Diagnostics)
 		specification.FormerCNI = former
@@ -80,21 +82,20 @@ func (r *linkerdResource) replaces() bool {
 	return found
 }
 
-// installable looks whether Linkerd can be installed: whether there is none, or
-// what an apply of ours has left behind, and whether the cluster takes it.
-func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Installer, namespace string, diags *diag.Diagnostics) bool {
-	const summary = "Unable to Plan Linkerd"
-	_, err := installer.Resumable(ctx, namespace)
-	switch {
-	case errors.Is(err, install.ErrForeign):
-		problemExists(diags, summary, err, namespace)
-		return false
-	case err != nil && !unanswered(err):
-		problem(diags, summary, err)
-		return false
+// installable looks whether Linkerd can be installed. What an apply of ours has
+// left behind may be gone by the time of the apply, if it is tainted, or go on
+// from there: only the apply knows.
+func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Installer, namespace string, diags *diag.Diagnostics) (known bool, err error) {
+	resumed, err := installer.Resumable(ctx, namespace)
+	if errors.Is(err, install.ErrForeign) {
+		problemExists(diags, "Unable to Plan Linkerd", err, namespace)
+		return false, nil
+	}
+	if err != nil || resumed {
+		return false, err
 	}
 	preflight(ctx, linkerd.PreChecks(installer.Cluster, namespace, r.session.time()), diags)
-	return !diags.HasError()
+	return !diags.HasError(), nil
 }
 
 // warnOfRemoval tells in the plan of a destroy what goes with Linkerd.

@@ -353,7 +353,7 @@ func TestAccLinkerd_foreign(t *testing.T) {
 
 func TestAccLinkerd_failures(t *testing.T) {
 	t.Parallel()
-	cluster := testcluster.New(t, testcluster.Options{})
+	cluster := testcluster.New(t, testcluster.Options{Nodes: 2})
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{
@@ -364,6 +364,25 @@ func TestAccLinkerd_failures(t *testing.T) {
 			{
 				Config:      linkerdConfig(cluster, linkerdNew, `repository = "http://127.0.0.1:1/charts"`),
 				ExpectError: regexp.MustCompile(`(?s)repository\s+=\s+"http://127.0.0.1:1/charts".*cannot\s+be\s+reached`),
+			},
+			{
+				Config:      linkerdConfig(cluster, linkerdNew, `values = ["{ controlerReplicas: 2, proxyInit: { image: { name: x } }, policyValidator: [] }"]`),
+				ExpectError: regexp.MustCompile(`(?is)values:.*proxyInit\.image.*2\.20.*controlerReplicas.*controllerReplicas.*policyValidator.*mapping`),
+			},
+			{
+				// All that the cluster refuses is said at once, at the attributes at fault.
+				Config: linkerdConfig(cluster, linkerdNew, `
+				  high_availability = true
+				  gateway_api       = { crds = "install", version = "1.5.1", source = "`+cluster.Charts().GatewayAPI("1.5.1")+`" }`),
+				ExpectError: regexp.MustCompile(`(?is)high_availability:\s+2\s+of\s+2\s+nodes.*gateway_api:.*managed\s+by\s+AKS.*"require"`),
+			},
+			{
+				Config:      linkerdConfig(cluster, linkerdNew, `gateway_api = { crds = "install", version = "1.5.1", source = "`+cluster.Charts().GatewayAPI("1.2.1")+`" }`),
+				ExpectError: regexp.MustCompile(`(?is)gateway_api:.*is\s+of\s+Gateway\s+API\s+1\.2\.1,\s+and\s+1\.5\.1\s+is\s+wanted`),
+			},
+			{
+				Config:      linkerdConfig(cluster, linkerdNew, `cni = { values = ["repairControler: { enabled: true }"] }`),
+				ExpectError: regexp.MustCompile(`(?is)cni\.values:.*repairControler.*repairController`),
 			},
 			{
 				// An image that never comes: the error names the workload, the
@@ -391,6 +410,8 @@ func TestLinkerd_badInput(t *testing.T) {
 		`values = ["a: [b"]` + issuer + version:                                        {"values", "values[0] is not a YAML mapping"},
 		`values = ["identity: { issuer: { tls: { keyPEM: x } } }"]` + issuer + version: {"values", "value identity.issuer.tls cannot be set"},
 		`values = ["a: b", "proxyInjector: { caBundle: x }"]` + issuer + version:       {"values", "value proxyInjector.caBundle cannot be set"},
+		`cni = { values = ["a: [b"] }` + issuer + version:                             {"cni.values", "is not a YAML mapping"},
+		`gateway_api = { crds = "take" }` + issuer + version:                          {"gateway_api", "value must be one of"},
 		`proxy = { cpu_request = "lots" }` + issuer + version:                          {"cpu_request", "not a Kubernetes quantity"},
 	})
 }
