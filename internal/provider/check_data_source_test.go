@@ -137,7 +137,8 @@ func TestAccCheck_istio(t *testing.T) {
 				),
 			},
 			{
-				Config: checkConfig(cluster, `mesh = "istio"`+"\n scopes = [\"pre\"]"),
+				// Where it is not installed, it is checked whether it can be.
+				Config: checkConfig(cluster, "mesh = \"istio\"\n namespace = \"elsewhere\""),
 				Check:  resource.ComposeAggregateTestCheckFunc(healthy, ended("IST0141", "success", "^$")),
 			},
 			{
