@@ -121,7 +121,7 @@ func (x extensionTest) installed(chart, namespace string) {
 
 func TestAccLinkerdExtension(t *testing.T) {
 	t.Parallel()
-	cluster := testcluster.New(t, testcluster.Options{Nodes: 3})
+	cluster := testcluster.New(t, testcluster.Options{Nodes: 5})
 	connected := connect(t, cluster)
 	if err := installLinkerd(t.Context(), connected, cluster.Charts().Repository, linkerdNew); err != nil {
 		t.Fatal(err)
@@ -264,7 +264,10 @@ func (x extensionTest) viz() {
 			},
 			{
 				// What the command line has installed is not overwritten, but imported.
-				PreConfig:   func() { x.installed("linkerd-viz", "linkerd-viz") },
+				PreConfig: func() {
+					clock.forward(10 * time.Hour) // The chart's certificates are of the present.
+					x.installed("linkerd-viz", "linkerd-viz")
+				},
 				Config:      x.config("viz", linkerdNew, ""),
 				ExpectError: regexp.MustCompile(`(?s)installed\s+without\s+Helm.*terraform\s+import\s+<address>\s+linkerd-viz`),
 			},
