@@ -11,6 +11,12 @@ resource "aksmesh_linkerd" "this" {
   issuer_id         = aksmesh_issuer.linkerd.id
   high_availability = true
 
+  # An upgrade that does not become ready is taken back.
+  atomic = true
+
+  # On AKS with its managed Gateway API, leave this out.
+  gateway_api = { crds = "install" }
+
   proxy = {
     cpu_request    = "100m"
     memory_request = "20Mi"
