@@ -279,7 +279,9 @@ func (r *linkerdExtensionResource) follows(plan, state linkerdExtensionModel) bo
 	return true
 }
 
-func (m *linkerdExtensionModel) subject() string { return "Linkerd's Extension " + m.Name.ValueString() }
+func (m *linkerdExtensionModel) subject() string {
+	return "Linkerd's Extension " + m.Name.ValueString()
+}
 
 // prepare does what can fail before anything is changed, and tells what is going
 // to change.

@@ -473,4 +473,3 @@ func (i Installer) ForeseeExtensionRemoval(ctx context.Context, name, namespace 
 	}
 	return []string{"delete_crds deletes the objects of the extension's CRDs, in all namespaces: " + install.Counts(used) + "."}, nil
 }
-
