@@ -187,8 +187,9 @@ func sameObject(a, b *unstructured.Unstructured) bool {
 
 // CheckTagFree refuses a tag whose pods other webhooks are asked about as well:
 // those of a revision of its name, or those of the same tag of other control
-// planes. Errors are a *[ForeignTagError] for a tag of istioctl's, which can be
-// taken over, unless taken says that it was.
+// planes, or one of a Helm release. The error is a *[ForeignTagError] for a tag of
+// istioctl's, which can be taken over, unless taken says that it was. It reports
+// whether the tag is there already and was made by this provider.
 func (i Installer) CheckTagFree(ctx context.Context, t Tag, taken bool) (ours bool, err error) {
 	injectors, err := injectorsIn(ctx, i.Cluster)
 	if err != nil {
