@@ -142,7 +142,7 @@ func run(ctx context.Context, opts options, out, progress io.Writer) (err error)
 	fmt.Fprintf(out, "%s, on a fresh embedded cluster.\n", story.title)
 	fmt.Fprintln(out, "The Kubernetes API is real; nodes and pods are simulated, so no image is pulled or run.")
 
-	start := testcluster.Options{Nodes: 3, Keep: opts.keep, Progress: progress}
+	start := testcluster.Options{Nodes: 3, NoGatewayAPI: true, Keep: opts.keep, Progress: progress}
 	if opts.keep {
 		start.Name = "demo-" + opts.mesh
 	}
@@ -188,6 +188,9 @@ func walk(ctx context.Context, opts options, story walkthrough, cluster *testclu
 	workspace, err := newWorkspace(ctx, opts.terraform, provider, examples, demo, dir, map[string]string{
 		"kubeconfig":       cluster.Kubeconfig(),
 		"chart_repository": cluster.Charts().Repository,
+		// Each demo declares those that it needs.
+		"gateway_api_source": cluster.Charts().GatewayAPI("1.5.1"),
+		"addons_source":      cluster.Charts().IstioSource("1.31.0"),
 	})
 	if err != nil {
 		return err

@@ -22,6 +22,12 @@ variable "chart_repository" {
   default     = "https://istio-release.storage.googleapis.com/charts"
 }
 
+variable "addons_source" {
+  description = "Where the source tree of Istio is, which has the addons; null means the tag of the version on GitHub."
+  type        = string
+  default     = null
+}
+
 provider "aksmesh" {
   kubernetes = {
     config_path = var.kubeconfig
@@ -41,6 +47,14 @@ resource "aksmesh_istio" "this" {
   repository = var.chart_repository
   profile    = "demo"
   issuer_id  = aksmesh_issuer.istio.id
+}
+
+resource "aksmesh_istio_addon" "this" {
+  for_each = toset(["prometheus", "kiali"])
+
+  name    = each.key
+  version = aksmesh_istio.this.version
+  source  = var.addons_source
 }
 
 resource "aksmesh_release" "dgraph" {
@@ -96,4 +110,16 @@ output "dgraph" {
 output "guarantee" {
   description = "What the policy guarantees, and what it does not."
   value       = aksmesh_network_policy.alpha.guarantee
+}
+
+# What is wrong with the mesh, once all of the above is in place.
+data "aksmesh_check" "istio" {
+  mesh       = "istio"
+  namespace  = aksmesh_istio.this.namespace
+  depends_on = [aksmesh_istio_addon.this, aksmesh_network_policy.alpha]
+}
+
+output "health" {
+  description = "What is wrong with the mesh, if anything is."
+  value       = [for r in data.aksmesh_check.istio.results : "${r.id}: ${r.message}" if r.result == "error"]
 }

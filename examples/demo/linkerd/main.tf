@@ -22,6 +22,12 @@ variable "chart_repository" {
   default     = "https://helm.linkerd.io/edge"
 }
 
+variable "gateway_api_source" {
+  description = "Where the CRDs of the Gateway API come from; null means from the project's releases."
+  type        = string
+  default     = null
+}
+
 provider "aksmesh" {
   kubernetes = {
     config_path = var.kubeconfig
@@ -37,9 +43,17 @@ resource "aksmesh_issuer" "linkerd" {
 }
 
 resource "aksmesh_linkerd" "this" {
-  version    = "2026.8.3"
-  repository = var.chart_repository
-  issuer_id  = aksmesh_issuer.linkerd.id
+  version     = "2026.8.3"
+  repository  = var.chart_repository
+  issuer_id   = aksmesh_issuer.linkerd.id
+  gateway_api = { crds = "install", source = var.gateway_api_source }
+}
+
+resource "aksmesh_linkerd_extension" "viz" {
+  name              = "viz"
+  version           = aksmesh_linkerd.this.version
+  repository        = var.chart_repository
+  linkerd_namespace = aksmesh_linkerd.this.namespace
 }
 
 # All of Dgraph's traffic stays in the mesh, its peers' on 5080 and 7080 too:
@@ -92,4 +106,16 @@ output "dgraph" {
 output "guarantee" {
   description = "What the policy guarantees, and what it does not."
   value       = aksmesh_network_policy.alpha.guarantee
+}
+
+# What `linkerd check` says, once all of the above is in place.
+data "aksmesh_check" "linkerd" {
+  mesh       = "linkerd"
+  namespace  = aksmesh_linkerd.this.namespace
+  depends_on = [aksmesh_linkerd_extension.viz, aksmesh_network_policy.alpha]
+}
+
+output "health" {
+  description = "What is wrong with the mesh, if anything is."
+  value       = [for r in data.aksmesh_check.linkerd.results : "${r.id}: ${r.message}" if r.result == "error"]
 }
