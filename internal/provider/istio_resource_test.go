@@ -299,6 +299,10 @@ func TestAccIstio_refused(t *testing.T) {
 			version: istioNew, body: `values = { istiod = ["pilto: { autoscaleMin: 2 }"] }`,
 			reason: `Invalid values.istiod.*pilto.*nothing\s+in\s+version`,
 		},
+		"removed value": {
+			version: istioNew, body: `values = { istiod = ["istio_cni: { enabled: true }"] }`,
+			reason: `Invalid values.istiod.*istio_cni.*1\.24.*attribute\s+cni`,
+		},
 		"value of another type": {
 			version: istioNew, body: `gateways = { edge = { values = ["service: LoadBalancer"] } }`,
 			reason: `service`,

@@ -104,7 +104,7 @@ func (i Installer) prepare(ctx context.Context, prepared *Prepared, found invent
 		own = append(own, s.gateways()[c.release].Values)
 	}
 	for _, values := range own {
-		if err := install.CheckValues(chart, values, nil); err != nil {
+		if err := install.CheckValues(chart, values, removedValues(c.chart)); err != nil {
 			return err
 		}
 	}

@@ -60,6 +60,31 @@ func ownedValues(chart string) map[string]string {
 	return owned
 }
 
+// removedValues are those that charts had once and pass over in silence since, by
+// istio's release notes.
+func removedValues(chart string) []install.RemovedValue {
+	switch chart {
+	case IstiodChart:
+		removed := []install.RemovedValue{{Key: "istio_cni", Since: "Istio 1.24", Instead: "set the attribute cni"}}
+		for _, key := range []string{
+			"pilot.configNamespace", "pilot.configSource", "pilot.enableProtocolSniffingForOutbound", "pilot.enableProtocolSniffingForInbound", "pilot.useMCP",
+			"global.autoscalingV2API", "global.configRootNamespace", "global.defaultConfigVisibilitySettings", "global.useMCP",
+			"sidecarInjectorWebhook.objectSelector", "sidecarInjectorWebhook.useLegacySelectors",
+		} {
+			removed = append(removed, install.RemovedValue{Key: key, Since: "Istio 1.23", Instead: "it had no effect"})
+		}
+		return removed
+	case CNIChart:
+		const instead = "the agent asks for the rights that its features need"
+		return []install.RemovedValue{
+			{Key: "privileged", Since: "Istio 1.21", Instead: instead},
+			{Key: "cni.privileged", Since: "Istio 1.21", Instead: instead},
+		}
+	default:
+		return nil
+	}
+}
+
 // CheckValues refuses values of a chart that the provider sets itself, and a
 // platform that Istio does not have. The error names the key and the reason.
 func CheckValues(chart string, values map[string]any) error {
