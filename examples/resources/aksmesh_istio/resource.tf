@@ -17,3 +17,19 @@ resource "aksmesh_istio" "this" {
     })]
   }
 }
+
+# A second control plane beside it, as in a canary upgrade: move what uses the
+# first one here, then take the first one out.
+resource "aksmesh_istio" "next" {
+  version   = "1.32.0"
+  revision  = "1-32"
+  profile   = "minimal"
+  issuer_id = aksmesh_issuer.istio.id
+  atomic    = true
+
+  gateways = {
+    partners = { namespace = "edge" }
+  }
+
+  depends_on = [aksmesh_istio.this]
+}
