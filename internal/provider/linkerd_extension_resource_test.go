@@ -256,7 +256,7 @@ func (x extensionTest) viz() {
 				  registry          = "example.azurecr.io/linkerd"
 				  values            = ["metricsAPI: { replicas: 2 }"]`) +
 					fmt.Sprintf("resource \"aksmesh_linkerd_extension\" \"again\" {\n  name = \"viz\"\n  namespace = \"elsewhere\"\n  version = %q\n  repository = %q\n}", linkerdNew, x.cluster.Charts().Repository),
-				ExpectError: regexp.MustCompile(`(?s)namespace:\s.*Namespace\s+linkerd-viz\s+is\s+labelled`),
+				ExpectError: regexp.MustCompile(`(?s)namespace:\s.*Namespace\s+linkerd-viz\s+already`),
 			},
 			{
 				Config: x.config("viz", linkerdNew, ""), Destroy: true,

@@ -66,9 +66,9 @@ func CheckExtensionVersion(name, version string) error {
 	parsed, err := ParseVersion(version)
 	removed := Since{Edge: [3]int{25, 10, 1}, Numbered: [3]int{2, 19, 0}}
 	if name != Jaeger || err != nil || !parsed.Has(removed) {
-		return nil
+		return nil //nolint:nilerr // Nothing is known against it.
 	}
-	return fmt.Errorf("Linkerd %s has no extension jaeger: since 2.19 (edge-25.10.1) the control plane configures tracing itself, by the values proxy.tracing and controller.tracing of aksmesh_linkerd, and the collector is yours to install; the last version with the extension is 2025.9.4", parsed)
+	return fmt.Errorf("version %s of Linkerd has no extension jaeger: since 2.19 (edge-25.10.1) the control plane configures tracing itself, by the values proxy.tracing and controller.tracing of aksmesh_linkerd, and the collector is yours to install; the last version with the extension is 2025.9.4", parsed)
 }
 
 // checkLine refuses an extension of another numbered version than the control

@@ -222,7 +222,7 @@ func (i Installer) checkAlone(ctx context.Context, s ExtensionSpecification) err
 	for _, namespace := range all {
 		if namespace.Labels[extensionLabel] == s.Name && namespace.Name != s.Namespace {
 			return &InputError{Input: "namespace", Err: fmt.Errorf(
-				"Namespace %s is labelled %s=%s, and a cluster can have an extension only once; import that one, or remove it (or the label, if nothing is left of it)",
+				"extension %[3]s is in Namespace %[1]s already, which is labelled %[2]s=%[3]s, and a cluster can have an extension only once; import that one, or remove it (or the label, if nothing is left of it)",
 				namespace.Name, extensionLabel, s.Name)}
 		}
 	}

@@ -5,10 +5,10 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // tapInjectorAnswers waits until a pod that gets a proxy can be tapped as well.
@@ -35,10 +35,8 @@ func (i Installer) tapInjectorAnswers(ctx context.Context, namespace string) err
 			return nil //nolint:nilerr // A selector that cannot be read selects nothing.
 		}
 	}
-	pod := probes(where.Name)[0]
-	pod.webhook = "tap-injector.linkerd.io"
-	pod.answered = func(got *unstructured.Unstructured, err error) bool {
-		return err == nil && got.GetAnnotations()[tapEnabledAnnotation] == "true"
-	}
-	return i.try(ctx, pod)
+	injected := map[string]string{injectAnnotation: enabled}
+	return i.AwaitAnswers(ctx, install.PodProbe("tap-injector.linkerd.io", where.Name, nil, injected, func(made *corev1.Pod) bool {
+		return made.Annotations[tapEnabledAnnotation] == "true"
+	}))
 }
