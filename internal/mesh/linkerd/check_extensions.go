@@ -96,9 +96,9 @@ func (h Health) Viz() []check.Check {
 			if err != nil {
 				return err
 			}
-			wanted := make([]string, len(names))
-			for i, n := range names {
-				wanted[i] = "linkerd-" + namespace + "-" + n
+			wanted := []string{"linkerd-tap-injector"} // The one that is named without the namespace.
+			for _, n := range names {
+				wanted = append(wanted, "linkerd-"+namespace+"-"+n)
 			}
 			return h.existing(kind, wanted...)(ctx)
 		}
@@ -110,8 +110,8 @@ func (h Health) Viz() []check.Check {
 	checks := []check.Check{
 		of(category, "l5d-viz-ns-exists", "linkerd-viz Namespace exists", fatal, check.On(h.namespaceOf(name), func(string) error { return nil })),
 		of(category, "l5d-viz-existence-client", "can initialize the client", fatal, check.Skipping(noForwarding)),
-		of(category, "l5d-viz-cr-exists", "linkerd-viz ClusterRoles exist", fatal, present(kube.ClusterRole, "tap", "metrics-api", "tap-admin", "tap-injector")),
-		of(category, "l5d-viz-crb-exists", "linkerd-viz ClusterRoleBindings exist", fatal, present(kube.ClusterRoleBinding, "tap", "metrics-api", "tap-injector")),
+		of(category, "l5d-viz-cr-exists", "linkerd-viz ClusterRoles exist", fatal, present(kube.ClusterRole, "tap", "metrics-api", "tap-admin")),
+		of(category, "l5d-viz-crb-exists", "linkerd-viz ClusterRoleBindings exist", fatal, present(kube.ClusterRoleBinding, "tap", "metrics-api")),
 	}
 	checks = append(checks, h.serving(category, "l5d-tap", "tap API server has valid cert", "tap API server cert", server)...)
 	checks = append(checks,

@@ -66,9 +66,9 @@ func newCheckWorld(pods int) *checkWorld {
 	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: meta("linkerd", "linkerd-identity-trust-roots", nil), Data: map[string]string{TrustRootsKey: string(bundle.PEM())}})
 	w.Put(kube.Secret, &corev1.Secret{ObjectMeta: meta("linkerd", IssuerSecret, nil), Data: must(IssuerSecretData(issuer, bundle))})
 	w.Name(kube.ClusterRole, "", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
-		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-tap-admin", "linkerd-linkerd-viz-tap-injector", "linkerd-cni")
+		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-tap-admin", "linkerd-tap-injector", "linkerd-cni")
 	w.Name(kube.ClusterRoleBinding, "", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
-		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-tap-injector", "linkerd-cni")
+		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-tap-injector", "linkerd-cni")
 	w.Name(kube.ServiceAccount, "linkerd", "linkerd-destination", "linkerd-identity", "linkerd-proxy-injector", "linkerd-heartbeat")
 	for _, name := range []string{
 		"serviceprofiles.linkerd.io", "servers.policy.linkerd.io", "serverauthorizations.policy.linkerd.io", "authorizationpolicies.policy.linkerd.io",
