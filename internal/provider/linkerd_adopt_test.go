@@ -215,7 +215,7 @@ func warnsOfRemoval(ctx context.Context, embedded *testcluster.Cluster, cluster 
 		return err
 	}
 	if pod.Labels["linkerd.io/control-plane-ns"] != "linkerd" {
-		return fmt.Errorf("Pod default/web was not injected: %v", pod.Labels) //nolint:staticcheck // It names a kind.
+		return fmt.Errorf("Pod default/web was not injected: %v", pod.Labels)
 	}
 	said, err := linkerd.Installer{Charts: charts}.ForeseeRemoval(ctx, linkerd.Removal{Namespace: "linkerd", DeleteCRDs: true})
 	if err != nil {

@@ -410,8 +410,8 @@ func TestLinkerd_badInput(t *testing.T) {
 		`values = ["a: [b"]` + issuer + version:                                        {"values", "values[0] is not a YAML mapping"},
 		`values = ["identity: { issuer: { tls: { keyPEM: x } } }"]` + issuer + version: {"values", "value identity.issuer.tls cannot be set"},
 		`values = ["a: b", "proxyInjector: { caBundle: x }"]` + issuer + version:       {"values", "value proxyInjector.caBundle cannot be set"},
-		`cni = { values = ["a: [b"] }` + issuer + version:                             {"cni.values", "is not a YAML mapping"},
-		`gateway_api = { crds = "take" }` + issuer + version:                          {"gateway_api", "value must be one of"},
+		`cni = { values = ["a: [b"] }` + issuer + version:                              {"cni.values", "is not a YAML mapping"},
+		`gateway_api = { crds = "take" }` + issuer + version:                           {"gateway_api", "value must be one of"},
 		`proxy = { cpu_request = "lots" }` + issuer + version:                          {"cpu_request", "not a Kubernetes quantity"},
 	})
 }
