@@ -2,4 +2,4 @@
 terraform import aksmesh_istio.this istio-system
 
 # With a revision.
-terraform import aksmesh_istio.next istio-system/1-31
+terraform import aksmesh_istio.next istio-system/1-32
