@@ -341,15 +341,15 @@ func (x extensionTest) jaeger() {
 			{
 				// The control plane may still become another, so that only the apply fails.
 				Config:      x.config("jaeger", version, ""),
-				ExpectError: regexp.MustCompile(`(?s)version:\s+the\s+extension\s+is\s+of\s+edge-25.4.4\s+\(Linkerd\s+2.18\).*2.21`),
+				ExpectError: regexp.MustCompile(`(?s)version:\s+The\s+extension\s+is\s+of\s+edge-25.4.4\s+\(Linkerd\s+2.18\).*2.21`),
 			},
 			{
 				Config:      x.config("jaeger", version, `linkerd_namespace = "nowhere"`),
-				ExpectError: regexp.MustCompile(`(?s)linkerd_namespace:\s+there\s+is\s+no\s+Linkerd\s+control\s+plane\s+in\s+namespace\s+nowhere`),
+				ExpectError: regexp.MustCompile(`(?s)linkerd_namespace:\s+There\s+is\s+no\s+Linkerd\s+control\s+plane\s+in\s+namespace\s+nowhere`),
 			},
 			{
 				Config:      x.config("jaeger", version, "high_availability = true\n linkerd_namespace = \""+namespace+`"`),
-				ExpectError: regexp.MustCompile(`(?s)high_availability:\s+chart\s+linkerd-jaeger`),
+				ExpectError: regexp.MustCompile(`(?s)high_availability:\s+Chart\s+linkerd-jaeger`),
 			},
 			{
 				Config:      x.config("jaeger", version, "values = [\"colector: {}\"]\n linkerd_namespace = \""+namespace+`"`),
