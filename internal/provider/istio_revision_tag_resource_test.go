@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -20,6 +21,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
@@ -128,32 +131,50 @@ func tagFault(webhooks *admissionregistrationv1.MutatingWebhookConfiguration) st
 // returned function is called, which returns what was wrong with them.
 func (c canary) watchTag(t *testing.T) (faults func() []string) {
 	t.Helper()
-	seen, err := c.cluster.Client().AdmissionregistrationV1().MutatingWebhookConfigurations().Watch(t.Context(),
-		metav1.ListOptions{FieldSelector: "metadata.name=" + tagWebhooks})
+	configurations := c.cluster.Client().AdmissionregistrationV1().MutatingWebhookConfigurations()
+	now, err := configurations.Get(t.Context(), tagWebhooks, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	noted := make(chan []string, 1)
+	// It goes on from the last version whenever the connection ends.
+	seen, err := watchtools.NewRetryWatcherWithContext(t.Context(), now.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = "metadata.name=" + tagWebhooks
+			return configurations.Watch(ctx, options)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noted, moved := make(chan []string, 1), make(chan struct{})
 	go func() {
 		var all []string
-		states := 0
+		sighted := sync.OnceFunc(func() { close(moved) })
 		for event := range seen.ResultChan() {
 			webhooks, ok := event.Object.(*admissionregistrationv1.MutatingWebhookConfiguration)
 			if !ok || event.Type == watch.Deleted {
 				all = append(all, fmt.Sprintf("the tag's webhooks went: %s", event.Type))
 				continue
 			}
-			states++
 			if fault := tagFault(webhooks); fault != "" {
 				all = append(all, fault)
 			}
-		}
-		if states < 2 {
-			all = append(all, fmt.Sprintf("only %d states of the tag were seen", states))
+			if webhooks.Labels["istio.io/rev"] != now.Labels["istio.io/rev"] {
+				sighted()
+			}
 		}
 		noted <- all
 	}()
 	return func() []string {
+		await(t, "the move of the tag", func(ctx context.Context) bool {
+			select {
+			case <-moved:
+				return true
+			case <-ctx.Done():
+			default:
+			}
+			return false
+		})
 		seen.Stop()
 		return <-noted
 	}
