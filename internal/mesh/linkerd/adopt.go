@@ -56,18 +56,23 @@ func (i Installer) madeByCommand(ctx context.Context, namespace string) (*byComm
 }
 
 // adopts tells of which releases the objects are to be taken over: those of
-// `linkerd install`, and CRDs that were applied for a control plane of Helm's.
-// What is taken over stays the object that it is.
+// `linkerd install`, also where an apply was cut off in taking them over, and
+// CRDs that were applied for a control plane of Helm's. What is taken over stays
+// the object that it is.
 func (i Installer) adopts(ctx context.Context, namespace string, records records) (map[string]bool, error) {
-	adopts := map[string]bool{crdsChart: records[crdsChart] == nil && records[controlPlaneChart] != nil}
-	if records[controlPlaneChart] != nil {
-		return adopts, nil
+	there := records[controlPlaneChart] != nil
+	if !there {
+		found, err := i.madeByCommand(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+		there = found != nil
 	}
-	found, err := i.madeByCommand(ctx, namespace)
-	if found != nil {
-		adopts[crdsChart], adopts[controlPlaneChart] = records[crdsChart] == nil, true
+	adopts := map[string]bool{}
+	for _, name := range []string{crdsChart, controlPlaneChart} {
+		adopts[name] = there && install.Adoptable(records[name])
 	}
-	return adopts, err
+	return adopts, nil
 }
 
 // observeByCommand tells what is known of a control plane without releases.

@@ -252,7 +252,7 @@ func (i Installer) extensionRecord(ctx context.Context, s ExtensionSpecification
 	if err != nil {
 		return nil, false, err
 	}
-	if record = records[extensionChart(s.Name)]; record != nil && (record.Revision > 1 || record.Status == helm.StatusDeployed) {
+	if record = records[extensionChart(s.Name)]; !install.Adoptable(record) {
 		return record, false, nil
 	}
 	workload, err := i.extensionWorkload(ctx, s.Name, s.Namespace)
