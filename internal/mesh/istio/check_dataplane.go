@@ -59,7 +59,7 @@ func (h Health) proxies(judge func(sidecarPlane, []proxied) error) func(context.
 		return check.On(h.pods, func(pods []*corev1.Pod) error {
 			var all []proxied
 			for _, pod := range pods {
-				if shown := (Injection{}).Proxy(pod); shown.Mode == mesh.Sidecar || shown.Mode == mesh.NativeSidecar {
+				if shown := (Injection{}).Proxy(pod); !isZtunnel(pod) && (shown.Mode == mesh.Sidecar || shown.Mode == mesh.NativeSidecar) {
 					all = append(all, proxied{pod, shown})
 				}
 			}

@@ -94,7 +94,7 @@ func (Trust) Fixed(pod *corev1.Pod) string {
 func (t Trust) Asked(pods []*corev1.Pod) func(*corev1.Pod) (since time.Time, again bool) {
 	ztunnels := map[string]time.Time{}
 	for _, pod := range pods {
-		if pod.Labels["app"] == "ztunnel" && pod.Namespace == t.Namespace {
+		if isZtunnel(pod) && pod.Namespace == t.Namespace {
 			// While two of them run, it may be the older one that is asked.
 			if other, is := ztunnels[pod.Spec.NodeName]; !is || pod.CreationTimestamp.Time.Before(other) {
 				ztunnels[pod.Spec.NodeName] = pod.CreationTimestamp.Time
