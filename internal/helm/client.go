@@ -41,7 +41,7 @@ type client struct {
 	discovery discovery.ServerResourcesInterfaceWithContext // without a cache
 	memo      *memo                                         // of what the API server has answered
 	// yield is that of the DeployRequest.
-	yield func(live, wanted *unstructured.Unstructured)
+	yield func(live, wanted *unstructured.Unstructured) error
 	// keepCRDs leaves CustomResourceDefinitions standing where Helm would delete them.
 	keepCRDs bool
 	// failure is why an uninstall failed. Helm only logs it.
@@ -175,7 +175,8 @@ func (c *client) Update(original, target kube.ResourceList, force bool) (*kube.R
 }
 
 // UpdateThreeWayMerge leaves others what they have set. Each object is read once: what Helm then compares with is what
-// was yielded to, also if it changes in between.
+// was yielded to, also if it changes in between. All are read before the first is written, so that nothing is if what
+// others have set cannot be told.
 func (c *client) UpdateThreeWayMerge(original, target kube.ResourceList, force bool) (*kube.Result, error) {
 	c.memo.begin()
 	defer c.memo.end()
@@ -190,7 +191,9 @@ func (c *client) UpdateThreeWayMerge(original, target kube.ResourceList, force b
 		found, isObject := live.(*unstructured.Unstructured)
 		wanted, isUnstructured := info.Object.(*unstructured.Unstructured)
 		if c.yield != nil && isObject && isUnstructured {
-			c.yield(found, wanted)
+			if err := c.yield(found, wanted); err != nil {
+				return &kube.Result{}, fmt.Errorf("%s: %w", describe(info), err)
+			}
 		}
 	}
 	if c.keepCRDs {

@@ -35,8 +35,9 @@ type DeployRequest struct {
 	// release has got another revision since. It may be nil.
 	Rendered *Rendered
 	// Yield is given each object that is about to be changed, as it is in the cluster and as the chart has it, and may
-	// take over into the latter what others are to set. It may be nil.
-	Yield func(live, wanted *unstructured.Unstructured)
+	// take over into the latter what others are to set. Its error fails the upgrade before any object is changed. It may
+	// be nil.
+	Yield func(live, wanted *unstructured.Unstructured) error
 }
 
 // Deploy installs the chart or upgrades the release to it, whatever state an earlier operation has left the release

@@ -22,7 +22,7 @@ type RollbackRequest struct {
 	// HookTimeout is how long each hook may run, 5 minutes if zero.
 	HookTimeout time.Duration
 	// Yield is that of [DeployRequest].
-	Yield func(live, wanted *unstructured.Unstructured)
+	Yield func(live, wanted *unstructured.Unstructured) error
 }
 
 // Rollback makes a release what it was at an earlier revision, as a new revision on record, whatever state an operation

@@ -48,7 +48,7 @@ spec:
 		t.Fatal(err)
 	}
 	request := DeployRequest{Namespace: namespace, Name: "control", Chart: loaded, Values: map[string]any{"data": "first"}}
-	request.Yield = func(live, wanted *unstructured.Unstructured) {
+	request.Yield = func(live, wanted *unstructured.Unstructured) error {
 		switch wanted.GetKind() {
 		case "ValidatingWebhookConfiguration":
 			from, to := first(t, live), first(t, wanted)
@@ -68,6 +68,7 @@ spec:
 				t.Errorf("replicas: %v", err)
 			}
 		}
+		return nil
 	}
 	if _, err := releases.Deploy(t.Context(), request); err != nil {
 		t.Fatal(err)

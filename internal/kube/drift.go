@@ -15,7 +15,7 @@ import (
 // fields differ ([Differences]). If it is of a namespaced kind and names no
 // namespace, it belongs to the one given. Yield, if not nil, takes over into what
 // was written what others are to set, before the two are compared.
-func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string, yield func(live, written *unstructured.Unstructured)) ([]string, error) {
+func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string, yield func(live, written *unstructured.Unstructured) error) ([]string, error) {
 	kind, err := c.KindFor(ctx, written.GroupVersionKind())
 	if meta.IsNoMatchError(err) {
 		return []string{fmt.Sprintf("%s %s is missing: the cluster does not serve %s", written.GetKind(), written.GetName(), written.GroupVersionKind())}, nil
@@ -27,18 +27,22 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 	if kind.Namespaced {
 		ref.Namespace = cmp.Or(written.GetNamespace(), namespace)
 	}
-	differences := func(live *unstructured.Unstructured) []string {
-		if yield == nil {
-			return Differences(written, live)
+	differences := func(live *unstructured.Unstructured, err error) ([]string, error) {
+		if err != nil {
+			return nil, err
 		}
 		wanted := written.DeepCopy()
-		yield(live, wanted)
-		return Differences(wanted, live)
+		if yield != nil {
+			if err := yield(live, wanted); err != nil {
+				return nil, fmt.Errorf("%s: %w", ref, err)
+			}
+		}
+		return Differences(wanted, live), nil
 	}
-	live, err := c.Find(ctx, ref)
-	if err == nil && kind != Secret && len(differences(live)) > 0 {
+	drift, err := differences(c.Find(ctx, ref))
+	if len(drift) > 0 && kind != Secret {
 		// Shared reads may not know all fields of a kind.
-		live, err = c.Get(ctx, ref)
+		drift, err = differences(c.Get(ctx, ref))
 	}
 	if errors.Is(err, ErrNotFound) {
 		return []string{ref.String() + " is missing"}, nil
@@ -46,7 +50,6 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 	if err != nil {
 		return nil, err
 	}
-	drift := differences(live)
 	for i, difference := range drift {
 		drift[i] = ref.String() + ": " + difference
 	}

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,7 +113,7 @@ func (c Charts) goBack(ctx context.Context, changed []deployed, cause error) err
 			Labels: releaseLabels(), Yield: yielding.to,
 		})
 		c.forget(former.record.Namespace, former.record.Name)
-		if err = errors.Join(err, yielding.err); err == nil {
+		if err == nil {
 			err = c.Cluster.AwaitReady(ctx, workloads...)
 		}
 		if err != nil {

@@ -21,29 +21,28 @@ type yielding struct {
 	ctx             context.Context // What calls it knows of no contexts.
 	yields          Yields
 	namespace, name string // of the release
-	err             error  // the first of its own
 }
 
 func (c Charts) yielding(ctx context.Context, yields Yields, namespace, name string) *yielding {
 	return &yielding{charts: c, ctx: ctx, yields: yields, namespace: namespace, name: name}
 }
 
-func (y *yielding) to(live, wanted *unstructured.Unstructured) {
+func (y *yielding) to(live, wanted *unstructured.Unstructured) error {
 	y.yields.To(live, wanted)
 	kind := wanted.GroupVersionKind()
 	if kind != kube.Deployment.GVK() && kind != kube.StatefulSet.GVK() {
-		return
+		return nil
 	}
 	wants, set, _ := unstructured.NestedFieldNoCopy(wanted.Object, "spec", "replicas")
 	has, exists, _ := unstructured.NestedFieldNoCopy(live.Object, "spec", "replicas")
 	if !set || !exists || wants == has {
-		return
+		return nil
 	}
 	scaled, err := y.autoscaled(kind.GroupKind(), cmp.Or(wanted.GetNamespace(), y.namespace), wanted.GetName())
-	if err == nil && scaled {
-		err = unstructured.SetNestedField(wanted.Object, has, "spec", "replicas")
+	if err != nil || !scaled {
+		return err
 	}
-	y.err = cmp.Or(y.err, err)
+	return unstructured.SetNestedField(wanted.Object, has, "spec", "replicas")
 }
 
 // autoscaled tells whether a HorizontalPodAutoscaler of others scales a workload.

@@ -68,7 +68,7 @@ func (c Charts) Deploy(ctx context.Context, r Release) error {
 		TakeOwnership: r.Adopt, Rendered: rendered, Yield: yielding.to,
 	})
 	c.forget(r.Namespace, r.Name)
-	if err := errors.Join(err, yielding.err); err != nil {
+	if err != nil {
 		return err
 	}
 	objects, err := c.objectsOf(ctx, &record.Rendered, r.Namespace, nil)
@@ -153,7 +153,7 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields,
 			continue
 		}
 		lines, err := c.Cluster.Drift(ctx, wanted, release.Namespace, yielding.to)
-		if err := errors.Join(err, yielding.err); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		drift = append(drift, lines...)

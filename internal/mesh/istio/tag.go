@@ -379,7 +379,10 @@ func (i Installer) ObserveTag(ctx context.Context, t Tag, revision string) (Foun
 		if moved && o.GetName() == ref.Name {
 			continue // That says it all.
 		}
-		drift, err := i.Cluster.Drift(ctx, o, t.Namespace, install.EnforcerYields().To)
+		drift, err := i.Cluster.Drift(ctx, o, t.Namespace, func(live, written *unstructured.Unstructured) error {
+			install.EnforcerYields().To(live, written)
+			return nil
+		})
 		if err != nil {
 			return FoundTag{}, err
 		}
