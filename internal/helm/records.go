@@ -34,22 +34,34 @@ type records struct {
 	unrecorded error
 }
 
+func newRecords(ctx context.Context, secrets typedcorev1.SecretInterface, name string) *records {
+	return &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+}
+
+// read adds the Secrets in the cluster that a selector matches.
+func (r *records) read(ctx context.Context, selector string) error {
+	list, err := r.SecretInterface.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return fmt.Errorf("list its records: %w", err)
+	}
+	for i := range list.Items {
+		r.secrets[list.Items[i].Name] = &list.Items[i]
+	}
+	return nil
+}
+
 // readRecords lists the Secrets of a release. The superseded revisions are the bulk of them: unless all are asked for,
 // they are left out when there is a deployed one.
 func readRecords(ctx context.Context, secrets typedcorev1.SecretInterface, namespace, name string, all bool) (*records, error) {
-	r := &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+	r := newRecords(ctx, secrets, name)
 	selector := labels.Set{"owner": "helm", "name": name}.String()
 	selectors := []string{selector + notSuperseded, selector}
 	if all {
 		selectors = selectors[1:]
 	}
 	for _, selector := range selectors {
-		list, err := secrets.List(ctx, metav1.ListOptions{LabelSelector: selector})
-		if err != nil {
-			return nil, fmt.Errorf("release %s/%s: list its records: %w", namespace, name, err)
-		}
-		for i := range list.Items {
-			r.secrets[list.Items[i].Name] = &list.Items[i]
+		if err := r.read(ctx, selector); err != nil {
+			return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
 		}
 		if r.deployed() {
 			break
@@ -71,7 +83,7 @@ func readAllRecords(ctx context.Context, secrets typedcorev1.SecretInterface, na
 		for i, secret := range list.Items {
 			name := secret.Labels["name"]
 			if all[name] == nil {
-				all[name] = &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+				all[name] = newRecords(ctx, secrets, name)
 			}
 			all[name].secrets[secret.Name] = &list.Items[i]
 		}
@@ -139,6 +151,34 @@ func (r *records) decode(secret *corev1.Secret) (*release.Release, error) {
 	return found[0], nil
 }
 
+// release returns the newest revision, and beside it those of which something may be in the cluster. There must be one.
+func (r *records) release() (*Release, error) {
+	var newest *Release
+	for _, secret := range r.newestFirst() {
+		status := statusOf(secret)
+		left := status == release.StatusFailed || status == release.StatusUninstalling || status.IsPending()
+		inPlace := status == release.StatusDeployed && (newest == nil || newest.Deployed == nil)
+		if newest != nil && !left && !inPlace {
+			continue
+		}
+		record, err := r.decode(secret)
+		if err != nil {
+			return nil, err
+		}
+		revision := newRelease(record)
+		if newest == nil {
+			newest = revision
+		}
+		if left {
+			newest.Abandoned = append(newest.Abandoned, revision)
+		}
+		if inPlace {
+			newest.Deployed = revision
+		}
+	}
+	return newest, nil
+}
+
 // rewrite changes a record in place.
 func (r *records) rewrite(secret *corev1.Secret, change func(*release.Release)) error {
 	record, err := r.decode(secret)
@@ -149,10 +189,13 @@ func (r *records) rewrite(secret *corev1.Secret, change func(*release.Release)) 
 	return driver.NewSecrets(r).Update(secret.Name, record)
 }
 
-// prune deletes the oldest revisions above the limit, but never the deployed one.
+// prune deletes the oldest revisions above the limit, but never the deployed one nor the last one that was healthy.
 func (r *records) prune() error {
+	wasHealthy := false
 	for i, secret := range r.newestFirst() {
-		if i < history || statusOf(secret) == release.StatusDeployed {
+		lastHealthy := !wasHealthy && healthy(secret.Labels, secret.Labels["version"])
+		wasHealthy = wasHealthy || lastHealthy
+		if i < history || lastHealthy || statusOf(secret) == release.StatusDeployed {
 			continue
 		}
 		if err := r.Delete(r.ctx, secret.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {

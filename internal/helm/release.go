@@ -3,6 +3,7 @@ package helm
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
@@ -36,7 +37,16 @@ type Release struct {
 	Values       map[string]any    // values given, without the chart's defaults; they may hold secrets
 	Labels       map[string]string // labels given to the release, without Helm's own
 	LastDeployed time.Time
-	Rendered     // what this revision sent to the cluster
+	// Healthy tells whether this revision has once been marked by MarkHealthy.
+	Healthy  bool
+	Rendered // what this revision sent to the cluster
+
+	// What is in the cluster of the release, as Get and List find it, is that of these revisions. Deployed is the newest
+	// that is on record as deployed, with which the next one is compared: the release itself, an older revision, or nil.
+	Deployed *Release
+	// Abandoned are those, newest first and the release itself among them, that failed or were cut off. What they have
+	// made goes with the next success, unless that has it as well or they are CustomResourceDefinitions.
+	Abandoned []*Release
 }
 
 // Rendered is what a chart renders to.
@@ -74,6 +84,7 @@ func newRelease(record *release.Release) *Release {
 		Revision:  record.Version,
 		Values:    record.Config,
 		Labels:    customLabels(record.Labels),
+		Healthy:   healthy(record.Labels, strconv.Itoa(record.Version)),
 		Rendered:  newRendered(record),
 	}
 	if record.Info != nil {

@@ -76,22 +76,21 @@ func NewReleases(connection Connection, options ReleasesOptions) (*Releases, err
 	}, nil
 }
 
-// Get reads the newest revision of a release, by one request if there is one. The error is ErrReleaseNotFound only if
+// Get reads the newest revision of a release, by one request if there is a deployed one. The error is ErrReleaseNotFound only if
 // the API server lists no record of it.
 func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, error) {
 	records, err := r.records(ctx, namespace, name, false)
 	if err != nil {
 		return nil, err
 	}
-	newest := records.newestFirst()
-	if len(newest) == 0 {
+	if len(records.secrets) == 0 {
 		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, ErrReleaseNotFound)
 	}
-	record, err := records.decode(newest[0])
+	release, err := records.release()
 	if err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
 	}
-	return newRelease(record), nil
+	return release, nil
 }
 
 // List reads the newest revision of every release in a namespace, by their names and by one request as long as each of
@@ -99,21 +98,19 @@ func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, e
 // have superseded records and nothing else, left by an installation that was killed when it began to replace another:
 // only Get is sure to find it.
 func (r *Releases) List(ctx context.Context, namespace string) (map[string]*Release, error) {
-	core, err := typedcorev1.NewForConfig(r.config)
+	secrets, err := r.secrets(namespace)
 	if err != nil {
-		return nil, fmt.Errorf("client for the Kubernetes API: %w", err)
+		return nil, err
 	}
-	all, err := readAllRecords(ctx, core.Secrets(namespace), namespace)
+	all, err := readAllRecords(ctx, secrets, namespace)
 	if err != nil {
 		return nil, err
 	}
 	newest := make(map[string]*Release, len(all))
 	for name, records := range all {
-		record, err := records.decode(records.newestFirst()[0])
-		if err != nil {
+		if newest[name], err = records.release(); err != nil {
 			return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
 		}
-		newest[name] = newRelease(record)
 	}
 	return newest, nil
 }
@@ -131,11 +128,19 @@ func (r *Releases) records(ctx context.Context, namespace, name string, all bool
 	if err := chartutil.ValidateReleaseName(name); err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
 	}
+	secrets, err := r.secrets(namespace)
+	if err != nil {
+		return nil, err
+	}
+	return readRecords(ctx, secrets, namespace, name, all)
+}
+
+func (r *Releases) secrets(namespace string) (typedcorev1.SecretInterface, error) {
 	core, err := typedcorev1.NewForConfig(r.config)
 	if err != nil {
 		return nil, fmt.Errorf("client for the Kubernetes API: %w", err)
 	}
-	return readRecords(ctx, core.Secrets(namespace), namespace, name, all)
+	return core.Secrets(namespace), nil
 }
 
 // operation is one piece of work on one release.

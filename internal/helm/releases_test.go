@@ -952,12 +952,32 @@ func TestListReadsTheNewestOfEachRelease(t *testing.T) {
 		secret.SetLabels(map[string]string{"owner": "helm", "name": "other", "version": revision, "status": status})
 		server.put(secrets+secret.GetName(), secret)
 	}
-	for _, states := range [][]string{{"superseded", "deployed", "failed"}, {"superseded", "failed", "superseded"}} {
-		for i, status := range states {
+	for _, c := range []struct {
+		states    []string
+		deployed  int // 0 if none
+		abandoned []int
+	}{
+		{states: []string{"superseded", "superseded", "deployed"}, deployed: 3},
+		{states: []string{"superseded", "deployed", "failed"}, deployed: 2, abandoned: []int{3}},
+		{states: []string{"deployed", "failed", "pending-upgrade"}, deployed: 1, abandoned: []int{3, 2}},
+		{states: []string{"failed", "deployed", "deployed"}, deployed: 3, abandoned: []int{1}},
+		{states: []string{"superseded", "failed", "superseded"}, abandoned: []int{2}},
+	} {
+		for i, status := range c.states {
 			relabel(strconv.Itoa(i+1), status)
 		}
-		if listed, err = releases.List(t.Context(), "mesh"); err != nil || len(listed) != 2 || listed["other"].Revision != 3 {
-			t.Errorf("of %v: %+v, %v", states, listed["other"], err)
+		before := server.count("")
+		listed, err = releases.List(t.Context(), "mesh")
+		if err != nil || len(listed) != 2 || listed["other"].Revision != 3 || c.deployed > 0 && server.count("")-before != 1 {
+			t.Fatalf("of %v: %+v, %v", c.states, listed["other"], err)
+		}
+		got := listed["other"]
+		var abandoned []int
+		for _, revision := range got.Abandoned {
+			abandoned = append(abandoned, revision.Revision)
+		}
+		if (got.Deployed == nil) != (c.deployed == 0) || got.Deployed != nil && got.Deployed.Revision != c.deployed || !slices.Equal(abandoned, c.abandoned) {
+			t.Errorf("of %v: in place %+v, abandoned %v", c.states, got.Deployed, abandoned)
 		}
 	}
 
