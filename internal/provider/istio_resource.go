@@ -3,6 +3,8 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -41,7 +43,7 @@ func (r *istioResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 		MarkdownDescription: "Istio: the `base` chart with the CRDs, then `istiod`, then, once istiod's webhooks answer, `cni` and `ztunnel` where the profile wants them, and gateways. " +
 			"An apply returns when all of them are healthy and a trial pod would get its proxy. What an apply has left behind whose provider was killed, the next one finishes; " +
 			"a first apply that fails or is interrupted leaves the resource tainted, and the next one removes what is there and installs anew.\n\n" +
-			"The plan tells in `changes` which objects an apply will add, change and delete. It refuses unknown versions, upgrades over more than one minor version, values that the charts have no place for, " +
+			"The plan tells in `changes` which objects of istiod and the gateways an apply will add, change and delete, and in a warning those of `base`, `cni` and `ztunnel`, which another revision may bring before. It refuses unknown versions, upgrades over more than one minor version, values that the charts have no place for, " +
 			"and an Istio that is there already and that this resource would have to be imported from.\n\n" +
 			"The Helm releases are named `istio-base`, `istiod` (with a revision `istiod-<revision>`), `istio-cni`, `ztunnel`, and as the gateways are. Gateways run the proxy that istiod " +
 			"injects into them, so an apply that changes istiod's version or images restarts them. No apply waits for a load balancer's address.\n\n" +
@@ -102,7 +104,7 @@ func (r *istioResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 			"gateways": schema.MapNestedAttribute{
 				Optional: true,
 				MarkdownDescription: "Gateways of this control plane, by the names of their releases, Deployments and Services. Left out, those of the profile; `{}` is none. " +
-					"What is in no more is uninstalled.",
+					"What is in no more is uninstalled. A gateway that another revision has is taken over by naming it here, and stays in place; take it out of the other one's `gateways` after that.",
 				Validators: []validator.Map{mapvalidator.KeysAre(dnsLabel())},
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 					"namespace": schema.StringAttribute{
@@ -307,7 +309,7 @@ func (r *istioResource) ValidateConfig(ctx context.Context, req resource.Validat
 // configuration leaves as it is, and tells what anything else changes.
 func (r *istioResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
-		r.warnOfRemoval(ctx, req, resp)
+		r.warnOfRemoval(ctx, req.State, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
@@ -326,8 +328,10 @@ func (r *istioResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		}
 		replaced := former.plane() != model.plane() || former.IssuerID.IsNull() != model.IssuerID.IsNull()
 		if replaced && r.session != nil {
-			// Terraform plans what comes then as a creation, without saying so.
+			// Terraform plans what comes then as a creation, without saying so, and
+			// nothing for the destroy before it.
 			r.session.leaving.Store(leavingIstio(model.plane()), true)
+			r.warnOfRemoval(ctx, req.State, &resp.Diagnostics)
 		}
 		if resp.Diagnostics.HasError() || replaced {
 			return
@@ -354,8 +358,13 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 			return foresight{}, nil
 		}
 		resumed, err := r.existing(ctx, installer, specification, diags)
-		if err != nil || resumed || diags.HasError() {
-			return foresight{unknown: resumed}, err
+		if err != nil || diags.HasError() {
+			return foresight{}, err
+		}
+		if resumed {
+			// What is tainted is destroyed before.
+			warnings, err := installer.ForeseeRemoval(ctx, specification, model.DeleteCRDs.ValueBool())
+			return foresight{unknown: true, warnings: warnings}, err
 		}
 		preflight(ctx, istio.PreChecks(installer.Cluster, specification.Namespace, specification.Now), diags)
 	}
@@ -363,8 +372,20 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 	if diags.HasError() {
 		return foresight{}, nil
 	}
-	changes, err := installer.Foresee(ctx, prepared)
-	return foresight{changes: changes, warnings: prepared.Notes}, istioValuesAt(err, diags)
+	changes, shared, err := installer.Foresee(ctx, prepared)
+	found := foresight{changes: changes, warnings: prepared.Notes}
+	for _, change := range shared {
+		if change.Warning != "" {
+			found.warnings = append(found.warnings, change.Ref.String()+": "+change.Warning)
+		}
+	}
+	if len(shared) > 0 {
+		// They are no part of what Terraform holds an apply to: that of another
+		// revision may come first.
+		found.warnings = append(found.warnings, "Of what all revisions in namespace "+model.Namespace.ValueString()+" share, this changes, unless another one does before:\n"+
+			strings.Join(changeLines(shared), "\n"))
+	}
+	return found, istioValuesAt(err, diags)
 }
 
 // existing tells whether an apply was cut off before; an Istio that is there and
@@ -380,27 +401,39 @@ func (r *istioResource) existing(ctx context.Context, installer istio.Installer,
 
 // warnOfRemoval tells in the plan of a destroy who would be left without a control
 // plane. A revision is not destroyed before that is nobody.
-func (r *istioResource) warnOfRemoval(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+func (r *istioResource) warnOfRemoval(ctx context.Context, state source, diags *diag.Diagnostics) {
 	cluster, ok := r.knownCluster()
 	var model istioModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
-	if !ok || resp.Diagnostics.HasError() {
+	diags.Append(state.Get(ctx, &model)...)
+	if !ok || diags.HasError() {
 		return
 	}
-	installer, ok := r.installer(ctx, cluster, &resp.Diagnostics)
+	installer, ok := r.installer(ctx, cluster, diags)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	removal, err := installer.ForeseeRemoval(ctx, model.specification(ctx, r.session.time(), &resp.Diagnostics), model.DeleteCRDs.ValueBool())
+	removal, err := installer.ForeseeRemoval(ctx, model.specification(ctx, r.session.time(), diags), model.DeleteCRDs.ValueBool())
 	if err != nil {
-		resp.Diagnostics.AddWarning("Unable to Look Ahead at the End of Istio", explain(err))
+		diags.AddWarning("Unable to Look Ahead at the End of Istio", explain(err))
 		return
 	}
 	for _, line := range removal {
-		resp.Diagnostics.AddWarning("Istio Is Still in Use", line)
+		diags.AddWarning("Before Istio Is Removed", line)
 	}
+}
+
+// turn waits until no other control plane of the namespace is installed or removed
+// by this run: all of them change the releases that they share, and decide by each
+// other's. The caller ends it.
+func (r *istioResource) turn(ctx context.Context, model *istioModel, diags *diag.Diagnostics) (end func(), ok bool) {
+	end, err := r.session.turn(ctx, "istio "+model.Namespace.ValueString())
+	if err != nil {
+		problem(diags, "Unable to Change Istio", fmt.Errorf("wait for the other control planes of namespace %s: %w", model.Namespace.ValueString(), err))
+		return func() {}, false
+	}
+	return end, true
 }
 
 func (r *istioResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
@@ -416,6 +449,11 @@ func (r *istioResource) Create(ctx context.Context, req resource.CreateRequest, 
 	}
 	specification := model.specification(ctx, r.session.time(), &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
+		return
+	}
+	leave, ok := r.turn(ctx, &model, &resp.Diagnostics)
+	defer leave()
+	if !ok {
 		return
 	}
 	resumed, err := r.existing(ctx, installer, specification, &resp.Diagnostics)
@@ -478,7 +516,7 @@ func istioValuesAt(err error, diags *diag.Diagnostics) error {
 // then; the model keeps an unknown ID if nothing is.
 func (r *istioResource) apply(ctx context.Context, installer istio.Installer, prepared *istio.Prepared, model *istioModel, diags *diag.Diagnostics) {
 	if model.Changes.IsUnknown() {
-		changes, err := installer.Foresee(ctx, prepared)
+		changes, _, err := installer.Foresee(ctx, prepared)
 		problemInstall(diags, "Unable to Install Istio", istioValuesAt(err, diags))
 		if diags.HasError() {
 			return
@@ -586,6 +624,11 @@ func (r *istioResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	if !ok {
 		return
 	}
+	leave, ok := r.turn(ctx, &model, &resp.Diagnostics)
+	defer leave()
+	if !ok {
+		return
+	}
 	prepared := r.prepare(ctx, installer, &model, &state, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
@@ -612,6 +655,15 @@ func (r *istioResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	}
 	specification := model.specification(ctx, r.session.time(), &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
+		return
+	}
+	if err := installer.AwaitRemovable(ctx, specification); err != nil {
+		problem(&resp.Diagnostics, "Unable to Uninstall Istio", err)
+		return
+	}
+	leave, ok := r.turn(ctx, &model, &resp.Diagnostics)
+	defer leave()
+	if !ok {
 		return
 	}
 	if err := installer.Remove(ctx, specification, model.DeleteCRDs.ValueBool()); err != nil {

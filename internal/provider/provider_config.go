@@ -262,6 +262,9 @@ type session struct {
 	held sync.Map
 	// anchors are what the plan makes of trust anchors, each a plannedAnchor, by ID.
 	anchors sync.Map
+	// turns are taken by operations that must not run at the same time: by what
+	// they change, a channel with room for one.
+	turns sync.Map
 	// Both are nil while the provider's configuration is not known.
 	cluster *kube.Cluster
 	library *helm.Library
@@ -298,6 +301,22 @@ func (s *session) requireCluster(diags *diag.Diagnostics) (*kube.Cluster, bool) 
 			"Set the provider's kubernetes block from values that are known by then; a data source is read only during the apply if it depends on the cluster (depends_on).")
 	}
 	return c, ok
+}
+
+// turn waits until no other operation of this run that changes the same is at
+// work. The caller calls end once its own is done. The error is the context's.
+func (s *session) turn(ctx context.Context, on string) (end func(), err error) {
+	found, _ := s.turns.LoadOrStore(on, make(chan struct{}, 1))
+	room, ok := found.(chan struct{})
+	if !ok {
+		return nil, fmt.Errorf("the turns of %s are a %T; this is a bug in the provider", on, found)
+	}
+	select {
+	case room <- struct{}{}:
+		return func() { <-room }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // time is the present instant by the provider's clock.

@@ -54,7 +54,9 @@ type component struct {
 }
 
 // shared reports whether the component is one for all revisions of a namespace.
-func (c component) shared() bool { return c.chart != IstiodChart && c.chart != GatewayChart }
+func (c component) shared() bool { return isShared(c.chart) }
+
+func isShared(chart string) bool { return chart != IstiodChart && chart != GatewayChart }
 
 // gateways are those asked for, or else those of the profile, by name.
 func (s Specification) gateways() map[string]Gateway {
@@ -102,8 +104,9 @@ func (s Specification) namespaces() []string {
 }
 
 // compose returns the releases of an installation in the order in which they
-// are installed: CRDs, control plane, nodes, gateways. The user's values go over
-// the typed settings and over those of the profile. DefaultRevision is the one
+// are installed: CRDs, control plane, nodes, gateways. Only istio-cni for sidecars
+// comes before istiod, which leaves the redirection of pods to it from then on. The
+// user's values go over the typed settings and over those of the profile. DefaultRevision is the one
 // whose istiod validates what names no revision.
 func compose(s Specification, defaultRevisionName string) []component {
 	profile := s.Profile.makeup()
@@ -129,8 +132,12 @@ func compose(s Specification, defaultRevisionName string) []component {
 		{s.Namespace, baseRelease, BaseChart, base},
 		{s.Namespace, s.release(), IstiodChart, helm.MergeValues(profile.chartValues(), images, redirected, s.Values[IstiodChart], where, revision)},
 	}
-	if profile.cni || s.CNI {
-		components = append(components, component{s.Namespace, cniRelease, CNIChart, helm.MergeValues(profile.chartValues(), images, s.Values[CNIChart], where)})
+	nodes := component{s.Namespace, cniRelease, CNIChart, helm.MergeValues(profile.chartValues(), images, s.Values[CNIChart], where)}
+	switch {
+	case profile.cni:
+		components = append(components, nodes)
+	case s.CNI:
+		components = slices.Insert(components, 1, nodes)
 	}
 	if profile.ztunnel {
 		values := helm.MergeValues(profile.chartValues(), images, s.Values[ZtunnelChart], map[string]any{"istioNamespace": s.Namespace}, revision)

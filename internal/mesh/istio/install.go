@@ -8,6 +8,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
@@ -23,6 +24,8 @@ type Prepared struct {
 	specification Specification
 	releases      []install.Release
 	dropped       []*helm.Release
+	// shared are the records of what revisions share.
+	shared []*helm.Release
 	// left are namespaces of gateways that have none any more.
 	left []string
 	// Notes say, one line each, what is done otherwise than asked for, and why.
@@ -38,12 +41,12 @@ func (i Installer) Existing(ctx context.Context, s Specification) (bool, error) 
 		return false, err
 	}
 	ours, err := found.existing(compose(s, found.validating()))
-	if err != nil || ours || found.here(s.release()) != nil {
+	if err != nil || ours {
 		return ours, err
 	}
-	unmanaged, err := i.unclaimed(ctx, component{namespace: s.Namespace, release: s.release(), chart: IstiodChart})
+	unmanaged, err := i.unmanaged(ctx, found)
 	if err == nil && unmanaged != nil {
-		err = &unmanagedError{unmanaged.ref}
+		err = unmanaged
 	}
 	return false, err
 }
@@ -66,17 +69,22 @@ func (i Installer) Prepare(ctx context.Context, s Specification, former *Specifi
 			return nil, err
 		}
 	}
-	if err := found.checkNeighbours(s.Version); err != nil {
+	if err := found.checkNeighbours(s); err != nil {
 		return nil, err
 	}
 	prepared := &Prepared{specification: s}
 	wanted := compose(s, found.validating())
 	for _, c := range wanted {
-		if err := i.prepare(ctx, prepared, found, c, former != nil); err != nil {
+		if err := i.prepare(ctx, prepared, found, c, former); err != nil {
 			return nil, err
 		}
 	}
 	prepared.dropped = found.dropped(wanted, s, former)
+	for _, name := range []string{baseRelease, cniRelease, ztunnelRelease} {
+		if record := found.here(name); record != nil {
+			prepared.shared = append(prepared.shared, record)
+		}
+	}
 	for _, namespace := range slices.Compact(slices.Sorted(slices.Values(namespaces))) {
 		if !slices.Contains(s.namespaces(), namespace) {
 			prepared.left = append(prepared.left, namespace)
@@ -86,14 +94,20 @@ func (i Installer) Prepare(ctx context.Context, s Specification, former *Specifi
 }
 
 // prepare adds a component to an installation, unless it is another's to keep.
-func (i Installer) prepare(ctx context.Context, prepared *Prepared, found inventory, c component, adopts bool) error {
+func (i Installer) prepare(ctx context.Context, prepared *Prepared, found inventory, c component, former *Specification) error {
 	s := prepared.specification
 	record := found.find(c)
 	if c.shared() && record != nil && !found.governs(s.Version) {
 		return nil
 	}
-	if record != nil && c.chart == GatewayChart && revisionLabelOf(record) != s.Label() {
-		return fmt.Errorf("release %s/%s is a gateway of revision %s: take it out of that one's gateways first, or give this one another name", c.namespace, c.release, revisionLabelOf(record))
+	if record != nil {
+		var before []component
+		if former != nil {
+			before = compose(*former, defaultRevision)
+		}
+		if err := found.checkRecord(c, record, before); err != nil {
+			return err
+		}
 	}
 	chart, err := i.Load(ctx, s.Repository, c.chart, s.Version)
 	if err != nil {
@@ -112,7 +126,7 @@ func (i Installer) prepare(ctx context.Context, prepared *Prepared, found invent
 	if c.chart == IstiodChart {
 		release.Ready = func(ctx context.Context) error { return i.answers(ctx, s.Plane) }
 	}
-	if record == nil && adopts {
+	if former != nil && install.Adoptable(record) {
 		adopted, err := i.adopt(ctx, &release, c)
 		if err != nil {
 			return err
@@ -162,21 +176,51 @@ func (v inventory) dropped(wanted []component, s Specification, former *Specific
 	return doomed
 }
 
-// Foresee tells what Apply would do to which object. Errors are those of
-// install.Charts, and an *[install.ValuesError] for a chart that refuses to be
-// rendered with the user's values.
-func (i Installer) Foresee(ctx context.Context, p *Prepared) ([]kube.Change, error) {
+// Foresee tells what Apply would do to which object: of the plane's own releases,
+// and, apart, of those that it shares with other revisions of the namespace, which
+// another apply at the same time may do before. Errors are those of install.Charts,
+// and an *[install.ValuesError] for a chart that refuses to be rendered with the
+// user's values.
+func (i Installer) Foresee(ctx context.Context, p *Prepared) (own, shared []kube.Change, err error) {
+	parts := map[kube.Ref]bool{}
+	learn := func(rendered *helm.Rendered) error {
+		objects, err := rendered.Objects()
+		for _, o := range objects {
+			parts[part(o.GetKind(), o.GetName())] = true
+		}
+		return err
+	}
 	for _, release := range p.releases {
-		_, err := i.Render(ctx, release)
+		rendered, err := i.Render(ctx, release)
 		if given := p.specification.given(release); err != nil && ctx.Err() == nil && given {
-			return nil, &install.ValuesError{Chart: release.Chart.Name(), Err: err}
+			return nil, nil, &install.ValuesError{Chart: release.Chart.Name(), Err: err}
+		}
+		if err == nil && isShared(release.Chart.Name()) {
+			err = learn(rendered)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return i.Charts.Foresee(ctx, p.releases, p.dropped)
+	for _, record := range p.shared {
+		if err := learn(&record.Rendered); err != nil {
+			return nil, nil, fmt.Errorf("release %s/%s: %w", record.Namespace, record.Name, err)
+		}
+	}
+	changes, err := i.Charts.Foresee(ctx, p.releases, p.dropped)
+	for _, change := range changes {
+		if parts[part(change.Ref.Kind.Name, change.Ref.Name)] {
+			shared = append(shared, change)
+		} else {
+			own = append(own, change)
+		}
+	}
+	return own, shared, err
 }
+
+// part tells the objects of Istio's charts apart, of which no two that run in one
+// namespace have objects of the same kind and name.
+func part(kind, name string) kube.Ref { return kube.Ref{Kind: kube.Kind{Name: kind}, Name: name} }
 
 // given reports whether the user has given values for a release's chart.
 func (s Specification) given(release install.Release) bool {
@@ -188,6 +232,34 @@ func (s Specification) given(release install.Release) bool {
 // healthy. What is wanted no more goes last. With atomic, releases whose upgrade
 // fails go back to what they were. It may be repeated.
 func (i Installer) Apply(ctx context.Context, p *Prepared, atomic bool) error {
+	err := i.apply(ctx, p, atomic)
+	if err != nil {
+		err = errors.Join(err, i.letGo(ctx, p.specification))
+	}
+	return err
+}
+
+// letGo gives up the namespaces that a control plane holds of which nothing is
+// there after a failure: nothing else would do it.
+func (i Installer) letGo(ctx context.Context, s Specification) error {
+	ctx, cancel := mesh.LastLook(ctx)
+	defer cancel()
+	found, err := i.inventoryOf(ctx, s.Plane, s.namespaces()...)
+	if err != nil || found.any(compose(s, defaultRevision)) {
+		return err
+	}
+	if unmanaged, err := i.unmanaged(ctx, found); err != nil || unmanaged != nil {
+		return err
+	}
+	for _, namespace := range s.namespaces() {
+		if err := i.Cluster.ReleaseNamespace(ctx, namespace, s.holder()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i Installer) apply(ctx context.Context, p *Prepared, atomic bool) error {
 	s := p.specification
 	if s.PluggedCA {
 		if err := i.checkCA(ctx, s); err != nil {

@@ -136,22 +136,32 @@ func (v inventory) validating() string {
 // share, by the values that its istiod was installed with.
 func (v inventory) needed(chart string) bool {
 	for _, istiod := range v.others() {
-		profile, _ := istiod.Values["profile"].(string)
-		chained, _, _ := unstructured.NestedBool(istiod.Values, "pilot", "cni", "enabled")
-		ambient := profile == string(ProfileAmbient)
-		if chart == BaseChart || chart == CNIChart && (ambient || chained) || chart == ZtunnelChart && ambient {
+		if needs(istiod, chart) {
 			return true
 		}
 	}
 	return false
 }
 
+// needs reports whether the release of an istiod needs a chart that revisions
+// share, by its values.
+func needs(istiod *helm.Release, chart string) bool {
+	profile, _ := istiod.Values["profile"].(string)
+	chained, _, _ := unstructured.NestedBool(istiod.Values, "pilot", "cni", "enabled")
+	ambient := profile == string(ProfileAmbient)
+	return chart == BaseChart || chart == CNIChart && (ambient || chained) || chart == ZtunnelChart && ambient
+}
+
 // checkNeighbours refuses a version that cannot be beside those of the other
-// revisions of the namespace, as they share the CRDs and the nodes' agents.
-func (v inventory) checkNeighbours(version string) error {
-	others := v.others()
+// revisions of the namespace: they may be two minor versions apart, as Istio
+// supports it for canaries, and one if they share the nodes' agents.
+func (v inventory) checkNeighbours(s Specification) error {
+	others, most := v.others(), uint64(2)
+	if s.CNI || s.Profile.makeup().cni || v.needed(CNIChart) {
+		most = 1
+	}
 	for _, label := range slices.Sorted(maps.Keys(others)) {
-		if err := checkStep(others[label].ChartVersion, version); err != nil {
+		if err := checkStep(others[label].ChartVersion, s.Version, most); err != nil {
 			return &VersionError{fmt.Errorf("revision %s of the same namespace is of version %s: %w", label, others[label].ChartVersion, err)}
 		}
 	}
@@ -170,13 +180,14 @@ func (e *VersionError) Unwrap() error { return e.err }
 // support: over more than one minor version, in whichever direction. The error is
 // a *[VersionError] that names the version to go through.
 func CheckUpgrade(from, to string) error {
-	if err := checkStep(from, to); err != nil {
+	if err := checkStep(from, to, 1); err != nil {
 		return &VersionError{fmt.Errorf("from %s to %s: %w", from, to, err)}
 	}
 	return nil
 }
 
-func checkStep(from, to string) error {
+// checkStep refuses versions that are more than so many minor versions apart.
+func checkStep(from, to string, most uint64) error {
 	before, err := semver.NewVersion(from)
 	if err != nil {
 		return nil //nolint:nilerr // Of a version of nobody's counting, nothing can be said.
@@ -194,30 +205,65 @@ func checkStep(from, to string) error {
 		lower, higher = higher, lower
 		verb, through = "downgrades", higher-1
 	}
-	if higher-lower <= 1 {
+	if higher-lower <= most {
 		return nil
+	}
+	if most > 1 {
+		return fmt.Errorf("revisions may be at most %d minor versions apart", most)
 	}
 	return fmt.Errorf("%s are supported over one minor version at a time: go through a version %d.%d first", verb, before.Major(), through)
 }
 
 // existing tells apart what is in a namespace before anything of the plane's was
-// installed by this provider.
+// installed by this provider. What revisions share says nothing of this one: another
+// one may have just been made by the same apply, or be somebody else's.
 func (v inventory) existing(components []component) (ours bool, foreign error) {
+	others := len(v.others()) > 0
 	for _, c := range components {
 		release := v.find(c)
 		switch {
-		case release == nil:
-		case c.chart == GatewayChart && revisionLabelOf(release) != v.plane.Label() && release.ChartName == GatewayChart:
-			return false, fmt.Errorf("release %s/%s is a gateway of revision %s: give this revision's another name or none (gateways = {}), or take it out of the other's first",
-				c.namespace, c.release, revisionLabelOf(release))
+		case release == nil, c.shared() && others:
+		case c.chart == GatewayChart && v.takesOver(release):
+		case c.chart == GatewayChart && (others || release.ChartName != GatewayChart) && !install.Ours(release):
+			return false, foreignGateway(release)
 		case !install.Ours(release):
 			return false, fmt.Errorf("release %s/%s: %w", c.namespace, c.release, install.ErrForeign)
 		default:
-			// What revisions share says nothing of this one while there are others.
-			ours = ours || !c.shared() || len(v.others()) == 0
+			ours = ours || !c.shared()
 		}
 	}
 	return ours, nil
+}
+
+// takesOver reports whether a gateway of another revision may become one of the
+// plane's, as it stays in place then: one that this provider has made.
+func (v inventory) takesOver(gateway *helm.Release) bool {
+	return gateway.ChartName == GatewayChart && revisionLabelOf(gateway) != v.plane.Label() && install.Ours(gateway)
+}
+
+func foreignGateway(release *helm.Release) error {
+	return fmt.Errorf("release %s/%s of chart %s was not made by this provider: give the gateway of this name another one, or none (gateways = {})",
+		release.Namespace, release.Name, release.ChartName)
+}
+
+// checkRecord refuses to upgrade a release that is not the component, or somebody
+// else's. Those of an Istio that was imported become this provider's by that.
+func (v inventory) checkRecord(c component, record *helm.Release, former []component) error {
+	had := slices.ContainsFunc(former, func(f component) bool { return f.namespace == c.namespace && f.release == c.release })
+	istiod := v.here(v.plane.release())
+	imported := len(former) > 0 && (istiod == nil || !install.Ours(istiod))
+	switch {
+	case c.chart == GatewayChart && record.ChartName == c.chart && revisionLabelOf(record) != v.plane.Label() && had:
+		return fmt.Errorf("release %s/%s is a gateway of revision %s by now: take it out of the gateways of revision %s",
+			c.namespace, c.release, revisionLabelOf(record), v.plane.Label())
+	case c.chart == GatewayChart && v.takesOver(record):
+		return nil
+	case c.chart == GatewayChart && (record.ChartName != c.chart || !install.Ours(record) && !had && !imported):
+		return foreignGateway(record)
+	case record.ChartName != c.chart:
+		return fmt.Errorf("release %s/%s is of chart %s instead of %s: it is not Istio's; remove it, or install Istio in another namespace", c.namespace, c.release, record.ChartName, c.chart)
+	}
+	return nil
 }
 
 // versionHere is the version of the plane's istiod; empty if it has none.

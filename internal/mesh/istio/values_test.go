@@ -76,7 +76,7 @@ func TestCompose(t *testing.T) {
 				Values:   map[string]map[string]any{GatewayChart: {"replicaCount": 2}},
 				Gateways: map[string]Gateway{"west": {Namespace: "edge"}, "east": {Values: map[string]any{"replicaCount": 3}}},
 			},
-			[]string{"istio-base", "istiod-1-31", "istio-cni", "east", "west"},
+			[]string{"istio-base", "istio-cni", "istiod-1-31", "east", "west"},
 			map[setting]any{
 				{"istio-base", "defaultRevision"}:    nil,
 				{"istiod-1-31", "revision"}:          "1-31",
