@@ -146,10 +146,10 @@ func objectWords(e everything) map[string]*regexp.Regexp {
 	}
 	if e.mesh == "linkerd" {
 		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-linkerd|Secret linkerd/linkerd-identity-issuer`
-		words["aksmesh_linkerd.this"] = `release linkerd/linkerd-`
+		words["aksmesh_linkerd.this"] = `namespace linkerd: list the records of its releases|WebhookConfiguration linkerd-|release linkerd/linkerd-`
 	} else {
 		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-istio|Secret istio-system/cacerts`
-		words["aksmesh_istio.this"] = `release istio-system/ist`
+		words["aksmesh_istio.this"] = `namespace istio-system: list the records of its releases|WebhookConfiguration isti|release istio-system/ist`
 	}
 	compiled := map[string]*regexp.Regexp{}
 	for address, word := range words {

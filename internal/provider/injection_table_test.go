@@ -23,9 +23,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -679,19 +679,24 @@ func TestAccInjectionTable_istio(t *testing.T) {
 	})
 }
 
-// installAmbient installs what the ambient mode needs beside istiod.
+// installAmbient installs what the ambient mode needs beside istiod, as somebody
+// else does it: aksmesh_istio would remove agents of its own that its profile has
+// not.
 func (table *tableTest) installAmbient(cluster *kube.Cluster, version string) {
 	table.t.Helper()
 	charts, err := testCharts(cluster)
 	if err != nil {
 		table.t.Fatal(err)
 	}
-	for _, name := range []string{"cni", "ztunnel"} {
+	for name, agent := range map[string]string{"cni": "istio-cni-node", "ztunnel": "ztunnel"} {
 		chart, err := charts.Load(table.t.Context(), table.cluster.Charts().Repository, name, version)
 		if err == nil {
-			err = charts.Deploy(table.t.Context(), install.Release{
+			_, err = charts.Releases.Deploy(table.t.Context(), helm.DeployRequest{
 				Namespace: istioSystem, Name: name, Chart: chart, Values: map[string]any{"profile": "ambient"},
 			})
+		}
+		if err == nil {
+			err = cluster.AwaitReady(table.t.Context(), kube.Ref{Kind: kube.DaemonSet, Namespace: istioSystem, Name: agent})
 		}
 		if err != nil {
 			table.t.Fatal(err)
