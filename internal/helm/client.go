@@ -196,12 +196,34 @@ func (c *client) UpdateThreeWayMerge(original, target kube.ResourceList, force b
 			}
 		}
 	}
-	if c.keepCRDs {
-		original = original.Filter(func(info *resource.Info) bool {
-			return info.Mapping.GroupVersionKind.Kind != crdKind || target.Contains(info)
-		})
+	result, err := c.Client.UpdateThreeWayMerge(original.Intersect(target), target, force)
+	if err != nil {
+		return result, err
 	}
-	return c.Client.UpdateThreeWayMerge(original, target, force)
+	// Helm would log what it fails to delete and forget it.
+	result.Deleted, err = c.remove(original.Difference(target), func(live owner) bool { return !live.keep })
+	return result, err
+}
+
+// remove deletes those of the objects that exist and may go.
+func (c *client) remove(list kube.ResourceList, mayGo func(live owner) bool) (kube.ResourceList, error) {
+	var going kube.ResourceList
+	for _, info := range c.deletable(list) {
+		live, err := ownerOf(info)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", describe(info), err)
+		}
+		if mayGo(live) {
+			going.Append(info)
+		}
+	}
+	if _, errs := c.Delete(going); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return going, nil
 }
 
 // Delete deletes in the background and remembers what failed.

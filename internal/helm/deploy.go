@@ -41,7 +41,9 @@ type DeployRequest struct {
 }
 
 // Deploy installs the chart or upgrades the release to it, whatever state an earlier operation has left the release
-// in, and does not wait for the objects to become ready. It ends within two seconds of ctx, having recorded the
+// in, and does not wait for the objects to become ready. It removes what earlier revisions have brought and this one does
+// not, but for CustomResourceDefinitions: that a chart has none any more is no sign that anybody wants all objects of a
+// kind deleted. It ends within two seconds of ctx, having recorded the
 // release as failed if it still could.
 //
 // When it fails, the newest revision on record, if there is one, is returned beside the error. The errors that callers
@@ -53,6 +55,7 @@ func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release,
 	}
 	defer op.end()
 	op.client.yield = request.Yield
+	op.client.keepCRDs = true
 	revision := op.nextRevision()
 	if err := op.repair(request.Labels); err != nil {
 		return nil, op.wrap(err)
@@ -215,11 +218,9 @@ func hookTimeout(timeout time.Duration) time.Duration {
 
 // finish does what Helm leaves undone after a successful operation.
 func (op *operation) finish(record *release.Release) error {
-	if err := op.records.unrecorded; err != nil {
+	if err := op.records.supersede(record.Version); err != nil {
 		return fmt.Errorf("it is in place, but this could not be recorded: %w", err)
 	}
-	// CRDs stay: a revision that failed is no sign that anybody wants all objects of a kind deleted.
-	op.client.keepCRDs = true
 	if err := op.removeAbandoned(record, release.StatusFailed); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package helm
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -24,17 +25,19 @@ func TestAccFaultsInEveryPhase(t *testing.T) {
 		"templates/hook.yaml":  hook,
 		"templates/one.yaml":   fmt.Sprintf(object, ""),
 		"templates/extra.yaml": "{{ if .Values.extra }}\n" + fmt.Sprintf(object, "-extra") + "{{ end }}\n",
+		"templates/old.yaml":   "{{ if .Values.old }}\n" + fmt.Sprintf(object, "-old") + "{{ end }}\n",
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	phases := map[string]struct{ methods, path string }{
+	type requests struct{ methods, path string }
+	phases := map[string]requests{
 		"record written": {"POST", "/secrets"},
 		"objects":        {"POST PATCH", "/configmaps"},
 		"hooks":          {"POST", "/serviceaccounts"},
 		"record closed":  {"PUT", "/secrets"},
 	}
-	removing := map[string]struct{ methods, path string }{
+	removing := map[string]requests{
 		"record written": {"PUT", "/secrets"},
 		"objects":        {"DELETE", "/configmaps"},
 		"hooks":          {"POST", "/serviceaccounts"},
@@ -50,18 +53,18 @@ func TestAccFaultsInEveryPhase(t *testing.T) {
 			}
 			releases := releasesOf(t, cluster)
 			namespace := shared.Cluster(t).Namespace(t)
-			deploy := func(ctx context.Context, name, data string, extra bool) (*Release, error) {
+			deploy := func(ctx context.Context, name, data, optional string) (*Release, error) {
 				return releases.Deploy(ctx, DeployRequest{
-					Namespace: namespace, Name: name, Chart: loaded, Values: map[string]any{"data": data, "extra": extra},
+					Namespace: namespace, Name: name, Chart: loaded, Values: map[string]any{"data": data, optional: true},
 				})
 			}
 			run := map[string]func(context.Context, string) error{
 				"install": func(ctx context.Context, name string) error {
-					_, err := deploy(ctx, name, "wrong", true)
+					_, err := deploy(ctx, name, "wrong", "extra")
 					return err
 				},
 				"upgrade": func(ctx context.Context, name string) error {
-					_, err := deploy(ctx, name, "wrong", true)
+					_, err := deploy(ctx, name, "wrong", "extra")
 					return err
 				},
 				"rollback": func(ctx context.Context, name string) error {
@@ -72,9 +75,12 @@ func TestAccFaultsInEveryPhase(t *testing.T) {
 					return releases.Uninstall(ctx, namespace, name, UninstallOptions{Wait: true})
 				},
 			}[operation]
-			where := phases
-			if operation == "uninstall" {
+			where := maps.Clone(phases)
+			switch operation {
+			case "uninstall":
 				where = removing
+			case "upgrade", "rollback":
+				where["objects no more wanted"] = requests{"DELETE", "/configmaps"}
 			}
 			for phase, requests := range where {
 				for _, fault := range []testcluster.Fault{
@@ -83,7 +89,7 @@ func TestAccFaultsInEveryPhase(t *testing.T) {
 					title := operation + ", " + phase + ", " + fault.String()
 					name := strings.NewReplacer(" ", "-", ",", "").Replace(title)
 					for i := range before {
-						if _, err := deploy(t.Context(), name, fmt.Sprintf("before-%d", i), false); err != nil {
+						if _, err := deploy(t.Context(), name, fmt.Sprintf("before-%d", i), []string{"old", "none"}[before-i-1]); err != nil {
 							t.Fatalf("%s: %v", title, err)
 						}
 					}
@@ -102,7 +108,7 @@ func TestAccFaultsInEveryPhase(t *testing.T) {
 						checkLeft(t, cluster, namespace, name, title, nil, 0)
 						continue
 					}
-					deployed, err := deploy(t.Context(), name, "right", false)
+					deployed, err := deploy(t.Context(), name, "right", "none")
 					if err != nil || deployed.Status != StatusDeployed {
 						t.Errorf("%s, then: %+v, %v", title, deployed, err)
 						continue

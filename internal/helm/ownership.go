@@ -1,7 +1,6 @@
 package helm
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,7 +8,6 @@ import (
 
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,21 +45,10 @@ func (op *operation) removeAbandoned(record *release.Release, states ...release.
 
 // removeOwn deletes those of the objects that exist, belong to the release and may be deleted.
 func (op *operation) removeOwn(list kube.ResourceList) error {
-	var own kube.ResourceList
-	for _, info := range list {
-		owner, err := ownerOf(info)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", describe(info), err)
-		}
-		if owner.release == op.namespace+"/"+op.name && !owner.keep {
-			own.Append(info)
-		}
-	}
-	_, errs := op.client.Delete(own)
-	return errors.Join(errs...)
+	_, err := op.client.remove(list, func(live owner) bool {
+		return live.release == op.namespace+"/"+op.name && !live.keep
+	})
+	return err
 }
 
 // owner is what the metadata of a live object says about whose it is.

@@ -3,6 +3,7 @@ package helm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,12 +31,13 @@ type records struct {
 	ctx     context.Context // Helm's driver calls with context.Background.
 	name    string
 	secrets map[string]*corev1.Secret
-	// unrecorded is the error of the last write, if it failed. Helm logs it and reports success.
-	unrecorded error
+	// unrecorded are the errors of the last write of records, by their names, if it failed. Helm logs them and reports
+	// success.
+	unrecorded map[string]error
 }
 
 func newRecords(ctx context.Context, secrets typedcorev1.SecretInterface, name string) *records {
-	return &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}}
+	return &records{SecretInterface: secrets, ctx: ctx, name: name, secrets: map[string]*corev1.Secret{}, unrecorded: map[string]error{}}
 }
 
 // read adds the Secrets in the cluster that a selector matches.
@@ -189,6 +191,21 @@ func (r *records) rewrite(secret *corev1.Secret, change func(*release.Release)) 
 	return driver.NewSecrets(r).Update(secret.Name, record)
 }
 
+// supersede makes a revision the only one that is on record as deployed: Helm supersedes one former, and goes on if it
+// cannot. The error is that of any write that failed and was not made good.
+func (r *records) supersede(revision int) error {
+	for _, secret := range r.newestFirst() {
+		if revisionOf(secret) >= revision || statusOf(secret) != release.StatusDeployed {
+			continue
+		}
+		err := r.rewrite(secret, func(record *release.Release) { record.Info.Status = release.StatusSuperseded })
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(slices.Collect(maps.Values(r.unrecorded))...)
+}
+
 // prune deletes the oldest revisions above the limit, but never the deployed one nor the last one that was healthy.
 func (r *records) prune() error {
 	wasHealthy := false
@@ -230,20 +247,21 @@ func (r *records) List(_ context.Context, options metav1.ListOptions) (*corev1.S
 
 func (r *records) Create(_ context.Context, secret *corev1.Secret, options metav1.CreateOptions) (*corev1.Secret, error) {
 	created, err := r.SecretInterface.Create(r.ctx, secret, options) //nolint:contextcheck // Helm's driver hands over context.Background.
-	return r.wrote(created, err)
+	return r.wrote(secret.Name, created, err)
 }
 
 func (r *records) Update(_ context.Context, secret *corev1.Secret, options metav1.UpdateOptions) (*corev1.Secret, error) {
 	updated, err := r.SecretInterface.Update(r.ctx, secret, options) //nolint:contextcheck // Helm's driver hands over context.Background.
-	return r.wrote(updated, err)
+	return r.wrote(secret.Name, updated, err)
 }
 
-func (r *records) wrote(secret *corev1.Secret, err error) (*corev1.Secret, error) {
-	r.unrecorded = err
+func (r *records) wrote(name string, secret *corev1.Secret, err error) (*corev1.Secret, error) {
 	if err != nil {
+		r.unrecorded[name] = err
 		return nil, err
 	}
-	r.secrets[secret.Name] = secret
+	delete(r.unrecorded, name)
+	r.secrets[name] = secret
 	return secret, nil
 }
 

@@ -917,6 +917,79 @@ func TestHelmSpeaksToItsCallerOnly(t *testing.T) {
 	}
 }
 
+func TestAnUpgradeThatCannotDeleteFails(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	deploy(t, server, map[string]any{"extra": true})
+	heal := failing(server, http.MethodDelete, configMaps)
+	failed, err := server.releases(t).Deploy(t.Context(), deployRequest(t, nil))
+	heal()
+	if !apierrors.IsForbidden(err) || failed == nil || failed.Status != StatusFailed {
+		t.Fatalf("deployed %+v, %v", failed, err)
+	}
+	kept := server.get(configMaps + "extra")
+	kept.SetAnnotations(map[string]string{"helm.sh/resource-policy": "keep"})
+	server.put(configMaps+"extra", kept)
+	deploy(t, server, nil)
+	if server.get(configMaps+"extra") == nil {
+		t.Error("what is to be kept was deleted")
+	}
+}
+
+func TestAnUpgradeThatCannotYieldWritesNothing(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	deploy(t, server, nil)
+	request := deployRequest(t, map[string]any{"data": "two", "extra": true})
+	unknown := errors.New("unknown what others have set")
+	request.Yield = func(live, _ *unstructured.Unstructured) error {
+		if live.GetName() == "one" {
+			return unknown
+		}
+		return nil
+	}
+	if failed, err := server.releases(t).Deploy(t.Context(), request); !errors.Is(err, unknown) || failed.Status != StatusFailed {
+		t.Errorf("deployed %+v, %v", failed, err)
+	}
+	if written := server.count("PATCH"); written != 0 || server.get(configMaps+"extra") != nil {
+		t.Errorf("%d objects were changed", written)
+	}
+}
+
+// TestOneRevisionIsDeployed has the write fail by which Helm supersedes the revision before: it goes on to the next write,
+// which succeeds.
+func TestOneRevisionIsDeployed(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	deploy(t, server, nil)
+	for again, failures := range []int32{1, 1000} {
+		var seen atomic.Int32
+		former := fmt.Sprintf("%ssh.helm.release.v1.control.v%d", secrets, again+1)
+		heal := server.under(func(w http.ResponseWriter, request *http.Request, _ http.HandlerFunc) bool {
+			if request.Method != http.MethodPut || request.URL.Path != former || seen.Add(1) > failures {
+				return false
+			}
+			refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+			return true
+		})
+		_, err := server.releases(t).Deploy(t.Context(), deployRequest(t, nil))
+		heal()
+		if (err != nil) != (failures > 1) || seen.Load() < 2 {
+			t.Errorf("%d writes failed: %v", seen.Load(), err)
+		}
+	}
+	last := deploy(t, server, nil)
+	for revision := 1; revision <= last.Revision; revision++ {
+		want := "superseded"
+		if revision == last.Revision {
+			want = "deployed"
+		}
+		if got := server.get(fmt.Sprintf("%ssh.helm.release.v1.control.v%d", secrets, revision)).GetLabels()["status"]; got != want {
+			t.Errorf("revision %d is %s, want %s", revision, got, want)
+		}
+	}
+}
+
 func TestListReadsTheNewestOfEachRelease(t *testing.T) {
 	t.Parallel()
 	server := newAPIServer(t)

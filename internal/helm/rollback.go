@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -68,6 +70,7 @@ func (op *operation) rollBack(request RollbackRequest) error {
 	if _, err := op.client.Client.Build(strings.NewReader(former.Manifest), false); err != nil {
 		return err
 	}
+	op.config.Releases.Driver = &labelling{Driver: op.config.Releases.Driver, labels: request.Labels}
 	rollback := action.NewRollback(op.config)
 	rollback.Version = request.Revision
 	rollback.Timeout = hookTimeout(request.HookTimeout)
@@ -85,8 +88,25 @@ func (op *operation) rollBack(request RollbackRequest) error {
 	return op.finish(record)
 }
 
+// labelling puts labels on the record of the revision that a rollback makes. Helm gives it those of the revision that is
+// gone back to, which somebody else may have made: the rollback would not be known for one's own if it were cut off.
+type labelling struct {
+	driver.Driver
+	labels map[string]string
+}
+
+// Create implements the part of Helm's storage driver that writes the record of a new revision.
+func (l *labelling) Create(key string, record *release.Release) error {
+	both := map[string]string{}
+	maps.Copy(both, record.Labels)
+	maps.Copy(both, l.labels)
+	record.Labels = both
+	return l.Driver.Create(key, record)
+}
+
 // closeRollback records the failure of a rollback, which Helm does not when it was a hook that failed. Helm also calls
-// the revision before superseded; if that had failed, it must go on saying so, or what it has made is forgotten.
+// the revision before superseded, or leaves it deployed; but it is in place no more than that which was to replace it,
+// and unless it counts as failed, what it has made is forgotten.
 func (op *operation) closeRollback(before *corev1.Secret, cause error) error {
 	if newest := op.records.newestFirst()[0]; statusOf(newest).IsPending() {
 		err := op.records.rewrite(newest, func(record *release.Release) {
@@ -98,7 +118,7 @@ func (op *operation) closeRollback(before *corev1.Secret, cause error) error {
 		}
 	}
 	now, ok := op.records.secrets[before.Name]
-	if !ok || statusOf(before) != release.StatusFailed || statusOf(now) == release.StatusFailed {
+	if !ok || statusOf(now) == release.StatusFailed {
 		return nil
 	}
 	return op.records.rewrite(now, func(record *release.Release) { record.Info.Status = release.StatusFailed })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -129,7 +130,7 @@ func TestRollbackFromAnyState(t *testing.T) {
 	}
 }
 
-func TestRollbackKeepsCRDs(t *testing.T) {
+func TestCRDsStayWhateverIsDeployed(t *testing.T) {
 	t.Parallel()
 	server := newAPIServer(t)
 	without, err := readArchive(packed(t, "0.9.0", map[string]string{"templates/one.yaml": templates["templates/one.yaml"], "values.yaml": "data: zero"}))
@@ -145,11 +146,53 @@ func TestRollbackKeepsCRDs(t *testing.T) {
 	of := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.com/v1", "kind": "Widget"}}
 	of.SetName("of-the-user")
 	server.put(widgets+"of-the-user", of)
+	upgraded, err := server.releases(t).Deploy(t.Context(), request)
+	if err != nil || strings.Contains(upgraded.Manifest, crdKind) {
+		t.Fatalf("upgraded to %+v, %v", upgraded, err)
+	}
+	deploy(t, server, map[string]any{"widget": false})
 	if back, err := rollBack(t, server, 1); err != nil || back.ChartVersion != "0.9.0" {
 		t.Fatalf("rolled back to %+v, %v", back, err)
 	}
 	if want := []string{"ConfigMap/one", crdKind + "/widgets.example.com", "Widget/of-the-user"}; !slices.Equal(server.names(), want) {
 		t.Errorf("objects %v, want %v", server.names(), want)
+	}
+}
+
+// TestAFailedRollbackForgetsNothing fails the rollback of a revision that is deployed: Helm would call it superseded, and
+// never delete what only it has.
+func TestAFailedRollbackForgetsNothing(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	deploy(t, server, nil)
+	deploy(t, server, map[string]any{"data": "two", "extra": true})
+	heal := failing(server, http.MethodPatch, configMaps)
+	failed, err := rollBack(t, server, 1)
+	heal()
+	if err == nil || failed == nil || failed.Status != StatusFailed || failed.Revision != 3 {
+		t.Fatalf("rolled back to %+v, %v", failed, err)
+	}
+	if status := server.get(secrets + "sh.helm.release.v1.control.v2").GetLabels()["status"]; status != string(StatusFailed) {
+		t.Errorf("the revision before is %s", status)
+	}
+	deploy(t, server, map[string]any{"data": "three"})
+	if want := []string{"ConfigMap/one", crdKind + "/widgets.example.com"}; !slices.Equal(server.names(), want) {
+		t.Errorf("objects %v, want %v", server.names(), want)
+	}
+}
+
+func TestRollbackToTheRevisionOfAnotherIsOnesOwn(t *testing.T) {
+	t.Parallel()
+	server := newAPIServer(t)
+	request := deployRequest(t, nil)
+	request.Labels = map[string]string{"example.com/owner": "somebody", "example.com/team": "mesh"}
+	if _, err := server.releases(t).Deploy(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	deploy(t, server, map[string]any{"data": "two"})
+	back, err := rollBack(t, server, 1)
+	if want := map[string]string{"example.com/owner": "me", "example.com/team": "mesh"}; err != nil || !maps.Equal(back.Labels, want) {
+		t.Errorf("labels %v, want %v, %v", back.Labels, want, err)
 	}
 }
 
