@@ -96,6 +96,12 @@ func (d *checkDataSource) Schema(ctx context.Context, _ datasource.SchemaRequest
 					"use `passed` or `results` in a `check` block or in a postcondition.",
 				Validators: []validator.String{stringvalidator.OneOf(failOnError, failOnWarning, failOnNothing)},
 			},
+			"wait": schema.StringAttribute{
+				Optional: true,
+				MarkdownDescription: "How long to wait for checks to pass that fail while something starts: pods, rollouts, proxies, webhooks, the API of taps. A Go duration, such as `5m`. " +
+					"Default: not at all. What fails for other reasons is not waited for. The time limit of the read does not count it.",
+				Validators: []validator.String{goDuration(0, time.Hour)},
+			},
 			"early": schema.StringAttribute{
 				Optional:            true,
 				MarkdownDescription: "How long before their end certificates are worth a warning, as a Go duration. Default `1440h`, the 60 days of `linkerd check`.",
@@ -132,6 +138,7 @@ type checkModel struct {
 	Revision  types.String       `tfsdk:"revision"`
 	Scopes    types.Set          `tfsdk:"scopes"`
 	FailOn    types.String       `tfsdk:"fail_on"`
+	Wait      types.String       `tfsdk:"wait"`
 	Early     types.String       `tfsdk:"early"`
 	Timeouts  timeouts.Value     `tfsdk:"timeouts"`
 	Passed    types.Bool         `tfsdk:"passed"`
@@ -186,9 +193,10 @@ func (d *checkDataSource) Read(ctx context.Context, req datasource.ReadRequest, 
 	if !ok || resp.Diagnostics.HasError() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	wait := duration(model.Wait, 0)
+	ctx, cancel := context.WithTimeout(ctx, limit+wait)
 	defer cancel()
-	outcomes, err := model.health(cluster, d.session.time()).check(ctx, scopes)
+	outcomes, err := model.health(cluster, d.session.time()).check(ctx, scopes, time.Now().Add(wait))
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Check the Mesh", err)
 		return
@@ -203,8 +211,9 @@ func (d *checkDataSource) Read(ctx context.Context, req datasource.ReadRequest, 
 
 // A health is that of one mesh: its checks by their scopes, in their order.
 type health struct {
-	scopes []string
-	checks map[string]func() []check.Check
+	cluster *kube.Cluster
+	scopes  []string
+	checks  map[string]func() []check.Check
 	// applies tells whether there is what a scope is about.
 	applies func(ctx context.Context, scope string) (bool, error)
 }
@@ -222,8 +231,9 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 			Early: early, Now: now,
 		}
 		return health{
-			scopes: []string{scopePre, scopeControlPlane, scopeDataPlane},
-			checks: map[string]func() []check.Check{scopePre: h.Pre, scopeControlPlane: h.ControlPlane, scopeDataPlane: h.DataPlane},
+			cluster: cluster,
+			scopes:  []string{scopePre, scopeControlPlane, scopeDataPlane},
+			checks:  map[string]func() []check.Check{scopePre: h.Pre, scopeControlPlane: h.ControlPlane, scopeDataPlane: h.DataPlane},
 			applies: func(ctx context.Context, scope string) (bool, error) {
 				installed, err := h.Installed(ctx)
 				return either(scope, installed, err)
@@ -232,7 +242,8 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 	}
 	h := linkerd.Health{Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), linkerd.DefaultNamespace), Early: early, Now: now}
 	return health{
-		scopes: []string{scopePre, scopeControlPlane, scopeDataPlane, scopeViz, scopeMulticluster},
+		cluster: cluster,
+		scopes:  []string{scopePre, scopeControlPlane, scopeDataPlane, scopeViz, scopeMulticluster},
 		checks: map[string]func() []check.Check{
 			scopePre: h.Pre, scopeControlPlane: h.ControlPlane, scopeDataPlane: h.DataPlane, scopeViz: h.Viz, scopeMulticluster: h.Multicluster,
 		},
@@ -246,9 +257,10 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 	}
 }
 
-// check makes the checks of some scopes, or of all that apply if none are named.
-// What is fatal in one says nothing of another.
-func (h health) check(ctx context.Context, scopes []string) ([]check.Outcome, error) {
+// check makes the checks of some scopes, or of all that apply if none are named,
+// and waits until a time for those that may yet pass. What is fatal in one says
+// nothing of another.
+func (h health) check(ctx context.Context, scopes []string, until time.Time) ([]check.Outcome, error) {
 	var all []check.Outcome
 	for _, scope := range h.scopes {
 		wanted := slices.Contains(scopes, scope)
@@ -261,7 +273,7 @@ func (h health) check(ctx context.Context, scopes []string) ([]check.Outcome, er
 		if !wanted {
 			continue
 		}
-		outcomes, err := check.Run(ctx, h.checks[scope]())
+		outcomes, err := check.Await(ctx, h.cluster, until, h.checks[scope])
 		if err != nil {
 			return nil, err
 		}

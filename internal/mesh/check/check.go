@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,10 +43,20 @@ type Check struct {
 	// Fatal makes the rest of the checks pointless if this one fails; they are
 	// skipped.
 	Fatal bool
+	// Awaits are the kinds whose objects the check looks at, if a failure may pass
+	// by itself, as while pods start. None if only somebody can cure it.
+	Awaits []kube.Kind
 	// Run returns nil for a success, a *[Skip] if it cannot or need not be found
-	// out, and otherwise what is wrong, with the objects and the cure. It may run
-	// beside those of other checks.
+	// out, and otherwise what is wrong, with the objects and the cure. What the
+	// credentials may not read cannot be found out. It may run beside those of
+	// other checks.
 	Run func(context.Context) error
+}
+
+// Awaiting is the check with kinds that it [Check.Awaits].
+func (c Check) Awaiting(kinds ...kube.Kind) Check {
+	c.Awaits = kinds
+	return c
 }
 
 // Skip says why a check is not made.
@@ -60,15 +72,11 @@ func Skipping(reason string) func(context.Context) error {
 	return func(context.Context) error { return &Skip{Reason: reason} }
 }
 
-// On is a Run that judges what it reads. What the credentials may not read cannot
-// be found out.
+// On is a Run that judges what it reads.
 func On[T any](read func(context.Context) (T, error), judge func(T) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		found, err := read(ctx)
-		switch {
-		case apierrors.IsForbidden(err):
-			return Skipf("the credentials may not look: %v", err)
-		case err != nil:
+		if err != nil {
 			return err
 		}
 		return judge(found)
@@ -161,6 +169,74 @@ func Run(ctx context.Context, checks []Check) ([]Outcome, error) {
 	return outcomes, nil
 }
 
+// Await is Run, repeated while checks fail that may pass by themselves, until none
+// does or a time has come, which may have passed already. The checks are made anew
+// each time, as they keep what they have read; the outcomes are those of the last
+// time.
+func Await(ctx context.Context, cluster *kube.Cluster, until time.Time, checks func() []Check) ([]Outcome, error) {
+	within, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	for {
+		outcomes, err := Run(ctx, checks())
+		if err != nil {
+			return nil, err
+		}
+		pending := awaited(outcomes)
+		if len(pending) == 0 || within.Err() != nil {
+			return outcomes, nil
+		}
+		// Only those are asked again at every change.
+		err = cluster.Await(within, "", kindsOf(pending), func(ctx context.Context) (string, error) {
+			anew := checks()
+			again, err := Run(ctx, slices.DeleteFunc(anew, func(c Check) bool { return !slices.ContainsFunc(pending, c.same) }))
+			if err != nil {
+				return "", err
+			}
+			return waitingFor(awaited(again)), nil
+		})
+		if err != nil && within.Err() == nil {
+			return nil, err
+		}
+	}
+}
+
+// awaited are the outcomes that may become others by themselves.
+func awaited(outcomes []Outcome) []Outcome {
+	var found []Outcome
+	for _, o := range outcomes {
+		if (o.Result == Error || o.Result == Warning) && len(o.Awaits) > 0 {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// same reports whether an outcome is that of the check: some share an ID.
+func (c Check) same(o Outcome) bool { return c.ID == o.ID && c.Description == o.Description }
+
+func kindsOf(outcomes []Outcome) []kube.Kind {
+	var kinds []kube.Kind
+	for _, o := range outcomes {
+		for _, kind := range o.Awaits {
+			if !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	return kinds
+}
+
+func waitingFor(outcomes []Outcome) string {
+	var ids []string
+	for _, o := range outcomes {
+		ids = append(ids, o.ID)
+	}
+	if len(ids) == 0 {
+		return ""
+	}
+	return "the checks " + kube.Few(ids) + " to pass"
+}
+
 // outcome is what comes of a check that ends with an error, or nil.
 func (c Check) outcome(err error) Outcome {
 	_, skipped := errors.AsType[*Skip](err)
@@ -169,6 +245,8 @@ func (c Check) outcome(err error) Outcome {
 		return Outcome{c, Success, nil}
 	case skipped:
 		return Outcome{c, Skipped, err}
+	case apierrors.IsForbidden(err):
+		return Outcome{c, Skipped, Skipf("the credentials may not look: %v", err)}
 	case c.Warns:
 		return Outcome{c, Warning, err}
 	default:

@@ -155,8 +155,9 @@ func admitted(err error) error {
 	case !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err):
 		return err
 	case strings.Contains(err.Error(), "denied"):
-		return fmt.Errorf("a policy of the cluster refuses webhooks that change pods, and without one no pod gets a proxy: %w; "+
-			"AKS Automatic admits them from Kubernetes 1.36 on, and other policies have to exempt the mesh", err)
+		// In words only: as an error, it would be a lack of rights.
+		return errors.New("a policy of the cluster refuses webhooks that change pods, and without one no pod gets a proxy: " + err.Error() +
+			"; AKS Automatic admits them from Kubernetes 1.36 on, and other policies have to exempt the mesh")
 	default:
 		return Skipf("the credentials may not look: %v", err)
 	}

@@ -28,13 +28,15 @@ func (h Health) ControlPlane() []check.Check {
 		of(install, "istio-crds", "CustomResourceDefinitions exist", 0, check.On(h.list(kube.CustomResourceDefinition), func(there []*unstructured.Unstructured) error {
 			return check.Present(kube.CustomResourceDefinition, "", crds(), there)
 		})),
-		of(install, "istiod-ready", "istiod is ready", 0, check.On(plane, istiodsReady)),
-		of(install, "istio-webhook-ca", "the API server can call the injector", 0, check.On(plane, sidecarPlane.Available)),
+		of(install, "istiod-ready", "istiod is ready", 0, check.On(plane, istiodsReady)).Awaiting(kube.Deployment),
+		of(install, "istio-webhook-ca", "the API server can call the injector", 0, check.On(plane, sidecarPlane.Available)).
+			Awaiting(kube.Deployment, kube.MutatingWebhookConfiguration),
 		of(install, "istio-webhook-ca-valid", "certificates that the API server accepts of webhooks are valid", 0, h.onWebhooks(h.webhooksTrusted)),
-		of(install, "istio-validation", "configuration that is not valid is refused", warns, check.On(h.list(kube.ValidatingWebhookConfiguration), enforcing)),
+		of(install, "istio-validation", "configuration that is not valid is refused", warns, check.On(h.list(kube.ValidatingWebhookConfiguration), enforcing)).
+			Awaiting(kube.ValidatingWebhookConfiguration),
 	}
 	for _, agent := range [][3]string{{"istio-cni-ready", cniAppLabel, cniNode}, {"ztunnel-ready", "app", ztunnel}} {
-		checks = append(checks, of(install, agent[0], agent[2]+" runs on all nodes", 0, h.agent(agent[1], agent[2])))
+		checks = append(checks, of(install, agent[0], agent[2]+" runs on all nodes", 0, h.agent(agent[1], agent[2])).Awaiting(kube.DaemonSet))
 	}
 	checks = append(checks,
 		of(install, "istio-versions", "parts of the control plane are of versions that work together", warns, func(ctx context.Context) error {
@@ -43,7 +45,14 @@ func (h Health) ControlPlane() []check.Check {
 			})(ctx)
 		}),
 		analysis(analyze, "IST0139", "no webhook calls a service that does not exist", 0, h.onWebhooks(orphaned)),
-		analysis(analyze, "IST0146", "gateways have got an image by injection", 0, check.On(h.pods, imagesGiven)),
+		analysis(analyze, "IST0146", "Deployments that leave the image to injection are injected", warns, func(ctx context.Context) error {
+			return check.On(h.injectors, func(injectors []injector) error {
+				return check.On(h.Cluster.Namespaces, func(namespaces []*corev1.Namespace) error {
+					return check.On(h.list(kube.Deployment), func(all []*unstructured.Unstructured) error { return imagesToBeGiven(injectors, namespaces, all) })(ctx)
+				})(ctx)
+			})(ctx)
+		}),
+		analysis(analyze, "IST0147", "pods that leave the image to injection have been injected", 0, check.On(h.pods, imagesGiven)),
 	)
 	return append(checks, h.certificates()...)
 }
@@ -194,12 +203,40 @@ func minorsApart(one, other string) (distance int64, known bool) {
 	return int64(a.Minor()) - int64(b.Minor()), true //nolint:gosec // Minor versions are small.
 }
 
+// autoImage stands for the image that injection gives to the proxy of a gateway.
+const autoImage = "auto"
+
+// imagesToBeGiven tells which Deployments leave the image of their proxy to an
+// injector when none is asked about their pods.
+func imagesToBeGiven(injectors []injector, namespaces []*corev1.Namespace, deployments []*unstructured.Unstructured) error {
+	var without []string
+	for _, d := range deployments {
+		containers, _, _ := unstructured.NestedSlice(d.Object, "spec", "template", "spec", "containers")
+		auto := slices.ContainsFunc(containers, func(c any) bool {
+			fields, _ := c.(map[string]any)
+			return fields["name"] == proxyContainer && fields["image"] == autoImage
+		})
+		if !auto {
+			continue
+		}
+		pod, _, _ := unstructured.NestedStringMap(d.Object, "spec", "template", "metadata", "labels")
+		taken := slices.ContainsFunc(namespaces, func(n *corev1.Namespace) bool {
+			return n.Name == d.GetNamespace() && slices.ContainsFunc(injectors, func(i injector) bool { return i.takes(n, pod) })
+		})
+		if !taken {
+			without = append(without, kube.Ref{Kind: kube.Deployment, Namespace: d.GetNamespace(), Name: d.GetName()}.String())
+		}
+	}
+	return check.Lacking("the image is the word auto, which only an injector replaces, and none is asked about the pods of ", without,
+		"; label the namespace or the pod template ("+injectLabel+"=true, or "+revisionLabel+")")
+}
+
 // imagesGiven tells which pods have kept the image "auto", which only injection
 // replaces.
 func imagesGiven(pods []*corev1.Pod) error {
 	var without []string
 	for _, pod := range pods {
-		if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Image == "auto" }) {
+		if slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxyContainer && c.Image == autoImage }) {
 			without = append(without, podRef(pod).String())
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 )
@@ -21,7 +22,7 @@ const proxyUser = 1337
 func (h Health) DataPlane() []check.Check {
 	const analyze, status = "istio-analyze", "istio-proxy-status"
 	return []check.Check{
-		of(status, "istio-proxies-ready", "proxies are ready", 0, h.proxies(proxiesReady)),
+		of(status, "istio-proxies-ready", "proxies are ready", 0, h.proxies(proxiesReady)).Awaiting(kube.Pod),
 		of(status, "istio-proxies-version", "proxies are of versions that istiod supports", 0, h.proxies(proxiesSupported)),
 		of(status, "istio-proxies-revision", "proxies are of a revision that is there", 0, h.proxies(revisionsKnown)),
 		of(status, "istio-proxies-synced", "istiod has sent proxies their configuration", warns, check.Skipping("istiod tells that over a connection of its own (istioctl proxy-status)")),

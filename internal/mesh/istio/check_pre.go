@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -47,7 +47,10 @@ func (h Health) Pre() []check.Check {
 			return check.AtLeast(version, analysisKubernetes)
 		})),
 		analysis(preCategory, "IST0141", "can create all kinds of objects that Istio consists of", 0, check.On(denied, check.Permitted(wanted...))),
-		analysis(preCategory, "IST0156", "Gateway API CRDs are of a supported version", warns, check.On(h.list(kube.CustomResourceDefinition), gatewayAPI)),
+		analysis(preCategory, "IST0156", "Gateway API CRDs serve the version that Istio reads", 0, check.On(h.list(kube.CustomResourceDefinition),
+			gatewayAPI("v1beta1", "gateways", "gatewayclasses", "httproutes", "referencegrants"))),
+		analysis(preCategory, "IST0172", "Gateway API CRDs serve the version that Istio will read", warns, check.On(h.list(kube.CustomResourceDefinition),
+			gatewayAPI("v1", "gateways", "gatewayclasses", "httproutes", "grpcroutes"))),
 		analysis(preCategory, "IST0139", "no webhook calls a service that does not exist", warns, h.onWebhooks(orphaned)),
 		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.On(mutating, check.NoAddon)),
 		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),
@@ -60,26 +63,25 @@ func (h Health) Pre() []check.Check {
 	}
 }
 
-// gatewayAPI tells whether the CRDs of the Gateway API, where there are any, are
-// new enough for waypoints and gateways.
-func gatewayAPI(crds []*unstructured.Unstructured) error {
-	oldest := semver.MustParse("1.1.0")
-	var old []string
-	found := false
-	for _, crd := range crds {
-		bundle := crd.GetAnnotations()["gateway.networking.k8s.io/bundle-version"]
-		if bundle == "" {
-			continue
+// gatewayAPI judges whether the CRDs of the Gateway API, where there are any, serve
+// a version of some of their kinds. Those of them that are missing are not wanted.
+func gatewayAPI(version string, kinds ...string) func(crds []*unstructured.Unstructured) error {
+	const group = ".gateway.networking.k8s.io"
+	return func(crds []*unstructured.Unstructured) error {
+		var lacking []string
+		found := false
+		for _, crd := range crds {
+			kind, of := strings.CutSuffix(crd.GetName(), group)
+			found = found || of
+			if of && slices.Contains(kinds, kind) && !check.Serves(crd, version) {
+				lacking = append(lacking, kube.Ref{Kind: kube.CustomResourceDefinition, Name: crd.GetName()}.String())
+			}
 		}
-		found = true
-		if version, err := semver.NewVersion(bundle); err == nil && version.LessThan(oldest) {
-			old = append(old, fmt.Sprintf("CustomResourceDefinition %s is of bundle %s", crd.GetName(), bundle))
+		if !found {
+			return check.Skipf("there are no CRDs of the Gateway API; waypoints, and gateways that istiod deploys, need them")
 		}
+		return check.Lacking("version "+version+" is not served by ", lacking, ": upgrade the CRDs of the Gateway API")
 	}
-	if !found {
-		return check.Skipf("there are no CRDs of the Gateway API; waypoints, and gateways that istiod deploys, need them")
-	}
-	return check.Lacking("", old, fmt.Sprintf(", and Istio needs v%s: upgrade the CRDs of the Gateway API", oldest))
 }
 
 // orphaned tells which of Istio's webhooks call a service that is not there: what

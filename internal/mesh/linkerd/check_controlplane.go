@@ -40,9 +40,9 @@ func (h Health) ControlPlane() []check.Check {
 			h.existing(kube.ValidatingWebhookConfiguration, spValidator+"-webhook-config", policyValidator+"-webhook-config")),
 		of(config, "l5d-proxy-init-run-as-root", "proxy-init container runs as root user if docker container runtime is used", 0, with(h, h.Cluster.Nodes, rootForDocker)),
 		of(existence, "l5d-existence-sa", "heartbeat ServiceAccount exist", fatal, with(h, h.list(kube.ServiceAccount), h.heartbeat)),
-		of(existence, "l5d-existence-replicasets", "control plane replica sets are ready", fatal, check.On(h.deployments, rolledOut)),
-		of(existence, "l5d-existence-unschedulable-pods", "no unschedulable pods", warns, planePods(scheduled)),
-		of(existence, "l5d-api-control-ready", "control plane pods are ready", fatal, planePods(h.served)),
+		of(existence, "l5d-existence-replicasets", "control plane replica sets are ready", fatal, check.On(h.deployments, rolledOut)).Awaiting(kube.Deployment),
+		of(existence, "l5d-existence-unschedulable-pods", "no unschedulable pods", warns, planePods(scheduled)).Awaiting(kube.Pod),
+		of(existence, "l5d-api-control-ready", "control plane pods are ready", fatal, planePods(h.served)).Awaiting(kube.Pod),
 		of(existence, "l5d-cluster-networks-cidr", "cluster networks contains all node podCIDRs", 0, with(h, h.Cluster.Nodes, func(p plane, nodes []*corev1.Node) error {
 			return within(p.networks(), podCIDRs(nodes))
 		})),
@@ -58,18 +58,18 @@ func (h Health) ControlPlane() []check.Check {
 	checks = append(checks,
 		of(proxies, "l5d-cp-proxy-healthy", "control plane proxies are healthy", fatal, check.On(h.pods, func(pods []*corev1.Pod) error {
 			return proxiesReady(h.meshed(pods, h.Namespace))
-		})),
+		})).Awaiting(kube.Pod),
 		of(proxies, "l5d-cp-proxy-version", "control plane proxies are up-to-date", warns, with(h, h.pods, func(p plane, pods []*corev1.Pod) error {
 			return proxiesCurrent(p, nil, h.meshed(pods, h.Namespace))
 		})),
 		of(proxies, "l5d-cp-proxy-cli-version", "control plane proxies and cli versions match", warns, check.Skipping(noCommandLine)),
-		of(version, "l5d-version-control", "can retrieve the control plane version", 0, check.On(h.plane, versionKnown)),
+		of(version, "l5d-version-control", "can retrieve the control plane version", 0, check.On(h.plane, versionKnown)).Awaiting(kube.ConfigMap),
 		of(version, "l5d-version-control", "control plane is up-to-date", warns, check.Skipping(noInternet)),
 		of(version, "l5d-version-control", "control plane and cli versions match", warns, check.Skipping(noCommandLine)),
 		of("linkerd-extension-checks", "l5d-extension-namespaces", "namespace configuration for extensions", warns, check.On(h.Cluster.Namespaces, extensionsOnce)),
 	)
 	return append(append(checks, h.cni()...),
-		of("linkerd-ha-checks", "l5d-control-plane-replicas", "multiple replicas of control plane pods", warns, with(h, h.deployments, replicated)))
+		of("linkerd-ha-checks", "l5d-control-plane-replicas", "multiple replicas of control plane pods", warns, with(h, h.deployments, replicated)).Awaiting(kube.Deployment))
 }
 
 // components are the pods of the control plane itself.
@@ -285,7 +285,7 @@ func (h Health) cni() []check.Check {
 				return fmt.Errorf("%s runs on %d of %d nodes; meshed pods on the others do not start", at, w.Ready, w.Desired)
 			}
 			return nil
-		}),
+		}).Awaiting(kube.DaemonSet),
 	}
 }
 

@@ -30,7 +30,7 @@ func (h Health) DataPlane() []check.Check {
 	}
 	return []check.Check{
 		of(category, "l5d-data-plane-exists", "data plane namespace exists", 0, check.Skipping("all namespaces are looked at")),
-		of(category, "l5d-data-plane-ready", "data plane proxies are ready", fatal, proxies(proxiesReady)),
+		of(category, "l5d-data-plane-ready", "data plane proxies are ready", fatal, proxies(proxiesReady)).Awaiting(kube.Pod),
 		of(category, "l5d-data-plane-version", "data plane is up-to-date", warns, with(h, h.subjects, func(p plane, s subjects) error {
 			return proxiesCurrent(p, s.namespaces, h.meshed(s.pods, ""))
 		})),

@@ -67,7 +67,7 @@ func (h Health) proxiesOf(category, name, prefix string) []check.Check {
 	return []check.Check{
 		of(category, prefix+"-healthy", name+" extension proxies are healthy", warns, h.podsOf(name, func(pods []*corev1.Pod) error {
 			return proxiesReady(withProxies(pods))
-		})),
+		})).Awaiting(kube.Pod),
 		of(category, prefix+"-cp-version", name+" extension proxies are up-to-date", warns, func(ctx context.Context) error {
 			p, err := h.plane(ctx)
 			if err != nil {
@@ -115,12 +115,12 @@ func (h Health) Viz() []check.Check {
 	}
 	checks = append(checks, h.serving(category, "l5d-tap", "tap API server has valid cert", "tap API server cert", server)...)
 	checks = append(checks,
-		of(category, "l5d-tap-api", "tap API service is running", warns, check.On(h.list(kube.APIService), tapAvailable)),
+		of(category, "l5d-tap-api", "tap API service is running", warns, check.On(h.list(kube.APIService), tapAvailable)).Awaiting(kube.APIService),
 		of(category, "l5d-viz-pods-injection", "linkerd-viz pods are injected", warns, h.podsOf(name, injected)),
-		of(category, "l5d-viz-pods-running", "viz extension pods are running", warns, h.podsOf(name, running)))
+		of(category, "l5d-viz-pods-running", "viz extension pods are running", warns, h.podsOf(name, running)).Awaiting(kube.Pod))
 	checks = append(checks, h.proxiesOf(category, name, "l5d-viz-proxy")...)
 	return append(checks,
-		of(category, "l5d-viz-prometheus", "prometheus is installed and configured correctly", warns, h.podsOf(name, prometheus)),
+		of(category, "l5d-viz-prometheus", "prometheus is installed and configured correctly", warns, h.podsOf(name, prometheus)).Awaiting(kube.Pod),
 		of(category, "l5d-viz-metrics-api", "viz extension self-check", fatal, check.Skipping(noForwarding)),
 		of(dataPlane, "l5d-viz-data-plane-ns", "data plane namespace exists", 0, check.Skipping("all namespaces are looked at")),
 		of(dataPlane, "l5d-viz-data-plane-prom-authz", "prometheus is authorized to scrape data plane pods", warns, check.Skipping(asksPrometheus)),

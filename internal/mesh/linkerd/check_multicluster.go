@@ -21,6 +21,11 @@ const (
 	mirroredLabel = mirrorPrefix + "mirrored-service"
 	gatewayLabel  = mirrorPrefix + "mirrored-gateway"
 	linkCRD       = "links.multicluster.linkerd.io"
+
+	// Labels and annotations of mirrors that proxies reach without endpoints: they
+	// find the pods in the other clusters, or of a federated service in all.
+	remoteDiscovery = "multicluster.linkerd.io/remote-discovery"
+	localDiscovery  = "multicluster.linkerd.io/local-discovery"
 )
 
 // Multicluster are the checks of the multicluster extension, as far as this
@@ -52,12 +57,12 @@ func (h Health) Multicluster() []check.Check {
 				return onMirrors(func(m mirrors) error { return m.bound(bindings) })(ctx)
 			})(ctx)
 		}),
-		of(category, "l5d-multicluster-service-mirror-running", "service mirror controllers are running", 0, onMirrors(mirrors.running)),
+		of(category, "l5d-multicluster-service-mirror-running", "service mirror controllers are running", 0, onMirrors(mirrors.running)).Awaiting(kube.Pod),
 		of(category, "l5d-multicluster-managed-controllers", "extension is managing controllers", warns, onMirrors(mirrors.managed)),
 		of(category, "l5d-multicluster-gateways-endpoints", "probe services able to communicate with all gateway mirrors", 0,
-			h.onMirrored(gatewayLabel, "; the gateway of the other cluster cannot be reached, or its probe fails")),
+			h.onMirrored(isGateway, "; the gateway of the other cluster cannot be reached, or its probe fails")).Awaiting(endpointSlice),
 		of(category, "l5d-multicluster-services-endpoints", "all mirror services have endpoints", 0,
-			h.onMirrored(mirroredLabel, "; the service of the other cluster has none, or its gateway cannot be reached")),
+			h.onMirrored(func(s *corev1.Service) bool { return isMirror(s) && !isGateway(s) && !discovered(s) }, "; the service of the other cluster has none, or its gateway cannot be reached")),
 		of(category, "l5d-multicluster-orphaned-services", "all mirror services are part of a Link", warns, func(ctx context.Context) error {
 			linked, err := links(ctx)
 			if err != nil {
@@ -176,16 +181,25 @@ func (m mirrors) managed() error {
 // endpointSlice is a kind that only mirrored services are looked at by.
 var endpointSlice = kube.Kind{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Name: "EndpointSlice", Namespaced: true}
 
-// onMirrored is a Run that wants the Services with a label to have endpoints.
-func (h Health) onMirrored(label, cure string) func(context.Context) error {
+func isMirror(s *corev1.Service) bool { return s.Labels[mirroredLabel] == "true" }
+
+func isGateway(s *corev1.Service) bool { return s.Labels[gatewayLabel] == "true" }
+
+// discovered reports whether proxies find the pods of a mirror without endpoints.
+func discovered(s *corev1.Service) bool {
+	return s.Labels[remoteDiscovery] != "" || s.Annotations[remoteDiscovery] != "" || s.Annotations[localDiscovery] != ""
+}
+
+// onMirrored is a Run that wants some of the Services to have endpoints.
+func (h Health) onMirrored(wanted func(*corev1.Service) bool, cure string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		services, err := h.services(ctx)
 		if err != nil {
 			return err
 		}
-		services = slices.DeleteFunc(slices.Clone(services), func(s *corev1.Service) bool { return s.Labels[label] != "true" })
+		services = slices.DeleteFunc(slices.Clone(services), func(s *corev1.Service) bool { return !wanted(s) })
 		if len(services) == 0 {
-			return check.Skipf("no Service has the label %s=true", label)
+			return check.Skipf("there are no such Services")
 		}
 		return check.On(h.list(endpointSlice), func(slices []*unstructured.Unstructured) error { return served(services, slices, cure) })(ctx)
 	}
@@ -213,7 +227,7 @@ func orphans(links []*unstructured.Unstructured, services []*corev1.Service) err
 	known := clusters(links)
 	var left []string
 	for _, s := range services {
-		if cluster := s.Labels[clusterLabel]; cluster != "" && s.Labels[mirroredLabel] == "true" && !slices.Contains(known, cluster) {
+		if cluster := s.Labels[clusterLabel]; cluster != "" && isMirror(s) && !isGateway(s) && !slices.Contains(known, cluster) {
 			left = append(left, fmt.Sprintf("%s (of %s)", serviceRef(s), cluster))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,18 +127,24 @@ func authenticates(data map[string]string) error {
 	return nil
 }
 
-// gatewayAPI tells whether the CRDs are there that the control plane watches: one
-// suffices, and those of others have to serve v1.
+// servesRoutes tells whether the control plane finds routes by a CRD of the Gateway
+// API: in v1, unless Linkerd has brought it, which then reads what it serves.
+func servesRoutes(crd *unstructured.Unstructured) bool {
+	return crd.GetAnnotations()[createdByAnnotation] != "" || check.Serves(crd, "v1")
+}
+
+// gatewayAPI tells whether the CRDs are there that the control plane watches, of
+// which one suffices.
 func gatewayAPI(crds []*unstructured.Unstructured) error {
 	var problems []string
 	for _, crd := range crds {
-		if name := crd.GetName(); name != "httproutes.gateway.networking.k8s.io" && name != "grpcroutes.gateway.networking.k8s.io" {
+		if !slices.Contains(routeCRDs(), crd.GetName()) {
 			continue
 		}
-		if crd.GetAnnotations()["linkerd.io/created-by"] != "" || check.Serves(crd, "v1") {
+		if servesRoutes(crd) {
 			return nil
 		}
-		problems = append(problems, fmt.Sprintf("CustomResourceDefinition %s (bundle %s) does not serve v1", crd.GetName(), crd.GetAnnotations()["gateway.networking.k8s.io/bundle-version"]))
+		problems = append(problems, fmt.Sprintf("%s (bundle %s) does not serve v1", crdRef(crd.GetName()), crd.GetAnnotations()[gatewayBundleAnnotation]))
 	}
 	if len(problems) == 0 {
 		return errors.New("there are no CRDs of the Gateway API, which the control plane reads routes by; install them (gateway_api.crds = \"install\" of aksmesh_linkerd, or on AKS its managed ones: az aks update --enable-gateway-api)")

@@ -29,6 +29,8 @@ type API struct {
 	Version string
 	// Denied tells which kinds, by their resources, may not be created; nil is none.
 	Denied func(resource string) bool
+	// Forbidden tells which kinds, by their resources, may not be read; nil is none.
+	Forbidden func(resource string) bool
 	// Refusal is the answer to whoever creates a webhook configuration; zero is yes.
 	Refusal metav1.Status
 
@@ -178,6 +180,12 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, parts []string) {
 	namespace := ""
 	if below[0] == "namespaces" && len(below) > 2 {
 		namespace, below = below[1], below[2:]
+	}
+	if a.Forbidden != nil && a.Forbidden(below[0]) {
+		answer(w, http.StatusForbidden, metav1.Status{
+			Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden, Message: "User cannot read resource " + below[0],
+		})
+		return
 	}
 	path := "/" + strings.Join(append(slices.Clone(parts[:root]), below[0]), "/")
 	items := slices.DeleteFunc(slices.Clone(a.encoded[path]), func(i item) bool {
