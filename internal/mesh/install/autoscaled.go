@@ -3,6 +3,7 @@ package install
 import (
 	"cmp"
 	"context"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,15 +21,33 @@ type yielding struct {
 	charts          Charts
 	ctx             context.Context // What calls it knows of no contexts.
 	yields          Yields
-	namespace, name string // of the release
+	former          map[objectKey]*unstructured.Unstructured // what the release has put there
+	namespace, name string                                   // of the release
 }
 
-func (c Charts) yielding(ctx context.Context, yields Yields, namespace, name string) *yielding {
-	return &yielding{charts: c, ctx: ctx, yields: yields, namespace: namespace, name: name}
+// yielding is for a release that has what is on record of it in the cluster, nil
+// being nothing.
+func (c Charts) yielding(ctx context.Context, yields Yields, namespace, name string, record *helm.Release) (*yielding, error) {
+	y := &yielding{charts: c, ctx: ctx, yields: yields, namespace: namespace, name: name, former: map[objectKey]*unstructured.Unstructured{}}
+	if record == nil {
+		return y, nil
+	}
+	objects, err := record.Objects()
+	if err != nil {
+		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)
+	}
+	for _, object := range objects {
+		y.former[y.key(object)] = object
+	}
+	return y, nil
+}
+
+func (y *yielding) key(object *unstructured.Unstructured) objectKey {
+	return objectKey{object.GroupVersionKind().GroupKind(), cmp.Or(object.GetNamespace(), y.namespace), object.GetName()}
 }
 
 func (y *yielding) to(live, wanted *unstructured.Unstructured) error {
-	y.yields.To(live, wanted)
+	y.yields.over(y.former[y.key(wanted)], live, wanted)
 	kind := wanted.GroupVersionKind()
 	if kind != kube.Deployment.GVK() && kind != kube.StatefulSet.GVK() {
 		return nil
@@ -46,11 +65,13 @@ func (y *yielding) to(live, wanted *unstructured.Unstructured) error {
 }
 
 // autoscaled tells whether a HorizontalPodAutoscaler of others scales a workload.
-// One that the credentials may not see is none.
+// If the credentials may see none, one may: replicas that are there are less to
+// be wondered at than a workload that is scaled down under load.
 func (y *yielding) autoscaled(kind schema.GroupKind, namespace, name string) (bool, error) {
 	scalers, err := y.charts.Cluster.List(y.ctx, kube.HorizontalPodAutoscaler, namespace)
 	if apierrors.IsForbidden(err) {
-		return false, nil
+		y.charts.log("replicas stay as they are: autoscalers may not be seen", map[string]any{"namespace": namespace, "workload": name, "reason": err.Error()})
+		return true, nil
 	}
 	if err != nil {
 		return false, err

@@ -21,8 +21,8 @@ const atOnce = 8
 // Foresee tells what Apply would do to the objects of releases, in its order,
 // without doing anything, and what uninstalling those dropped would delete.
 //
-// Releases that are on record are compared with what they sent to the cluster
-// last, so that another plan says the same whatever has happened to the objects
+// Releases that are on record are compared with the revision that is deployed, as
+// Helm does it, so that another plan says the same whatever has happened to the objects
 // since; that is what Drift tells. What is in the cluster only decides on
 // warnings and errors. The latter are those that Apply could not but fail with:
 // a chart that is not made for the cluster (*[KubernetesError]), objects that
@@ -51,10 +51,18 @@ func (c Charts) Foresee(ctx context.Context, wanted []Release, dropped []*helm.R
 	}
 	var changes []kube.Change
 	var errs []error
+	kindsCome := false
 	for _, look := range looks {
 		found, err := look.changes(ctx, coming)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("release %s: %w", look.release.id(), err))
+		}
+		kindsCome = kindsCome || slices.ContainsFunc(found, func(c kube.Change) bool {
+			return c.Action == kube.Create && c.Ref.Kind == kube.CustomResourceDefinition
+		})
+		for i := range found {
+			// What the chart looks for may be there by then.
+			found[i].Uncertain = found[i].Uncertain || kindsCome && look.release.Chart.LooksAtCluster()
 		}
 		changes = append(changes, found...)
 	}
@@ -120,39 +128,56 @@ func (o *outlook) changes(ctx context.Context, coming scopes) ([]kube.Change, er
 	if err != nil {
 		return nil, err
 	}
-	former := map[kube.Ref]*unstructured.Unstructured{}
+	former := map[objectKey]*unstructured.Unstructured{}
 	var had []renderedObject
 	if o.record != nil {
-		if had, err = o.charts.objectsOf(ctx, &o.record.Rendered, o.release.Namespace, coming); err != nil {
-			return nil, err
-		}
-		for _, object := range had {
-			former[object.ref] = object.written
+		// What failed revisions have left beside the one in place goes with the next
+		// that does not have it.
+		for _, revision := range append([]*helm.Release{inPlace(o.record)}, o.record.Abandoned...) {
+			objects, err := o.charts.objectsOf(ctx, &revision.Rendered, o.release.Namespace, coming)
+			if err != nil {
+				return nil, err
+			}
+			for _, object := range objects {
+				if former[object.key()] == nil {
+					former[object.key()] = object.written
+					had = append(had, object)
+				}
+			}
 		}
 	}
 	changes := make([]kube.Change, 0, len(next))
 	var checked []inspection
 	for _, object := range next {
-		before, existed := former[object.ref]
-		delete(former, object.ref)
-		change := o.change(before, object, volatile[object.ref])
+		before := former[object.key()]
+		delete(former, object.key())
+		change := o.change(before, object, volatile[object.key()])
 		if change.Action == kube.Unchanged {
 			continue
 		}
 		changes = append(changes, change)
-		checked = append(checked, inspection{object: object, expected: existed, change: &changes[len(changes)-1]})
+		checked = append(checked, inspection{object: object, former: before, change: &changes[len(changes)-1]})
+	}
+	bare, err := o.bareCRDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, crd := range bare {
+		if o.record != nil {
+			checked = append(checked, inspection{object: crd, former: crd.written, change: &kube.Change{}})
+		}
 	}
 	err = o.inspect(ctx, checked) // It writes into the changes.
 	if o.record == nil {
-		crds, err := o.bareCRDs()
-		if err != nil {
-			return nil, err
+		created := make([]kube.Change, 0, len(bare)+len(changes))
+		for _, crd := range bare {
+			created = append(created, kube.Change{Action: kube.Create, Ref: crd.ref, Note: "unless it is there"})
 		}
-		changes = append(crds, changes...)
+		changes = append(created, changes...)
 	}
 	for _, object := range slices.Backward(had) {
-		if _, left := former[object.ref]; left {
-			changes = append(changes, removalOf(object))
+		if _, left := former[object.key()]; left {
+			changes = append(changes, o.leftOver(object))
 		}
 	}
 	return changes, err
@@ -173,7 +198,7 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 		return change
 	}
 	next := object.written.DeepCopy()
-	o.release.Yields.To(before, next)
+	o.release.Yields.over(before, before, next)
 	change.Lines = kube.Changes(before, next, true)
 	if more := len(change.Lines) - enoughOfCRD; object.ref.Kind == kube.CustomResourceDefinition && more > 0 {
 		change.Lines = append(change.Lines[:enoughOfCRD], fmt.Sprintf("and %d more fields", more))
@@ -197,25 +222,15 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 
 // bareCRDs are those that Helm creates before all else, and of which it keeps no
 // record.
-func (o *outlook) bareCRDs() ([]kube.Change, error) {
-	var changes []kube.Change
-	for _, text := range o.rendered.CRDs {
-		bare := helm.Rendered{Manifest: text}
-		objects, err := bare.Objects()
-		if err != nil {
-			return nil, err
-		}
-		for _, object := range objects {
-			changes = append(changes, kube.Change{Action: kube.Create, Ref: kube.Ref{Kind: kube.CustomResourceDefinition, Name: object.GetName()}, Note: "unless it is there"})
-		}
-	}
-	return changes, nil
+func (o *outlook) bareCRDs(ctx context.Context) ([]renderedObject, error) {
+	bare := helm.Rendered{Manifest: strings.Join(o.rendered.CRDs, "\n---\n")}
+	return o.charts.objectsOf(ctx, &bare, o.release.Namespace, nil)
 }
 
 // volatileFields finds, by rendering the chart as at another time, what comes out
 // otherwise with each rendering. Only charts that have a way to it are rendered
 // again.
-func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (map[kube.Ref][]string, error) {
+func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (map[objectKey][]string, error) {
 	texts, err := o.release.Chart.Texts()
 	if err != nil {
 		return nil, err
@@ -227,10 +242,11 @@ func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (ma
 	if !rolls || o.record == nil {
 		return nil, nil
 	}
-	again, err := o.charts.Releases.Template(ctx, helm.RenderRequest{
-		Namespace: o.release.Namespace, Name: o.release.Name, Chart: o.release.Chart, Values: o.release.Values,
-		IsUpgrade: true, OtherTime: true,
-	})
+	revision := 1 // An installation is done again as one.
+	if o.record.Deployed != nil {
+		revision = o.record.Revision + 1
+	}
+	again, err := o.charts.renderAgain(ctx, o.release, revision)
 	if err != nil {
 		return nil, err
 	}
@@ -238,16 +254,16 @@ func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (ma
 	if err != nil {
 		return nil, err
 	}
-	others := map[kube.Ref]*unstructured.Unstructured{}
+	others := map[objectKey]*unstructured.Unstructured{}
 	for _, object := range objects {
-		others[object.ref] = object.written
+		others[object.key()] = object.written
 	}
-	fields := map[kube.Ref][]string{}
+	fields := map[objectKey][]string{}
 	for _, object := range next {
-		if other := others[object.ref]; other != nil {
+		if other := others[object.key()]; other != nil {
 			for _, line := range kube.Changes(other, object.written, true) {
 				field, _, _ := strings.Cut(line, ": ")
-				fields[object.ref] = append(fields[object.ref], field)
+				fields[object.key()] = append(fields[object.key()], field)
 			}
 		}
 	}
@@ -256,9 +272,9 @@ func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (ma
 
 // inspection is an object that is held against the cluster.
 type inspection struct {
-	object   renderedObject
-	expected bool // it has been there as part of the release
-	change   *kube.Change
+	object renderedObject
+	former *unstructured.Unstructured // what it was as part of the release, nil if it was none
+	change *kube.Change
 }
 
 // inspect asks the cluster what stands in the way of changes.
@@ -292,8 +308,9 @@ func (o *outlook) inspect(ctx context.Context, of []inspection) error {
 // whether it can become what it is to be.
 func (o *outlook) obstacle(ctx context.Context, this inspection) (*helm.ForeignObject, error) {
 	ref, crd := this.object.ref, this.object.ref.Kind == kube.CustomResourceDefinition
-	rigid := this.expected && slices.ContainsFunc(this.change.Lines, func(line string) bool { return !strings.HasPrefix(line, "metadata.") })
-	if this.object.unserved || this.expected && !crd && !rigid {
+	expected := this.former != nil
+	rigid := expected && slices.ContainsFunc(this.change.Lines, func(line string) bool { return !strings.HasPrefix(line, "metadata.") })
+	if this.object.unserved || expected && !crd && !rigid {
 		return nil, nil
 	}
 	live, err := o.charts.Cluster.Get(ctx, ref)
@@ -306,7 +323,7 @@ func (o *outlook) obstacle(ctx context.Context, this inspection) (*helm.ForeignO
 	case err != nil:
 		return nil, err
 	}
-	if object, is := helm.Foreign(live, o.release.Namespace, o.release.Name, o.release.Adopt); is && !this.expected {
+	if object, is := helm.Foreign(live, o.release.Namespace, o.release.Name, o.release.Adopt); is && !expected {
 		return &object, nil
 	}
 	if crd {
@@ -341,7 +358,7 @@ func (e *ImmutableError) Unwrap() error { return e.err }
 func (o *outlook) rehearse(ctx context.Context, live *unstructured.Unstructured, this inspection) error {
 	wanted := this.object.written.DeepCopy()
 	wanted.SetNamespace(this.object.ref.Namespace)
-	o.release.Yields.To(live, wanted)
+	o.release.Yields.over(this.former, live, wanted)
 	_, err := o.charts.Cluster.Apply(ctx, wanted, kube.ApplyOptions{Manager: rehearsalManager, Force: true, DryRun: true})
 	if fields := kube.ImmutableFields(err); len(fields) > 0 {
 		return &ImmutableError{Ref: this.object.ref, Fields: fields, err: err}
@@ -374,7 +391,18 @@ func (c Charts) removal(ctx context.Context, release *helm.Release) ([]kube.Chan
 	return append(first, rest...), nil
 }
 
-// removalOf is what becomes of an object that its release has no more.
+// leftOver is what becomes of an object that the release has no more from now on.
+func (o *outlook) leftOver(object renderedObject) kube.Change {
+	switch {
+	case object.ref.Kind == kube.CustomResourceDefinition:
+		return kube.Change{Action: kube.Keep, Ref: object.ref, Note: "stays, with all objects of its kind"}
+	case slices.Contains(o.release.Keeps, object.ref):
+		return kube.Change{Action: kube.Keep, Ref: object.ref, Note: "stays, and is no part of the release any more"}
+	}
+	return removalOf(object)
+}
+
+// removalOf is what becomes of an object when its release is uninstalled.
 func removalOf(object renderedObject) kube.Change {
 	if kept(object.written) {
 		return kube.Change{Action: kube.Keep, Ref: object.ref, Note: "stays: " + resourcePolicyAnnotation + " says so"}

@@ -93,7 +93,7 @@ webhooks:
   sideEffects: None
   failurePolicy: Ignore
   clientConfig: {service: {name: web, namespace: {{ .Release.Namespace }}}}
-  namespaceSelector: {matchExpressions: [{key: example.com/nobody, operator: Exists}]}
+  namespaceSelector: {matchExpressions: [{key: example.com/nobody, operator: Exists}{{ if .Values.keep }}, {key: kubernetes.io/metadata.name, operator: NotIn, values: [x]}{{ end }}]}
   rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
 ---
 apiVersion: {{ .Release.Name }}.example/v1
@@ -205,7 +205,10 @@ func TestAccLifecycle(t *testing.T) {
 	p.foresees(first, random...)
 
 	// Others set what is theirs to set: that is no drift, and an upgrade leaves it.
-	enforced := map[string]any{"key": "control-plane", "operator": "DoesNotExist"}
+	expression := func(key, operator string, values ...any) any {
+		return map[string]any{"key": key, "operator": operator, "values": values}
+	}
+	exists := func(key, operator string) any { return map[string]any{"key": key, "operator": operator} }
 	webhook := p.ref(kube.MutatingWebhookConfiguration, "")
 	live, err := p.charts.Cluster.Get(t.Context(), webhook)
 	if err != nil {
@@ -219,7 +222,10 @@ func TestAccLifecycle(t *testing.T) {
 	if !ok {
 		t.Fatal("no webhook")
 	}
-	entry["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{"key": "example.com/nobody", "operator": "Exists"}, enforced}}
+	entry["namespaceSelector"] = map[string]any{"matchExpressions": []any{
+		expression("control-plane", "NotIn", "true"), exists("control-plane", "DoesNotExist"),
+		exists("example.com/nobody", "Exists"), expression("kubernetes.io/metadata.name", "NotIn", "x"),
+	}}
 	p.patch(webhook, "admissionsenforcer", map[string]any{"webhooks": webhooks})
 	p.scale("web", 3)
 	p.patch(p.ref(kube.Service, "web"), "somebody", map[string]any{"spec": map[string]any{"selector": map[string]any{"app": "other"}}})
@@ -229,13 +235,14 @@ func TestAccLifecycle(t *testing.T) {
 	p.foresees(upgrade,
 		"~ Secret NS/web: data.password: absent -> a value (not shown); data.random: another with each rendering",
 		`~ Deployment NS/web: metadata.annotations.made: another with each rendering; spec.replicas: 1 -> 2; spec.template.spec.containers[name=web].image: "a:1" -> "a:2"`,
+		"~ MutatingWebhookConfiguration NAME: webhooks[name=web.mesh.example].namespaceSelector.matchExpressions[key=kubernetes.io/metadata.name]: an object of 3 fields -> absent",
 		"- ConfigMap NS/dropped", ". ConfigMap NS/kept (stays: helm.sh/resource-policy says so)")
 	p.apply(upgrade)
 	p.drifts()
 	if live, err = p.charts.Cluster.Get(t.Context(), webhook); err != nil {
 		t.Fatal(err)
 	}
-	if text := fmt.Sprint(live.Object["webhooks"]); !strings.Contains(text, "control-plane") || !strings.Contains(text, "example.com/nobody") {
+	if text := fmt.Sprint(live.Object["webhooks"]); strings.Count(text, "control-plane") != 2 || !strings.Contains(text, "example.com/nobody") || strings.Contains(text, "metadata.name") {
 		t.Errorf("the upgrade leaves of the namespace selector %s", text)
 	}
 	if got := p.replicas("web"); got != 3 {
@@ -507,6 +514,44 @@ func TestAccRequestsOfALook(t *testing.T) {
 	}
 }
 
+// What others have installed is not gone back to: their record may have what has
+// been others' since.
+func TestAccLeavesRecordsOfOthers(t *testing.T) {
+	t.Parallel()
+	charts, namespace := connect(t, "install-others"), shared.Cluster(t).Namespace(t)
+	chart, err := charts.Load(t.Context(), chartDirectory(t, "", map[string]string{
+		"templates/all.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: {{ .Values.key }}}\n",
+	}), "mesh", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := charts.Releases.Deploy(t.Context(), helm.DeployRequest{Namespace: namespace, Name: "others", Chart: chart, Values: map[string]any{"key": "theirs"}}); err != nil {
+		t.Fatal(err)
+	}
+	refuse := errors.New("no answer")
+	err = charts.Apply(t.Context(), []install.Release{{
+		Namespace: namespace, Name: "others", Chart: chart, Values: map[string]any{"key": "ours"},
+		Ready: func(context.Context) error { return refuse },
+	}}, true)
+	if _, rolled := errors.AsType[*install.RolledBackError](err); rolled || !errors.Is(err, refuse) || !strings.Contains(err.Error(), "was not made by this provider") {
+		t.Errorf("error %v, want one that says why the release stays", err)
+	}
+	record, err := charts.Releases.Get(t.Context(), namespace, "others")
+	if err != nil || record.Values["key"] != "ours" {
+		t.Errorf("release %+v, error %v", record, err)
+	}
+	// Objects that a chart has no more stay if their caller says so.
+	empty, err := charts.Load(t.Context(), chartDirectory(t, "", nil), "mesh", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: "settings"}
+	changes, err := charts.Foresee(t.Context(), []install.Release{{Namespace: namespace, Name: "others", Chart: empty, Keeps: []kube.Ref{settings}}}, nil)
+	if err != nil || len(changes) != 1 || changes[0].Action != kube.Keep || changes[0].Ref != settings {
+		t.Errorf("foreseen %v, %v", changes, err)
+	}
+}
+
 // CRDs stay at their new version when what follows them goes back.
 func TestAccRollbackLeavesCRDs(t *testing.T) {
 	t.Parallel()
@@ -527,18 +572,32 @@ func TestAccRollbackLeavesCRDs(t *testing.T) {
 	if err := p.charts.Apply(t.Context(), releases("1", answers), true); err != nil {
 		t.Fatal(err)
 	}
-	err = p.charts.Apply(t.Context(), releases("2", func(context.Context) error { return refuse }), true)
+	// What was never healthy is not gone back to, whatever Helm calls it.
+	never := func(context.Context) error { return refuse }
+	if err := p.charts.Apply(t.Context(), releases("2", never), false); !errors.Is(err, refuse) {
+		t.Fatal(err)
+	}
+	asked := 0
+	err = p.charts.Apply(t.Context(), releases("3", func(context.Context) error {
+		if asked++; asked == 1 {
+			return refuse
+		}
+		return nil
+	}), true)
+	if asked != 2 {
+		t.Errorf("asked %d times whether the release answers, want once before the rollback and once after", asked)
+	}
 	rolled, ok := errors.AsType[*install.RolledBackError](err)
 	if !ok || !errors.Is(err, refuse) || !slices.Equal(rolled.Releases, []string{p.namespace + "/crds"}) {
 		t.Errorf("error %v, want a RolledBackError of one release", err)
 	}
 	records, err := p.charts.Releases.List(t.Context(), p.namespace)
-	if err != nil || records["types"].Values["description"] != "2" || records["crds"].Values["image"] != "a:1" {
+	if err != nil || records["types"].Values["description"] != "3" || records["crds"].Values["image"] != "a:1" {
 		t.Errorf("records %+v, error %v", records, err)
 	}
 	// The first installation of a release has nothing to go back to.
 	fresh := p.release("{keep: false}")
-	fresh.Name, fresh.Chart, fresh.Ready = "fresh", chart, func(context.Context) error { return refuse }
+	fresh.Name, fresh.Chart, fresh.Ready = "fresh", chart, never
 	fresh.Values = map[string]any{"type": "object"}
 	for _, name := range []string{"crds", "types"} {
 		if err := p.charts.Uninstall(t.Context(), p.namespace, name, helm.UninstallOptions{Wait: true}); err != nil {

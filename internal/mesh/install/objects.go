@@ -21,6 +21,17 @@ type renderedObject struct {
 	unserved, unknown bool
 }
 
+// objectKey is what an object keeps from one version of its kind to another: it
+// would be found under either.
+type objectKey struct {
+	kind            schema.GroupKind
+	namespace, name string
+}
+
+func (o renderedObject) key() objectKey {
+	return objectKey{o.written.GroupVersionKind().GroupKind(), o.ref.Namespace, o.ref.Name}
+}
+
 func (c Charts) objectsOf(ctx context.Context, rendered *helm.Rendered, namespace string, coming scopes) ([]renderedObject, error) {
 	objects, err := rendered.Objects()
 	if err != nil {

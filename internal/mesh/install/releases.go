@@ -45,6 +45,9 @@ type Release struct {
 	// Adopt takes over objects that exist without a release of theirs, as the
 	// mesh's own command line leaves them. None of them is made anew.
 	Adopt bool
+	// Keeps are objects that stay when the chart has them no more, because the
+	// caller has seen to it or they are others' by then.
+	Keeps []kube.Ref
 	// Ready is asked once the workloads are ready: whether what they serve
 	// answers. It waits itself, and may be nil.
 	Ready func(context.Context) error
@@ -57,12 +60,24 @@ func (r Release) id() string { return r.Namespace + "/" + r.Name }
 // and what they serve answers. When it fails after Helm has begun, the release is
 // in the cluster. What was rendered for it in this run is not rendered again.
 func (c Charts) Deploy(ctx context.Context, r Release) error {
+	records, err := c.records(ctx, []Release{r})
+	if err != nil {
+		return err
+	}
+	return c.deploy(ctx, r, records[r.id()])
+}
+
+// deploy deploys a release of which is on record what is given, nil being nothing.
+func (c Charts) deploy(ctx context.Context, r Release, former *helm.Release) error {
 	c.log("deploying", map[string]any{"release": r.id(), "chart": r.Chart.Name(), "version": r.Chart.Version()})
 	rendered, err := c.rendered(r)
 	if err != nil {
 		return err
 	}
-	yielding := c.yielding(ctx, r.Yields, r.Namespace, r.Name)
+	yielding, err := c.yielding(ctx, r.Yields, r.Namespace, r.Name, inPlace(former))
+	if err != nil {
+		return err
+	}
 	record, err := c.Releases.Deploy(ctx, helm.DeployRequest{
 		Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values, Labels: releaseLabels(),
 		TakeOwnership: r.Adopt, Rendered: rendered, Yield: yielding.to,
@@ -75,15 +90,36 @@ func (c Charts) Deploy(ctx context.Context, r Release) error {
 	if err != nil {
 		return fmt.Errorf("release %s: %w", r.id(), err)
 	}
-	workloads := workloadsOf(objects)
-	c.log("waiting until ready", map[string]any{"release": r.id(), "workloads": len(workloads)})
-	err = c.Cluster.AwaitReady(ctx, workloads...)
-	if err == nil && r.Ready != nil {
-		c.log("waiting until it answers", map[string]any{"release": r.id()})
-		err = r.Ready(ctx)
-	}
-	if err != nil {
+	if err := c.awaitHealthy(ctx, r, record, workloadsOf(objects)); err != nil {
 		return fmt.Errorf("release %s was deployed, but is not healthy: %w", r.id(), err)
+	}
+	return nil
+}
+
+// inPlace is the revision of a release that Helm compares the next one with; the
+// newest if none has ever been deployed.
+func inPlace(record *helm.Release) *helm.Release {
+	if record == nil || record.Deployed == nil {
+		return record
+	}
+	return record.Deployed
+}
+
+// awaitHealthy waits until the workloads of a release are ready and what they
+// serve answers, and records that the revision is healthy.
+func (c Charts) awaitHealthy(ctx context.Context, r Release, record *helm.Release, workloads []kube.Ref) error {
+	c.log("waiting until ready", map[string]any{"release": r.id(), "workloads": len(workloads)})
+	if err := c.Cluster.AwaitReady(ctx, workloads...); err != nil {
+		return err
+	}
+	if r.Ready != nil {
+		c.log("waiting until it answers", map[string]any{"release": r.id()})
+		if err := r.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.Releases.MarkHealthy(ctx, record); err != nil {
+		return err
 	}
 	c.log("is healthy", map[string]any{"release": r.id()})
 	return nil
@@ -136,7 +172,8 @@ func Ours(release *helm.Release) bool {
 
 // Drift compares a release with what is in the cluster and says, in one line
 // each, which objects are missing or differ in fields that the chart sets and
-// yields leave to it; so are replicas that an autoscaler sets. If kinds are given, only objects of these are looked at.
+// yields leave to it; so are replicas that an autoscaler sets. If kinds are given,
+// only objects of these are looked at.
 func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields, kinds ...kube.Kind) ([]string, error) {
 	var drift []string
 	if release.Status != helm.StatusDeployed {
@@ -146,7 +183,10 @@ func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields,
 	if err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", release.Namespace, release.Name, err)
 	}
-	yielding := c.yielding(ctx, yields, release.Namespace, release.Name)
+	yielding, err := c.yielding(ctx, yields, release.Namespace, release.Name, nil)
+	if err != nil {
+		return nil, err
+	}
 	for _, wanted := range objects {
 		gvk := wanted.GroupVersionKind()
 		if len(kinds) > 0 && !slices.ContainsFunc(kinds, func(k kube.Kind) bool { return k.GVK() == gvk }) {

@@ -21,25 +21,42 @@ type Renderings struct {
 var rolling = regexp.MustCompile(`\b(gen(CA|PrivateKey|SelfSignedCert|SignedCert)|rand(Alpha|Numeric|AlphaNum|Ascii|Bytes|Int)|uuidv4|now|htpasswd|bcrypt|encryptAES|shuffle|ago)`)
 
 // Render renders what deploying a release would send to the cluster, once in a
-// run. Charts whose templates look at the cluster are rendered each time: what
+// run for the same values. Charts whose templates look at the cluster are rendered each time: what
 // is there changes during an apply.
 func (c Charts) Render(ctx context.Context, r Release) (*helm.Rendered, error) {
-	request := helm.DeployRequest{Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values}
+	return c.once(r, "", func() (*helm.Rendered, error) {
+		return c.Releases.Render(ctx, helm.DeployRequest{Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values})
+	})
+}
+
+// renderAgain renders the upgrade of a release to its next revision as at another
+// time: what comes out otherwise than by Render does so each time.
+func (c Charts) renderAgain(ctx context.Context, r Release, revision int) (*helm.Rendered, error) {
+	return c.once(r, " again", func() (*helm.Rendered, error) {
+		return c.Releases.Template(ctx, helm.RenderRequest{
+			Namespace: r.Namespace, Name: r.Name, Chart: r.Chart, Values: r.Values,
+			IsUpgrade: revision > 1, Revision: revision, OtherTime: true,
+		})
+	})
+}
+
+// once keeps what a release is rendered to, in one way of rendering it.
+func (c Charts) once(r Release, way string, render func() (*helm.Rendered, error)) (*helm.Rendered, error) {
 	if c.Renderings == nil || r.Chart.LooksAtCluster() {
-		return c.Releases.Render(ctx, request)
+		return render()
 	}
 	key, err := renderingKey(r)
 	if err != nil {
 		return nil, err
 	}
-	if rendered := c.Renderings.get(key); rendered != nil {
+	if rendered := c.Renderings.get(key + way); rendered != nil {
 		return rendered, nil
 	}
-	rendered, err := c.Releases.Render(ctx, request)
+	rendered, err := render()
 	if err != nil {
 		return nil, err
 	}
-	c.Renderings.put(key, rendered)
+	c.Renderings.put(key+way, rendered)
 	return rendered, nil
 }
 

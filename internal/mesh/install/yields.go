@@ -1,10 +1,13 @@
 package install
 
 import (
+	"encoding/json"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -20,13 +23,14 @@ type Yield struct {
 	// Path leads to the field; `*` stands for each item of a list.
 	Path []string
 	// Owner is the field manager that sets it, by the name it has in managedFields.
+	// Items of others that have a key of its own are not the owner's.
 	Owner string
 	// Values are those that the owner is known to set; without any, every value
 	// is its to choose.
 	Values []any
 	// Keys are those of the items that the owner adds to a list of the chart's,
-	// such as the match expressions of a selector; the rest of the list is the
-	// chart's.
+	// such as the match expressions of a selector, also several of one key; the rest
+	// of the list is the chart's, also what it has of these keys.
 	Keys []string
 }
 
@@ -47,12 +51,20 @@ func EnforcerYields() Yields {
 
 // To makes wanted, an object as a chart renders it, have what their owners have
 // set in live.
-func (y Yields) To(live, wanted *unstructured.Unstructured) {
+func (y Yields) To(live, wanted *unstructured.Unstructured) { y.over(nil, live, wanted) }
+
+// over is To where the release had the object before, as former says: what is
+// live of that is nobody else's. Former may be nil.
+func (y Yields) over(former, live, wanted *unstructured.Unstructured) {
 	for _, field := range y {
 		if !field.concerns(wanted) {
 			continue
 		}
-		field.carry(live.Object, wanted.Object, field.Path)
+		at := spot{live: live.Object, wanted: wanted.Object}
+		if former != nil {
+			at.former = former.Object
+		}
+		field.carry(at, field.Path, live)
 	}
 }
 
@@ -64,64 +76,132 @@ func (y Yield) concerns(object *unstructured.Unstructured) bool {
 	return y.Name == "" || err == nil && matches
 }
 
-// carry goes down both objects at once; items of lists are the same if their
-// names are.
-func (y Yield) carry(live, wanted map[string]any, rest []string) {
+// spot is the same place in three forms of an object.
+type spot struct {
+	live, wanted, former map[string]any
+	way                  []string // as fieldsV1 of managedFields has it
+}
+
+// carry goes down all forms at once; items of lists are the same if their names
+// are.
+func (y Yield) carry(at spot, rest []string, object *unstructured.Unstructured) {
 	key, rest := rest[0], rest[1:]
+	way := append(slices.Clip(at.way), "f:"+key)
 	switch {
 	case len(rest) == 0:
-		y.put(live, wanted, key)
+		y.put(at, key, func() bool { return y.holds(object, way) })
 	case rest[0] == "*":
-		liveItems, _ := live[key].([]any)
-		wantedItems, _ := wanted[key].([]any)
-		for _, item := range wantedItems {
-			to, ok := item.(map[string]any)
-			if !ok {
-				continue
-			}
-			for _, other := range liveItems {
-				if from, ok := other.(map[string]any); ok && from["name"] == to["name"] {
-					y.carry(from, to, rest[1:])
+		for _, to := range named(at.wanted[key]) {
+			name, _ := to["name"].(string)
+			for _, from := range named(at.live[key]) {
+				if from["name"] == name {
+					y.carry(spot{live: from, wanted: to, former: namedSo(at.former[key], name), way: append(way, fmt.Sprintf("k:{%q:%q}", "name", name))}, rest[1:], object)
 				}
 			}
 		}
 	default:
-		from, _ := live[key].(map[string]any)
-		to, ok := wanted[key].(map[string]any)
+		from, _ := at.live[key].(map[string]any)
+		had, _ := at.former[key].(map[string]any)
+		to, ok := at.wanted[key].(map[string]any)
 		if !ok {
 			to = map[string]any{}
 		}
-		y.carry(from, to, rest)
+		y.carry(spot{live: from, wanted: to, former: had, way: way}, rest, object)
 		if len(to) > 0 {
-			wanted[key] = to
+			at.wanted[key] = to
 		}
 	}
 }
 
-func (y Yield) put(live, wanted map[string]any, key string) {
-	value, set := live[key]
+// named are the items of a list that are objects.
+func named(list any) []map[string]any {
+	items, _ := list.([]any)
+	var found []map[string]any
+	for _, item := range items {
+		if fields, ok := item.(map[string]any); ok {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+func namedSo(list any, name string) map[string]any {
+	for _, item := range named(list) {
+		if item["name"] == name {
+			return item
+		}
+	}
+	return nil
+}
+
+func (y Yield) put(at spot, key string, theirs func() bool) {
+	value, set := at.live[key]
 	switch {
 	case !set:
 	case len(y.Keys) > 0:
+		own, _ := at.wanted[key].([]any)
+		had, _ := at.former[key].([]any)
 		items, _ := value.([]any)
-		own, _ := wanted[key].([]any)
+		merged := slices.Clone(own)
 		for _, item := range items {
-			fields, ok := item.(map[string]any)
+			fields, _ := item.(map[string]any)
 			name, _ := fields["key"].(string)
-			if ok && slices.ContainsFunc(y.Keys, func(k string) bool { return strings.EqualFold(k, name) }) &&
-				!slices.ContainsFunc(own, func(o any) bool { return sameKey(o, name) }) {
-				own = append(own, item)
+			if slices.Contains(y.Keys, name) && !contains(own, item) && !contains(had, item) {
+				merged = append(merged, item)
 			}
 		}
-		if len(own) > 0 {
-			wanted[key] = own
+		if len(merged) > len(own) && !theirs() {
+			return
+		}
+		if len(merged) == len(items) && !slices.ContainsFunc(merged, func(item any) bool { return !contains(items, item) }) {
+			merged = items // They are in an order of their own, which has no meaning.
+		}
+		if len(merged) > 0 {
+			at.wanted[key] = merged
 		}
 	case len(y.Values) == 0 || slices.Contains(y.Values, value):
-		wanted[key] = value
+		at.wanted[key] = value
 	}
 }
 
-func sameKey(item any, name string) bool {
-	fields, ok := item.(map[string]any)
-	return ok && fields["key"] == name
+func contains(list []any, item any) bool {
+	return slices.ContainsFunc(list, func(other any) bool { return equality.Semantic.DeepEqual(item, other) })
+}
+
+// holds reports whether what a field of a live object has can be its owner's: it
+// has written it last, or one that leaves in it what it finds of the owner's,
+// which are Helm and this provider. Objects that do not tell who has written them
+// are taken to be written by the owner.
+func (y Yield) holds(object *unstructured.Unstructured, way []string) bool {
+	told := false
+	for _, entry := range object.GetManagedFields() {
+		if entry.FieldsV1 == nil {
+			continue
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil || !covers(fields, way) {
+			continue
+		}
+		told = true
+		if entry.Manager == y.Owner || strings.HasPrefix(entry.Manager, "helm") || strings.HasPrefix(entry.Manager, "aksmesh") {
+			return true
+		}
+	}
+	return !told
+}
+
+// covers tells whether a set of fields has the one that a way leads to, or a
+// whole that it is part of and that has one owner only.
+func covers(fields map[string]any, way []string) bool {
+	for _, step := range way {
+		inner, ok := fields[step].(map[string]any)
+		if !ok {
+			return false
+		}
+		if len(inner) == 0 {
+			return true
+		}
+		fields = inner
+	}
+	return true
 }

@@ -4,11 +4,45 @@ import (
 	"encoding/json"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
+
+// enforced are the expressions that AKS is known to add.
+const enforced = `{"key": "control-plane", "operator": "NotIn", "values": ["true"]}, {"key": "control-plane", "operator": "DoesNotExist"}, ` +
+	`{"key": "kubernetes.azure.com/managedby", "operator": "NotIn", "values": ["aks"]}`
+
+// What somebody else writes under a key of the enforcer's is not the enforcer's,
+// where the object tells. What Helm writes, it writes with what it finds.
+func TestYieldsToTheOwnerOnly(t *testing.T) {
+	t.Parallel()
+	for manager, want := range map[string]int{"admissionsenforcer": 3, "helm": 3, "kubectl-edit": 0} {
+		live, wanted := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "a"}.Object(), kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "a"}.Object()
+		var expressions []any
+		if err := json.Unmarshal([]byte("["+enforced+"]"), &expressions); err != nil {
+			t.Fatal(err)
+		}
+		live.Object["webhooks"] = []any{map[string]any{"name": "w.example", "namespaceSelector": map[string]any{"matchExpressions": expressions}}}
+		wanted.Object["webhooks"] = []any{map[string]any{"name": "w.example"}}
+		live.SetManagedFields([]metav1.ManagedFieldsEntry{
+			{Manager: "admissionsenforcer", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata": {"f:labels": {"f:a": {}}}}`)}},
+			{Manager: manager, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:webhooks": {"k:{\"name\":\"w.example\"}": {".": {}, "f:name": {}, "f:namespaceSelector": {}}}}`)}},
+		})
+		install.EnforcerYields().To(live, wanted)
+		webhooks, _, err := unstructured.NestedSlice(wanted.Object, "webhooks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhook, _ := webhooks[0].(map[string]any)
+		got, _, err := unstructured.NestedSlice(webhook, "namespaceSelector", "matchExpressions")
+		if err != nil || len(got) != want {
+			t.Errorf("%s: %v, %v, want %d expressions", manager, got, err, want)
+		}
+	}
+}
 
 func TestYields(t *testing.T) {
 	t.Parallel()
@@ -34,11 +68,17 @@ func TestYields(t *testing.T) {
 			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "ours", "operator": "Exists"}]}}`,
 			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "ours", "operator": "Exists"}, {"key": "control-plane", "operator": "DoesNotExist"}]}}`,
 		},
-		"expressions that the chart has itself": {
+		"all expressions of AKS, two of one key, beside the chart's of a key of theirs, in another order": {
 			"other",
+			`{"name": "a", "namespaceSelector": {"matchExpressions": [` + enforced + `, {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["x"]}]}}`,
 			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["x"]}]}}`,
-			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system"]}]}}`,
-			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system"]}]}}`,
+			`{"name": "a", "namespaceSelector": {"matchExpressions": [` + enforced + `, {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["x"]}]}}`,
+		},
+		"a key that differs in case": {
+			"other",
+			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "Control-Plane", "operator": "DoesNotExist"}]}}`,
+			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "ours", "operator": "Exists"}]}}`,
+			`{"name": "a", "namespaceSelector": {"matchExpressions": [{"key": "ours", "operator": "Exists"}]}}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
