@@ -8,15 +8,15 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 )
 
-// leavingLinkerd is what the session remembers of a Linkerd that the state has:
-// Terraform plans what replaces it as a creation, without saying so.
-func leavingLinkerd(namespace string) string { return "linkerd " + namespace }
+// hadLinkerd is what the session remembers of a plan that has a Linkerd in the
+// state: one that is to be created comes after that is gone, and Terraform plans
+// what replaces it as a creation, without saying so.
+const hadLinkerd = "linkerd"
 
 // lookAhead tells what an apply is going to change, as soon as all is known that
 // the charts are made of.
@@ -31,9 +31,14 @@ func (r *linkerdResource) lookAhead(ctx context.Context, req resource.ModifyPlan
 		return
 	}
 	if !creates {
-		r.session.leaving.Store(leavingLinkerd(state.Namespace.ValueString()), true)
+		r.session.leaving.Store(hadLinkerd, true)
+		if !state.Namespace.Equal(plan.Namespace) {
+			r.warnOfRemoval(ctx, &state, &resp.Diagnostics)
+			return
+		}
 	}
-	if !plan.inputsKnown(ctx) || !creates && !state.Namespace.Equal(plan.Namespace) || creates && r.replaces() {
+	_, replaces := r.session.leaving.Load(hadLinkerd)
+	if !plan.inputsKnown(ctx) || creates && replaces {
 		return
 	}
 	former := ""
@@ -43,7 +48,7 @@ func (r *linkerdResource) lookAhead(ctx context.Context, req resource.ModifyPlan
 	r.foresee(ctx, resp, "Linkerd", func(ctx context.Context, charts install.Charts) (foresight, error) {
 		installer := r.installerOf(charts)
 		if creates {
-			if known, err := r.installable(ctx, installer, plan.Namespace.ValueString(), &resp.Diagnostics); !known {
+			if known, err := r.installable(ctx, installer, &plan, &resp.Diagnostics); !known {
 				return foresight{unknown: true}, err
 			}
 		}
@@ -70,26 +75,18 @@ func (m *linkerdModel) inputsKnown(ctx context.Context) bool {
 	return fullyKnown(ctx, m.Version, m.Namespace, m.Repository, m.HighAvailability, m.GatewayAPI, m.CNI, m.Registry, m.Proxy, m.Heartbeat, m.Values)
 }
 
-// replaces reports that the plan has a Linkerd in the state, so that one which is
-// planned to be created comes after it is gone.
-func (r *linkerdResource) replaces() bool {
-	found := false
-	r.session.leaving.Range(func(key, _ any) bool {
-		text, ok := key.(string)
-		found = found || ok && len(text) > len(leavingLinkerd("")) && text[:len(leavingLinkerd(""))] == leavingLinkerd("")
-		return !found
-	})
-	return found
-}
-
 // installable looks whether Linkerd can be installed. What an apply of ours has
 // left behind may be gone by the time of the apply, if it is tainted, or go on
 // from there: only the apply knows.
-func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Installer, namespace string, diags *diag.Diagnostics) (known bool, err error) {
+func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Installer, plan *linkerdModel, diags *diag.Diagnostics) (known bool, err error) {
+	namespace := plan.Namespace.ValueString()
 	resumed, err := installer.Resumable(ctx, namespace)
 	if errors.Is(err, install.ErrForeign) {
 		problemExists(diags, "Unable to Plan Linkerd", err, namespace)
 		return false, nil
+	}
+	if resumed {
+		r.warnOfRemoval(ctx, plan, diags)
 	}
 	if err != nil || resumed {
 		return false, err
@@ -98,10 +95,9 @@ func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Ins
 	return !diags.HasError(), nil
 }
 
-// warnOfRemoval tells in the plan of a destroy what goes with Linkerd.
-func (r *linkerdResource) warnOfRemoval(ctx context.Context, from tfsdk.State, diags *diag.Diagnostics) {
-	var model linkerdModel
-	diags.Append(from.Get(ctx, &model)...)
+// warnOfRemoval tells in a plan that destroys Linkerd, or may do so first, what
+// goes with it.
+func (r *linkerdResource) warnOfRemoval(ctx context.Context, model *linkerdModel, diags *diag.Diagnostics) {
 	cluster, ok := r.knownCluster()
 	if diags.HasError() || !ok {
 		return
@@ -122,12 +118,12 @@ func (r *linkerdResource) warnOfRemoval(ctx context.Context, from tfsdk.State, d
 }
 
 func (m *linkerdModel) removal(ctx context.Context, diags *diag.Diagnostics) linkerd.Removal {
-	return linkerd.Removal{Namespace: m.ID.ValueString(), CNI: m.cniNamespace(ctx, diags), DeleteCRDs: m.DeleteCRDs.ValueBool()}
+	return linkerd.Removal{Namespace: m.Namespace.ValueString(), CNI: m.cniNamespace(ctx, diags), DeleteCRDs: m.DeleteCRDs.ValueBool()}
 }
 
 func (m *linkerdModel) observation(ctx context.Context, now time.Time, diags *diag.Diagnostics) linkerd.Observation {
 	return linkerd.Observation{
-		Namespace: m.Namespace.ValueString(), CNI: m.cniNamespace(ctx, diags), Gateway: m.gatewayAPI(ctx, diags).CRDs,
+		Namespace: m.Namespace.ValueString(), CNI: m.cniNamespace(ctx, diags), Gateway: m.gatewayAPI(ctx, diags),
 		Checks: m.webhookChecks(now), Kinds: detectedKinds(m.DriftDetection),
 	}
 }

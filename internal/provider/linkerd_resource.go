@@ -222,7 +222,9 @@ func (r *linkerdResource) ValidateConfig(ctx context.Context, req resource.Valid
 // configuration leaves as it is, and tells what is going to change.
 func (r *linkerdResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
-		r.warnOfRemoval(ctx, req.State, &resp.Diagnostics)
+		var model linkerdModel
+		resp.Diagnostics.Append(req.State.Get(ctx, &model)...)
+		r.warnOfRemoval(ctx, &model, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)

@@ -76,17 +76,47 @@ func (i Installer) dropCNI(ctx context.Context, namespace, controlPlane string) 
 	return i.Cluster.ReleaseNamespace(ctx, namespace, namespaceHolder)
 }
 
-// formerCNI is the release of the plugin that is not wanted any more; nil if
-// there is none.
-func (i Installer) formerCNI(ctx context.Context, s Specification) (*helm.Release, error) {
-	if s.FormerCNI == "" || s.CNI != nil && s.CNI.Namespace == s.FormerCNI {
-		return nil, nil //nolint:nilnil // There is none.
+// pluginOf is the release of the plugin that belongs to a Linkerd: the one in the
+// namespace where it is known to be, and without one what an apply of ours has left
+// behind that failed before it could be known; nil if there is none.
+func (i Installer) pluginOf(ctx context.Context, known string) (*helm.Release, error) {
+	namespace := known
+	if namespace == "" {
+		found, err := i.pluginNamespace(ctx)
+		if err != nil || found == "" {
+			return nil, err
+		}
+		namespace = found
 	}
-	record, err := i.release(ctx, s.FormerCNI, cniRelease)
-	if errors.Is(err, helm.ErrReleaseNotFound) {
+	record, err := i.release(ctx, namespace, cniRelease)
+	if errors.Is(err, helm.ErrReleaseNotFound) || err == nil && known == "" && !install.Ours(record) {
 		return nil, nil //nolint:nilnil // There is none.
 	}
 	return record, err
+}
+
+// droppedCNI is the release of the plugin that is not wanted any more; nil if
+// there is none. Errors about the one that is wanted are *[InputError]: it would
+// have to be moved, which leaves the nodes without one in between, or is somebody
+// else's.
+func (i Installer) droppedCNI(ctx context.Context, s Specification) (*helm.Release, error) {
+	found, err := i.pluginOf(ctx, s.FormerCNI)
+	if err != nil || s.CNI == nil {
+		return found, err
+	}
+	if found != nil && found.Namespace != s.CNI.Namespace {
+		return nil, &InputError{Input: "cni", Err: fmt.Errorf(
+			"the CNI plugin is in namespace %s and cannot be moved to %s, as pods that start on nodes without it would get no network: keep its namespace, or leave cni out, apply, and add it again",
+			found.Namespace, s.CNI.Namespace)}
+	}
+	if found == nil {
+		_, err := i.Charts.Resumable(ctx, s.CNI.Namespace, cniRelease)
+		if errors.Is(err, install.ErrForeign) {
+			return nil, &InputError{Input: "cni", Err: fmt.Errorf("%w; uninstall it first, or import Linkerd together with it", err)}
+		}
+		return nil, err
+	}
+	return nil, nil //nolint:nilnil // It stays.
 }
 
 // findCNI is the namespace of the plugin that a control plane with these values
@@ -95,6 +125,11 @@ func (i Installer) findCNI(ctx context.Context, values map[string]any) (string, 
 	if values["cniEnabled"] != true {
 		return "", nil
 	}
+	return i.pluginNamespace(ctx)
+}
+
+// pluginNamespace is where a plugin of Helm's is; empty if there is none.
+func (i Installer) pluginNamespace(ctx context.Context) (string, error) {
 	all, err := i.Cluster.List(ctx, kube.DaemonSet, "")
 	if err != nil {
 		return "", err

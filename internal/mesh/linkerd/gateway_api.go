@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,11 +12,14 @@ import (
 	"strings"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/release"
 )
@@ -66,7 +70,8 @@ func (g GatewayAPI) version(l line) string {
 }
 
 // loadGateway reads the manifests that are to be applied; none unless they are
-// to be installed.
+// to be installed. What is wrong with them is an *[InputError]; that they cannot be
+// fetched now is none.
 func (i Installer) loadGateway(ctx context.Context, s Specification, l line) ([]release.Object, error) {
 	if s.GatewayAPI.CRDs != InstallGatewayCRDs {
 		return nil, nil
@@ -77,24 +82,33 @@ func (i Installer) loadGateway(ctx context.Context, s Specification, l line) ([]
 		return nil, err
 	}
 	objects, err := release.ParseManifests(manifests...)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = checkGateway(objects, manifests[0].Source, wanted)
 	}
-	known := 0
+	if err != nil {
+		return nil, &InputError{Input: "gateway_api", Err: err}
+	}
+	return objects, nil
+}
+
+// checkGateway refuses manifests that are not the Gateway API of a version, with
+// the CRDs that Linkerd reads.
+func checkGateway(objects []release.Object, source, wanted string) error {
+	missing := routeCRDs()
 	for _, object := range objects {
 		bundle, marked := object.GetAnnotations()[gatewayBundleAnnotation]
 		if !isCRD(object.Unstructured) || !marked {
 			continue
 		}
-		known++
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == object.GetName() })
 		if got := strings.TrimPrefix(bundle, "v"); got != wanted {
-			return nil, fmt.Errorf("%s: %s is of Gateway API %s, and %s is wanted: set the version to that of the source, or another source", object.Source, object.GetName(), got, wanted)
+			return fmt.Errorf("%s: %s is of Gateway API %s, and %s is wanted: set the version to that of the source, or another source", object.Source, object.GetName(), got, wanted)
 		}
 	}
-	if known == 0 {
-		return nil, fmt.Errorf("%s holds no CRDs of the Gateway API", manifests[0].Source)
+	if len(missing) > 0 {
+		return fmt.Errorf("%s does not hold the CRDs %s of the Gateway API, which Linkerd reads", source, strings.Join(missing, ", "))
 	}
-	return objects, nil
+	return nil
 }
 
 func (i Installer) gatewayManifests(ctx context.Context, source, wanted string) ([]release.Manifest, error) {
@@ -103,26 +117,43 @@ func (i Installer) gatewayManifests(ctx context.Context, source, wanted string) 
 	}
 	if strings.Contains(source, "://") {
 		manifest, err := i.Manifests.Download(ctx, source, "")
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &InputError{Input: "gateway_api", Err: err}
+		}
 		return []release.Manifest{manifest}, err
 	}
+	manifests, err := localManifests(source)
+	if err != nil {
+		return nil, &InputError{Input: "gateway_api", Err: fmt.Errorf("manifests of the Gateway API: %w", err)}
+	}
+	return manifests, nil
+}
+
+// localManifests reads a file, or those of a directory.
+func localManifests(source string) ([]release.Manifest, error) {
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, err
+	}
 	files := []string{source}
-	if info, err := os.Stat(source); err != nil {
-		return nil, fmt.Errorf("manifests of the Gateway API: %w", err)
-	} else if info.IsDir() {
+	if info.IsDir() {
 		if files, err = filepath.Glob(filepath.Join(source, "*.yaml")); err != nil || len(files) == 0 {
-			return nil, fmt.Errorf("manifests of the Gateway API: directory %s has no file *.yaml", source)
+			return nil, fmt.Errorf("directory %s has no file *.yaml", source)
 		}
 	}
 	manifests := make([]release.Manifest, len(files))
 	for n, file := range files {
 		text, err := os.ReadFile(file) //nolint:gosec // The file is the one that the user wants applied.
 		if err != nil {
-			return nil, fmt.Errorf("manifests of the Gateway API: %w", err)
+			return nil, err
 		}
 		manifests[n] = release.Manifest{Source: file, Text: string(text)}
 	}
 	return manifests, nil
 }
+
+// ofGatewayAPI tells CRDs, and what guards them, from others by their names.
+func ofGatewayAPI(name string) bool { return strings.HasSuffix(name, "."+gatewayGroup) }
 
 func isCRD(object *unstructured.Unstructured) bool {
 	return object.GroupVersionKind() == kube.CustomResourceDefinition.GVK()
@@ -157,7 +188,13 @@ func (i Installer) foreseeGateway(ctx context.Context, p *Prepared) (changes []k
 		if problem := outside(wanted, p.line); problem != "" {
 			warnings = append(warnings, problem)
 		}
-		changes, err = i.gatewayChanges(ctx, p, wanted)
+		var steps []gatewayStep
+		steps, err = i.gatewaySteps(ctx, p)
+		for _, step := range steps {
+			if step.change.Action != kube.Unchanged {
+				changes = append(changes, step.change)
+			}
+		}
 	default:
 	}
 	return changes, warnings, err
@@ -174,15 +211,18 @@ func (i Installer) requireGateway(ctx context.Context, l line) (warnings []strin
 			"the cluster has no CRDs of the Gateway API, which Linkerd %s needs. Have AKS bring them (az aks update --enable-gateway-api), apply the standard channel of version %s, "+
 				"or set crds to %q; if the same apply brings them before, set it to %q", l, l.gatewayAPI[1], InstallGatewayCRDs, IgnoreGatewayCRDs)}
 	}
+	var present []string
 	for _, crd := range crds {
+		words := fmt.Sprintf("%s (%s)", crdRef(crd.GetName()), ownerOf(crd).words)
+		present = append(present, words)
 		bundle := crd.GetAnnotations()[gatewayBundleAnnotation]
 		if problem := outside(bundle, l); bundle != "" && problem != "" {
-			warnings = append(warnings, fmt.Sprintf("%s (%s): %s", crdRef(crd.GetName()), ownerOf(crd).words, problem))
+			warnings = append(warnings, words+": "+problem)
 		}
-		if l.minor >= 18 && !crdServes(crd, "v1") {
-			return warnings, &InputError{Input: "gateway_api", Err: fmt.Errorf("%s (%s) does not serve version v1, which Linkerd %s reads: have its owner bring Gateway API %s",
-				crdRef(crd.GetName()), ownerOf(crd).words, l, l.gatewayAPI[1])}
-		}
+	}
+	if l.minor >= 18 && !slices.ContainsFunc(crds, servesRoutes) {
+		return warnings, &InputError{Input: "gateway_api", Err: fmt.Errorf("version v1, which Linkerd %s reads, is not served by %s: have its owner bring Gateway API %s",
+			l, strings.Join(present, ", "), l.gatewayAPI[1])}
 	}
 	return slices.Compact(warnings), nil
 }
@@ -204,14 +244,6 @@ func outside(bundle string, l line) string {
 		return ""
 	}
 	return fmt.Sprintf("Gateway API %s is %s than what Linkerd %s is declared to work with, %s to %s", have, how, l, l.gatewayAPI[0], l.gatewayAPI[1])
-}
-
-func crdServes(crd *unstructured.Unstructured, name string) bool {
-	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
-	return err == nil && slices.ContainsFunc(versions, func(v any) bool {
-		fields, ok := v.(map[string]any)
-		return ok && fields["name"] == name && fields["served"] == true
-	})
 }
 
 // An owner is whose an object is.
@@ -247,33 +279,71 @@ func ownerOf(object *unstructured.Unstructured) owner {
 	return owner{words: "written by " + strings.Join(managers, ", ")}
 }
 
-// gatewayChanges compares the CRDs to install with those in the cluster, and
-// refuses to take them from others.
-func (i Installer) gatewayChanges(ctx context.Context, p *Prepared, wanted string) ([]kube.Change, error) {
-	var changes []kube.Change
+// gatewayStep is what an apply does with one of the manifests.
+type gatewayStep struct {
+	object release.Object
+	change kube.Change
+}
+
+// gatewaySteps compares what to install with what is in the cluster, and refuses
+// to take it from others or to take versions away. Without a version of the user's,
+// what is newer than Linkerd wants stays. What comes out depends on the cluster,
+// so that it is uncertain until the apply.
+func (i Installer) gatewaySteps(ctx context.Context, p *Prepared) ([]gatewayStep, error) {
+	settings := p.specification.GatewayAPI
+	wanted := settings.version(p.line)
+	steps := make([]gatewayStep, 0, len(p.gateway))
 	for _, object := range p.gateway {
 		ref, err := i.Cluster.RefOf(ctx, object.Unstructured)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", object.Source, err)
 		}
+		step := gatewayStep{object: object, change: kube.Change{Action: kube.Create, Ref: ref, Uncertain: true}}
 		live, err := i.Cluster.Get(ctx, ref)
 		if errors.Is(err, kube.ErrNotFound) {
-			changes = append(changes, kube.Change{Action: kube.Create, Ref: ref})
+			steps = append(steps, step)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		// What Linkerd's chart has brought, it brings no more.
+		bundle := live.GetAnnotations()[gatewayBundleAnnotation]
 		former := ownerOf(live)
-		if !former.ours && former.release != p.specification.Namespace+"/"+crdsChart {
-			return nil, &InputError{Input: "gateway_api", Err: fmt.Errorf("%s is %s, and is not taken from there: set crds to %q to use it as it is, or have it given up first", ref, former.words, RequireGatewayCRDs)}
+		var problem error
+		switch {
+		// What Linkerd's chart has brought, it brings no more.
+		case !former.ours && former.release != p.specification.Namespace+"/"+crdsChart:
+			problem = fmt.Errorf("%s is %s, and is not taken from there: set crds to %q to use it as it is, or have it given up first", ref, former.words, RequireGatewayCRDs)
+		case newer(bundle, wanted) && settings.Version == "":
+			continue
+		case newer(bundle, wanted):
+			problem = fmt.Errorf("%s is of Gateway API %s already, and going back to %s would take versions away that objects may be stored in: set the version to %[2]s", ref, strings.TrimPrefix(bundle, "v"), wanted)
+		case isCRD(live):
+			if err := helm.CheckCRD(live, object.Unstructured); err != nil {
+				problem = fmt.Errorf("%w; where there are no such objects, delete the CRD", err)
+			}
 		}
-		if bundle := live.GetAnnotations()[gatewayBundleAnnotation]; strings.TrimPrefix(bundle, "v") != wanted || !former.ours {
-			changes = append(changes, kube.Change{Action: kube.Update, Ref: ref, Lines: []string{fmt.Sprintf("metadata.annotations[%q]: %q -> %q", gatewayBundleAnnotation, bundle, "v"+wanted)}})
+		if problem != nil {
+			return nil, &InputError{Input: "gateway_api", Err: problem}
 		}
+		step.change.Action = kube.Unchanged
+		if strings.TrimPrefix(bundle, "v") != wanted || !former.ours {
+			step.change.Action, step.change.Lines = kube.Update, []string{fmt.Sprintf("metadata.annotations[%q]: %q -> %q", gatewayBundleAnnotation, bundle, "v"+wanted)}
+		}
+		steps = append(steps, step)
 	}
-	return changes, nil
+	return steps, nil
+}
+
+// newer tells whether a bundle is newer than a version. One that cannot be read is
+// not.
+func newer(bundle, than string) bool {
+	have, err := version.ParseGeneric(bundle)
+	if err != nil {
+		return false
+	}
+	wanted, err := version.ParseGeneric(than)
+	return err == nil && wanted.LessThan(have)
 }
 
 // applyGateway applies the manifests, if there are any.
@@ -281,18 +351,19 @@ func (i Installer) applyGateway(ctx context.Context, p *Prepared) error {
 	if len(p.gateway) == 0 {
 		return nil
 	}
-	if _, err := i.gatewayChanges(ctx, p, p.specification.GatewayAPI.version(p.line)); err != nil {
+	steps, err := i.gatewaySteps(ctx, p)
+	if err != nil {
 		return err
 	}
-	for _, object := range p.gateway {
-		wanted := object.DeepCopy()
+	for _, step := range steps {
+		wanted := step.object.DeepCopy()
 		labels := wanted.GetLabels()
 		if labels == nil {
 			labels = map[string]string{}
 		}
 		maps.Copy(labels, kube.OursLabels())
 		wanted.SetLabels(labels)
-		i.say("applying", map[string]any{"object": wanted.GetKind() + " " + wanted.GetName()})
+		i.say("applying", map[string]any{"object": step.change.Ref.String()})
 		if _, err := i.Cluster.Apply(ctx, wanted, kube.ApplyOptions{Manager: manager, Force: true}); err != nil {
 			return err
 		}
@@ -312,7 +383,7 @@ func (i Installer) keepGateway(ctx context.Context, record *helm.Release) error 
 		return fmt.Errorf("release %s/%s: %w", record.Namespace, record.Name, err)
 	}
 	for _, object := range objects {
-		if !isCRD(object) || !strings.HasSuffix(object.GetName(), "."+gatewayGroup) {
+		if !isCRD(object) || !ofGatewayAPI(object.GetName()) {
 			continue
 		}
 		live, err := i.present(ctx, crdRef(object.GetName()))
@@ -328,14 +399,50 @@ func (i Installer) keepGateway(ctx context.Context, record *helm.Release) error 
 	return nil
 }
 
-// keptGateway notes of changes that CRDs of the Gateway API stay.
-func keptGateway(changes []kube.Change) []kube.Change {
+// keptObjects notes of changes which objects stay that a release has no more: the
+// identity and the certificates that are looked after from now on, and CRDs of the
+// Gateway API.
+func keptObjects(changes []kube.Change, namespace string) []kube.Change {
+	roots := TrustRootsRef(namespace)
+	kept := map[kube.Ref]string{
+		roots: "stays: aksmesh_issuer publishes it",
+		{Kind: kube.Secret, Namespace: namespace, Name: IssuerSecret}: "stays: aksmesh_issuer writes it",
+	}
+	for _, s := range controlPlaneServers(namespace) {
+		kept[s.secretRef()] = "stays: its certificate is looked after from now on"
+	}
 	for n, change := range changes {
-		if change.Action == kube.Delete && change.Ref.Kind == kube.CustomResourceDefinition && strings.HasSuffix(change.Ref.Name, "."+gatewayGroup) {
-			changes[n].Action, changes[n].Note = kube.Keep, "stays: others may have routes"
+		note, stays := kept[change.Ref]
+		if change.Ref.Kind == kube.CustomResourceDefinition && ofGatewayAPI(change.Ref.Name) {
+			note, stays = "stays: others may have routes", true
+		}
+		if change.Action == kube.Delete && stays {
+			changes[n].Action, changes[n].Note = kube.Keep, note
 		}
 	}
 	return changes
+}
+
+// gatewayDrift tells what of the CRDs that were to be installed is missing, or is
+// older than wanted, by the shared reads.
+func (i Installer) gatewayDrift(ctx context.Context, g GatewayAPI, l line) ([]string, error) {
+	all, err := i.Cluster.List(ctx, kube.CustomResourceDefinition, "")
+	if err != nil {
+		return nil, err
+	}
+	var drift []string
+	missing := routeCRDs()
+	for _, crd := range all {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == crd.GetName() })
+		bundle := crd.GetAnnotations()[gatewayBundleAnnotation]
+		if ofGatewayAPI(crd.GetName()) && kube.Ours(crd.GetLabels()) && newer(g.version(l), bundle) {
+			drift = append(drift, fmt.Sprintf("%s is of Gateway API %s instead of %s", crdRef(crd.GetName()), strings.TrimPrefix(bundle, "v"), g.version(l)))
+		}
+	}
+	for _, name := range missing {
+		drift = append(drift, crdRef(name).String()+" is missing")
+	}
+	return drift, nil
 }
 
 // unawareOfGateway tells whether the policy controller runs since before the CRDs
@@ -362,7 +469,7 @@ func (i Installer) unawareOfGateway(ctx context.Context, namespace string) (bool
 		return false, err
 	}
 	for _, pod := range pods {
-		if pod.CreationTimestamp.Time.Before(came) {
+		if mesh.Living(pod) && pod.CreationTimestamp.Time.Before(came) {
 			return true, nil
 		}
 	}
@@ -391,7 +498,7 @@ func (i Installer) gatewayLeft(ctx context.Context) (ours []kube.Ref, used map[s
 		return nil, nil, err
 	}
 	crds = slices.DeleteFunc(crds, func(crd *unstructured.Unstructured) bool {
-		return !strings.HasSuffix(crd.GetName(), "."+gatewayGroup) || !kube.Ours(crd.GetLabels())
+		return !ofGatewayAPI(crd.GetName()) || !kube.Ours(crd.GetLabels())
 	})
 	used, err = i.CountObjects(ctx, crds)
 	for _, crd := range crds {
@@ -401,9 +508,9 @@ func (i Installer) gatewayLeft(ctx context.Context) (ours []kube.Ref, used map[s
 }
 
 // deleteGateway deletes the CRDs of the Gateway API that this provider has
-// brought, if nobody has routes.
+// brought with what guards them, if nobody has routes.
 func (i Installer) deleteGateway(ctx context.Context) error {
-	ours, used, err := i.gatewayLeft(ctx)
+	doomed, used, err := i.gatewayLeft(ctx)
 	if err != nil {
 		return err
 	}
@@ -411,10 +518,38 @@ func (i Installer) deleteGateway(ctx context.Context) error {
 		i.say("the CRDs of the Gateway API stay", map[string]any{"used": install.Counts(used)})
 		return nil
 	}
-	for _, ref := range ours {
+	// Without their binding, policies refuse nothing.
+	for _, name := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
+		guards, err := i.gatewayGuards(ctx, name)
+		if err != nil {
+			return err
+		}
+		doomed = append(guards, doomed...)
+	}
+	for _, ref := range doomed {
 		if err := i.Cluster.Delete(ctx, ref, kube.DeleteOptions{Wait: true}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// gatewayGuards are the objects of a kind by which bundles of the Gateway API keep
+// others from being put over them, as far as this provider has brought them.
+func (i Installer) gatewayGuards(ctx context.Context, name string) ([]kube.Ref, error) {
+	kind, err := i.Cluster.KindFor(ctx, admissionregistrationv1.SchemeGroupVersion.WithKind(name))
+	if apimeta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	all, err := i.Cluster.List(ctx, kind, "")
+	var refs []kube.Ref
+	for _, object := range all {
+		if ofGatewayAPI(object.GetName()) && kube.Ours(object.GetLabels()) {
+			refs = append(refs, kube.Ref{Kind: kind, Name: object.GetName()})
+		}
+	}
+	return refs, err
 }

@@ -46,8 +46,8 @@ type Specification struct {
 	Repository, Version string
 	HighAvailability    bool
 	GatewayAPI          GatewayAPI
-	// CNI is nil without the plugin. FormerCNI is the namespace that it was
-	// installed in before; empty if it was not.
+	// CNI is nil without the plugin. FormerCNI is the namespace that it is known to
+	// have been installed in before; empty if it is not.
 	CNI       *CNI
 	FormerCNI string
 	// Registry replaces everything before the name of each image; empty keeps
@@ -77,7 +77,7 @@ const CNIValues = "cni.values"
 
 // InputError tells which part of a specification an error is about.
 type InputError struct {
-	// Input is version, values, [CNIValues], gateway_api or high_availability.
+	// Input is version, values, cni, [CNIValues], gateway_api or high_availability.
 	Input string
 	Err   error
 }
@@ -127,7 +127,7 @@ type Prepared struct {
 
 // Prepare fetches the charts and composes their values, and reads the manifests
 // of the Gateway API if they are to be applied. It changes nothing. Values that a
-// chart would pass over are an *[InputError].
+// chart would pass over, and manifests that are none, are an *[InputError].
 func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, error) {
 	p := &Prepared{specification: s}
 	var err error
@@ -166,7 +166,7 @@ func (i Installer) Prepare(ctx context.Context, s Specification) (*Prepared, err
 		}
 	}
 	if p.gateway, err = i.loadGateway(ctx, s, p.line); err != nil {
-		invalid = append(invalid, &InputError{Input: "gateway_api", Err: err})
+		invalid = append(invalid, err)
 	}
 	return p, errors.Join(invalid...)
 }
@@ -225,14 +225,12 @@ func (i Installer) Foresee(ctx context.Context, p *Prepared) (Foreseen, error) {
 	gateway, warnings, err := i.foreseeGateway(ctx, p)
 	found.Warnings = append(found.Warnings, warnings...)
 	problems = append(problems, err)
+	dropped, err := i.droppedCNI(ctx, s)
+	problems = append(problems, err)
 	if err := errors.Join(problems...); err != nil {
 		return found, err
 	}
 	webhooks, err := recordedWebhooks(records[controlPlaneChart])
-	if err != nil {
-		return found, err
-	}
-	dropped, err := i.formerCNI(ctx, s)
 	if err != nil {
 		return found, err
 	}
@@ -241,7 +239,7 @@ func (i Installer) Foresee(ctx context.Context, p *Prepared) (Foreseen, error) {
 		drop = append(drop, dropped)
 	}
 	charts, err := i.Charts.Foresee(ctx, i.releases(p, webhooks, adopts), drop)
-	found.Changes = slices.Concat(gateway, keptGateway(charts))
+	found.Changes = slices.Concat(gateway, keptObjects(charts, s.Namespace))
 	return found, err
 }
 
@@ -280,15 +278,9 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	if err := i.applyGateway(ctx, p); err != nil {
 		return err
 	}
-	former, err := i.formerCNI(ctx, s)
+	dropped, err := i.droppedCNI(ctx, s)
 	if err != nil {
 		return err
-	}
-	if former != nil && s.CNI != nil {
-		// Its cluster-wide objects have the same names.
-		if err := i.dropCNI(ctx, former.Namespace, s.Namespace); err != nil {
-			return err
-		}
 	}
 	if err := i.Charts.Apply(ctx, i.releases(p, webhookValues, adopts), s.Atomic); err != nil {
 		return err
@@ -296,8 +288,8 @@ func (i Installer) Apply(ctx context.Context, p *Prepared) error {
 	if err := i.tellOfGateway(ctx, s); err != nil {
 		return err
 	}
-	if former != nil && s.CNI == nil {
-		if err := i.dropCNI(ctx, former.Namespace, s.Namespace); err != nil {
+	if dropped != nil {
+		if err := i.dropCNI(ctx, dropped.Namespace, s.Namespace); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,8 @@ type line struct {
 	// kubernetes is the newest minor version of Kubernetes that the line is declared
 	// to work with; zero if nothing is said. The oldest is the charts' to say.
 	kubernetes int
+	// unreleased is of edge releases that no numbered version was made from yet.
+	unreleased bool
 }
 
 // lines are all numbered versions that this provider knows, oldest first: the
@@ -45,7 +47,12 @@ func removedValues() []install.RemovedValue {
 	}
 }
 
-func (l line) String() string { return fmt.Sprintf("2.%d", l.minor) }
+func (l line) String() string {
+	if l.unreleased {
+		return fmt.Sprintf("after 2.%d", l.minor-1)
+	}
+	return fmt.Sprintf("2.%d", l.minor)
+}
 
 // release is the edge release that the line's numbered version was made from.
 func (l line) release() Version { return Version{Edge: true, numbers: l.edge} }
@@ -66,7 +73,7 @@ func lineOf(v Version) line {
 			return l
 		}
 	}
-	return line{minor: last.minor + 1, edge: v.numbers, gatewayAPI: last.gatewayAPI}
+	return line{minor: last.minor + 1, edge: v.numbers, gatewayAPI: last.gatewayAPI, unreleased: true}
 }
 
 // firstIn is the first version of the line with the given minor number, on both
@@ -84,12 +91,14 @@ func firstIn(minor int) Since {
 // chartVersion is the version of the charts of an edge release, or the release
 // where the charts were numbered otherwise.
 func chartVersion(v Version) string {
-	first := Since{Edge: [3]int{24, 3, 1}}
-	if !v.Edge || !v.Has(first) {
+	if !numberedAlike(v) {
 		return v.String()
 	}
 	return fmt.Sprintf("%d.%d.%d", 2000+v.numbers[0], v.numbers[1], v.numbers[2])
 }
+
+// numberedAlike tells whether the charts of a version have its numbers.
+func numberedAlike(v Version) bool { return v.Edge && v.Has(Since{Edge: [3]int{24, 3, 1}}) }
 
 // checkUpgrade refuses to pass over a numbered version: what one has deprecated
 // the next may have removed, and proxies work with the control planes of the
@@ -105,8 +114,12 @@ func checkUpgrade(from, to Version) error {
 	}
 	for _, l := range lines() {
 		if l.minor == before.minor+step {
-			return fmt.Errorf("an upgrade of Linkerd %s (%s) to %s (%s) at once is not supported, as only versions beside each other work together; go through %s (version %q), restart the meshed workloads, and then go on",
-				before, from, after, to, l, chartVersion(l.release()))
+			through := fmt.Sprintf("version %q", chartVersion(l.release()))
+			if !numberedAlike(l.release()) {
+				through = fmt.Sprintf("%s; its charts have numbers of their own, which `helm search repo --devel --versions` lists beside it", l.release())
+			}
+			return fmt.Errorf("an upgrade of Linkerd %s (%s) to %s (%s) at once is not supported, as only versions beside each other work together; go through %s (%s), restart the meshed workloads, and then go on",
+				before, from, after, to, l, through)
 		}
 	}
 	return fmt.Errorf("an upgrade of Linkerd %s (%s) to %s (%s) at once is not supported; go through 2.%d", before, from, after, to, before.minor+step)

@@ -9,7 +9,7 @@ func TestLines(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"stable-2.14.10": "2.14", "edge-24.2.4": "2.15", "edge-24.2.5": "2.16", "2024.11.8": "2.17", "2024.11.9": "2.18", "2025.4.4": "2.18",
-		"2025.9.4": "2.19", "2025.10.7": "2.19", "2026.6.3": "2.20", "2026.8.3": "2.21", "enterprise-2.18.1": "2.18", "enterprise-2.22.0": "2.22",
+		"2025.9.4": "2.19", "2025.10.7": "2.19", "2026.6.3": "2.20", "2026.8.3": "after 2.20", "enterprise-2.18.1": "2.18", "enterprise-2.22.0": "2.22",
 	} {
 		v, err := ParseVersion(text)
 		if err != nil {
@@ -31,7 +31,7 @@ func TestUpgradesPassOverNoVersion(t *testing.T) {
 		{"enterprise-2.18.1", "edge-25.10.7", ""},
 		{"edge-26.6.3", "edge-26.8.3", ""},
 		{"edge-24.11.8", "edge-25.10.7", `2.18 (version "2025.4.4")`},
-		{"stable-2.14.10", "edge-26.8.3", `2.15 (version "edge-24.2.4")`},
+		{"stable-2.14.10", "edge-26.8.3", "2.15 (edge-24.2.4; its charts"},
 		{"edge-25.10.7", "edge-26.8.3", `2.20 (version "2026.6.3")`},
 		{"edge-26.8.3", "edge-25.10.7", `2.20 (version "2026.6.3")`},
 		{"enterprise-2.22.0", "edge-26.6.3", "2.21"},

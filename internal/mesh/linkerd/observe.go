@@ -15,8 +15,8 @@ type Observation struct {
 	Namespace string
 	// CNI is the namespace of the CNI plugin; empty if it is not expected.
 	CNI string
-	// Gateway is whether routes are expected to work.
-	Gateway GatewayCRDs
+	// Gateway is what is expected of the Gateway API.
+	Gateway GatewayAPI
 	Checks  WebhookChecks
 	// Kinds are those of the objects that are compared; none means all. If they are
 	// restricted, certificates are judged by their registrations, and the Gateway
@@ -70,7 +70,15 @@ func (i Installer) Observe(ctx context.Context, o Observation) (Installed, error
 		return Installed{}, err
 	}
 	o.Checks.RegisteredOnly = len(o.Kinds) > 0
-	if len(o.Kinds) == 0 && o.Gateway != "" && o.Gateway != IgnoreGatewayCRDs {
+	if len(o.Kinds) == 0 && o.Gateway.CRDs == InstallGatewayCRDs {
+		_, l := versionOf(found.AppVersion, found.Version)
+		drift, err := i.gatewayDrift(ctx, o.Gateway, l)
+		if err != nil {
+			return Installed{}, err
+		}
+		found.Drift = append(found.Drift, drift...)
+	}
+	if len(o.Kinds) == 0 && o.Gateway.CRDs != "" && o.Gateway.CRDs != IgnoreGatewayCRDs {
 		unaware, err := i.unawareOfGateway(ctx, o.Namespace)
 		if err != nil {
 			return Installed{}, err

@@ -2,6 +2,8 @@ package linkerd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -22,23 +24,53 @@ type Removal struct {
 	DeleteCRDs bool
 }
 
+// withoutReleaseError tells that Linkerd is there and nobody knows what belongs
+// to it.
+type withoutReleaseError struct{ namespace string }
+
+func (e *withoutReleaseError) Error() string {
+	return fmt.Sprintf("Linkerd in namespace %s has no Helm release, so that nobody knows what belongs to it: apply once, which gives it one, or remove it by `linkerd uninstall`", e.namespace)
+}
+
+// removable reads the releases of a Linkerd that is to go; a
+// *[withoutReleaseError] if it has none.
+func (i Installer) removable(ctx context.Context, namespace string) (records, error) {
+	found, err := i.records(ctx, namespace)
+	if err != nil || found[controlPlaneChart] != nil {
+		return found, err
+	}
+	byHand, err := i.madeByCommand(ctx, namespace)
+	if byHand != nil {
+		err = &withoutReleaseError{namespace}
+	}
+	return found, err
+}
+
 // Uninstall removes the control plane, webhooks first, then the CNI plugin and
 // then, if told to, the CRDs. It may be repeated after a failure.
 func (i Installer) Uninstall(ctx context.Context, r Removal) error {
-	options := helm.UninstallOptions{KeepCRDs: !r.DeleteCRDs, Wait: true}
+	found, err := i.removable(ctx, r.Namespace)
+	if err != nil {
+		return err
+	}
+	options := helm.UninstallOptions{KeepCRDs: true, Wait: true}
 	if err := i.Charts.Uninstall(ctx, r.Namespace, controlPlaneChart, options); err != nil {
 		return err
+	}
+	plugin, err := i.pluginOf(ctx, r.CNI)
+	if err != nil {
+		return err
+	}
+	if plugin != nil {
+		r.CNI = plugin.Namespace
 	}
 	if err := i.dropCNI(ctx, r.CNI, r.Namespace); err != nil {
 		return err
 	}
-	records, err := i.records(ctx, r.Namespace)
-	if err != nil {
-		return err
-	}
-	// As charts before 2.19 bring them.
-	if err := i.keepGateway(ctx, records[crdsChart]); err != nil {
-		return err
+	if r.DeleteCRDs {
+		if err := i.deleteCRDs(ctx, found[crdsChart]); err != nil {
+			return err
+		}
 	}
 	if err := i.Charts.Uninstall(ctx, r.Namespace, crdsChart, options); err != nil {
 		return err
@@ -54,20 +86,65 @@ func (i Installer) Uninstall(ctx context.Context, r Removal) error {
 	return i.Cluster.ReleaseNamespace(ctx, r.Namespace, namespaceHolder)
 }
 
+// deleteCRDs deletes Linkerd's own CRDs, those of the release, with every object
+// of their kinds. Those of the Gateway API that charts before 2.19 bring stay: Helm,
+// which does not tell them apart, is not left to it.
+func (i Installer) deleteCRDs(ctx context.Context, record *helm.Release) error {
+	if record == nil {
+		return nil
+	}
+	objects, err := record.Objects()
+	if err != nil {
+		return fmt.Errorf("release %s/%s: %w", record.Namespace, record.Name, err)
+	}
+	for _, object := range objects {
+		if !isCRD(object) || ofGatewayAPI(object.GetName()) {
+			continue
+		}
+		live, err := i.present(ctx, crdRef(object.GetName()))
+		if err != nil {
+			return err
+		}
+		for _, crd := range live {
+			if ownerOf(crd).release != record.Namespace+"/"+record.Name || crd.GetAnnotations()[resourcePolicyAnnotation] == keepPolicy {
+				continue
+			}
+			if err := i.Cluster.Delete(ctx, crdRef(crd.GetName()), kube.DeleteOptions{UID: crd.GetUID(), Wait: true}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // ForeseeRemoval says what is to be known before Linkerd goes: which objects of
 // users go with its CRDs, and which pods are left with a proxy without a control
 // plane.
 func (i Installer) ForeseeRemoval(ctx context.Context, r Removal) ([]string, error) {
 	var warnings []string
+	_, err := i.removable(ctx, r.Namespace)
+	var byHand *withoutReleaseError
+	if errors.As(err, &byHand) {
+		warnings = append(warnings, byHand.Error()+".")
+	} else if err != nil {
+		return nil, err
+	}
 	if r.DeleteCRDs {
 		crds, err := i.Cluster.List(ctx, kube.CustomResourceDefinition, "")
 		if err != nil {
 			return nil, err
 		}
+		var brought []string
 		crds = slices.DeleteFunc(crds, func(crd *unstructured.Unstructured) bool {
-			of := ownerOf(crd)
-			return of.release != r.Namespace+"/"+crdsChart || strings.HasSuffix(crd.GetName(), "."+gatewayGroup)
+			ofChart := ownerOf(crd).release == r.Namespace+"/"+crdsChart
+			if ofChart && ofGatewayAPI(crd.GetName()) {
+				brought = append(brought, crd.GetName())
+			}
+			return !ofChart || ofGatewayAPI(crd.GetName())
 		})
+		if len(brought) > 0 {
+			warnings = append(warnings, "The CRDs of the Gateway API that Linkerd's chart has brought stay in spite of delete_crds, as others may have routes: "+strings.Join(brought, ", ")+".")
+		}
 		used, err := i.CountObjects(ctx, crds)
 		if err != nil {
 			return nil, err

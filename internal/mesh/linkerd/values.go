@@ -20,7 +20,7 @@ func ownedValues() map[string]string {
 		"identity.issuer.tls":     "a private key in Helm's values would be readable in the release's Secret; the issuer comes from the Secret of aksmesh_issuer",
 	}
 	for _, s := range controlPlaneServers("") {
-		for _, key := range []string{"caBundle", "crtPEM", "keyPEM", "externalSecret", "injectCaFrom", "injectCaFromSecret"} {
+		for _, key := range certificateKeys() {
 			owned[s.values+"."+key] = "the provider looks after the webhook's certificate"
 		}
 	}

@@ -5,18 +5,25 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
-// The manager by which AKS writes into webhook configurations.
-const admissionsEnforcer = "admissionsenforcer"
-
-// Yields are the fields of the charts' objects that others than Helm set: AKS
-// keeps webhooks away from its own namespaces, by expressions that differ
-// between its versions, and cert-manager fills in the bundles of the certificates
-// that it has in hand. Linkerd itself writes into none of them, in any version.
+// Yields are the fields of the charts' objects that others than Helm set, the
+// same in every version: AKS keeps webhooks away from its own namespaces, and
+// this provider tells the API server of certificates that it renews. What Helm
+// has on record of the latter is as old as its last change, and no change, nor
+// going back from one, may put it over what is accepted now.
 func Yields() install.Yields {
-	enforced := []string{"control-plane", "kubernetes.azure.com/managedby", "kubernetes.io/metadata.name"}
-	selector := []string{"webhooks", "*", "namespaceSelector", "matchExpressions"}
-	return install.Yields{
-		{Kind: kube.MutatingWebhookConfiguration, Path: selector, Owner: admissionsEnforcer, Keys: enforced},
-		{Kind: kube.ValidatingWebhookConfiguration, Path: selector, Owner: admissionsEnforcer, Keys: enforced},
+	return append(install.EnforcerYields(), bundleYields(controlPlaneServers(""))...)
+}
+
+// bundleYields are the bundles by which the API server accepts the certificates
+// of servers.
+func bundleYields(servers []server) install.Yields {
+	var yields install.Yields
+	for _, s := range servers {
+		path := []string{"webhooks", "*", "clientConfig", "caBundle"}
+		if s.registration.Kind == kube.APIService {
+			path = []string{"spec", "caBundle"}
+		}
+		yields = append(yields, install.Yield{Kind: s.registration.Kind, Name: s.registration.Name, Path: path, Owner: manager})
 	}
+	return yields
 }
