@@ -41,25 +41,39 @@ func Differences(desired, live *unstructured.Unstructured) []string {
 // does not set stays. Both are compared as Differences does it, values of a
 // Secret are not shown.
 func Changes(live, next *unstructured.Unstructured, whole bool) []string {
+	return changes(live, next, whole, false)
+}
+
+// Edits lists what rewriting an object changes, as [Changes] does it, if both are
+// as they were written, by a chart for instance: what Changes takes for the work
+// of the API server is somebody's doing then, such as false in the place of
+// nothing or containers in another order. Only amounts may be written in another
+// way, and values of a Secret.
+func Edits(before, next *unstructured.Unstructured) []string {
+	return changes(before, next, true, true)
+}
+
+func changes(live, next *unstructured.Unstructured, whole, exact bool) []string {
 	live, next = withoutStringData(live), withoutStringData(next)
-	found := comparison{tell: func(at fieldPath, want, is any) string {
+	found := comparison{exact: exact, tell: func(at fieldPath, want, is any) string {
 		if is == any(secretValue{}) {
 			return fmt.Sprintf("%s: changes (not shown)", at)
 		}
 		is, want = fromDifference(is, want)
-		return fmt.Sprintf("%s: %s -> %s", at, show(is), show(want))
+		return fmt.Sprintf("%s: %s -> %s", at, showAs(is, exact), showAs(want, exact))
 	}}
 	found.compareObjects(next, live)
 	if whole {
-		gone := comparison{tell: func(at fieldPath, had, has any) string {
-			if !absent(has) {
+		gone := comparison{exact: exact, tell: func(at fieldPath, had, has any) string {
+			if exact && has != nil || !absent(has) {
 				return "" // Has been told.
 			}
-			return fmt.Sprintf("%s: %s -> absent", at, show(had))
+			return fmt.Sprintf("%s: %s -> absent", at, showAs(had, exact))
 		}}
 		gone.compareObjects(live, next)
 		found.lines = append(found.lines, gone.lines...)
 		slices.Sort(found.lines)
+		found.lines = slices.Compact(found.lines)
 	}
 	return found.lines
 }
@@ -90,11 +104,19 @@ func (c *comparison) compareObjects(desired, live *unstructured.Unstructured) {
 	for _, key := range slices.Sorted(maps.Keys(desired.Object)) {
 		want, is := desired.Object[key], live.Object[key]
 		switch key {
-		case "apiVersion", "kind", "status":
+		case "kind", "status":
+		case "apiVersion":
+			if c.exact {
+				c.compare(fieldPath{key}, want, is)
+			}
 		case "metadata":
 			wantMeta, _ := want.(map[string]any)
 			isMeta, _ := is.(map[string]any)
-			for _, part := range []string{"annotations", "labels"} {
+			parts := []string{"annotations", "labels"}
+			if c.exact {
+				parts = append(parts, "finalizers", "ownerReferences")
+			}
+			for _, part := range parts {
 				c.compare(fieldPath{"metadata", part}, wantMeta[part], isMeta[part])
 			}
 		case "data", "stringData":
@@ -143,6 +165,7 @@ func (p fieldPath) quantity() bool {
 
 type comparison struct {
 	lines []string
+	exact bool                                    // neither side has been through an API server
 	tell  func(at fieldPath, want, is any) string // the line for a difference, "" if it is of no interest
 }
 
@@ -154,6 +177,21 @@ func (c *comparison) differ(at fieldPath, want, is any) {
 
 // secretValue stands for a value of a Secret, which is not to be shown.
 type secretValue struct{}
+
+// showAs is show; if exact, what is empty is not absent.
+func showAs(value any, exact bool) string {
+	if exact && absent(value) {
+		switch value.(type) {
+		case string:
+			return `""`
+		case map[string]any:
+			return "{}"
+		case []any:
+			return "[]"
+		}
+	}
+	return show(value)
+}
 
 func show(value any) string {
 	const enough = 80
@@ -222,7 +260,7 @@ func zero(value any) bool {
 }
 
 func (c *comparison) compare(at fieldPath, want, is any) {
-	if absent(want) || absent(is) && zero(want) {
+	if want == nil || !c.exact && (absent(want) || absent(is) && zero(want)) {
 		return
 	}
 	switch want := want.(type) {
@@ -233,7 +271,7 @@ func (c *comparison) compare(at fieldPath, want, is any) {
 			return
 		}
 		for _, key := range slices.Sorted(maps.Keys(want)) {
-			if (key == "apiVersion" || key == "kind") && found[key] == nil && slices.Contains(at, "volumeClaimTemplates") {
+			if !c.exact && (key == "apiVersion" || key == "kind") && found[key] == nil && slices.Contains(at, "volumeClaimTemplates") {
 				continue // Lists in the API server's binary form have no type of what is inside objects.
 			}
 			c.compare(at.at(key), want[key], found[key])
@@ -246,7 +284,7 @@ func (c *comparison) compare(at fieldPath, want, is any) {
 		}
 		c.compareLists(at, want, found)
 	default:
-		if !sameScalar(at, want, is) {
+		if !c.sameScalar(at, want, is) {
 			c.differ(at, want, is)
 		}
 	}
@@ -255,7 +293,7 @@ func (c *comparison) compare(at fieldPath, want, is any) {
 // absentOrDifferent reports a whole that is missing; want may consist of
 // nothing but what the API server leaves out.
 func (c *comparison) absentOrDifferent(at fieldPath, want, is any) {
-	if hollow(want) && absent(is) {
+	if !c.exact && hollow(want) && absent(is) {
 		return
 	}
 	c.differ(at, want, is)
@@ -288,6 +326,9 @@ func (c *comparison) compareLists(at fieldPath, want, is []any) {
 		found, ok := byKey(is, key)
 		if !ok {
 			continue
+		}
+		if c.exact && !slices.Equal(inBoth(want, found, key), inBoth(is, wanted, key)) {
+			c.lines = append(c.lines, fmt.Sprintf("%s: in another order", at))
 		}
 		for _, item := range want {
 			id := idOf(item, key)
@@ -323,6 +364,17 @@ func byKey(items []any, key string) (map[string]any, bool) {
 	return index, true
 }
 
+// inBoth returns the keys of those items that another list has as well, in order.
+func inBoth(items []any, others map[string]any, key string) []string {
+	var ids []string
+	for _, item := range items {
+		if id := idOf(item, key); others[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 func idOf(item any, key string) string {
 	fields, ok := item.(map[string]any)
 	if !ok {
@@ -350,7 +402,7 @@ func asNumber(value any) (float64, bool) {
 	return 0, false
 }
 
-func sameScalar(at fieldPath, want, is any) bool {
+func (c *comparison) sameScalar(at fieldPath, want, is any) bool {
 	if want == is {
 		return true
 	}
@@ -367,7 +419,7 @@ func sameScalar(at fieldPath, want, is any) bool {
 		}
 	}
 	// A port may be written 8080 or "8080".
-	return wantIsNumber != isIsNumber && fmt.Sprint(want) == fmt.Sprint(is)
+	return !c.exact && wantIsNumber != isIsNumber && fmt.Sprint(want) == fmt.Sprint(is)
 }
 
 // compareSecret compares by content: stringData is kept as data, and base64 may
@@ -384,7 +436,7 @@ func (c *comparison) compareSecret(key string, want, is any) {
 		isText, present := found[name].(string)
 		live, liveErr := base64.StdEncoding.DecodeString(isText)
 		switch at := (fieldPath{"data", name}); {
-		case !present && len(content) > 0:
+		case !present && (c.exact || len(content) > 0):
 			c.differ(at, secretValue{}, nil)
 		case err != nil || liveErr != nil || !bytes.Equal(content, live):
 			c.differ(at, secretValue{}, secretValue{})

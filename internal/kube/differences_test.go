@@ -125,6 +125,59 @@ func TestDifferencesOfSecretsShowNothing(t *testing.T) {
 	}
 }
 
+func TestEdits(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		before, next string
+		want         []string
+	}{
+		"the same in another form": {
+			before: `{apiVersion: v1, kind: Secret, spec: {a: 1, limits: {cpu: 0.1}, b: null}, data: {x: YQ==}}`,
+			next:   `{apiVersion: v1, kind: Secret, spec: {a: 1.0, limits: {cpu: 100m}}, stringData: {x: a}}`,
+		},
+		"what an API server may leave out": {
+			before: `{spec: {a: false, b: 0, c: {}, d: [], e: "", f: {g: ""}, o: [1]}}`,
+			next:   `{spec: {h: false, i: 0, j: {}, k: [], l: "", m: {g: ""}, o: []}}`,
+			want: []string{
+				"spec.a: false -> absent", "spec.b: 0 -> absent", "spec.c: {} -> absent", "spec.d: [] -> absent", `spec.e: "" -> absent`,
+				"spec.f: an object of 1 fields -> absent", "spec.h: absent -> false", "spec.i: absent -> 0", "spec.j: absent -> {}",
+				"spec.k: absent -> []", `spec.l: absent -> ""`, "spec.m: absent -> an object of 1 fields", "spec.o: a list of 1 -> []",
+			},
+		},
+		"from a value to none": {
+			before: `{spec: {a: true, b: x, c: {d: 1}, ports: [{name: a}]}}`,
+			next:   `{spec: {a: false, b: "", c: {}, ports: []}}`,
+			want: []string{
+				"spec.a: true -> false", `spec.b: "x" -> ""`, "spec.c.d: 1 -> absent", "spec.ports[name=a]: an object of 1 fields -> absent",
+			},
+		},
+		"versions and order": {
+			before: `{apiVersion: policy/v1beta1, metadata: {name: a, finalizers: [f]}, spec: {port: 8080, initContainers: [{name: a}, {name: b}]}}`,
+			next:   `{apiVersion: policy/v1, metadata: {name: a}, spec: {port: "8080", initContainers: [{name: b}, {name: c}, {name: a}]}}`,
+			want: []string{
+				`apiVersion: "policy/v1beta1" -> "policy/v1"`, "metadata.finalizers: a list of 1 -> absent", "spec.initContainers: in another order",
+				"spec.initContainers[name=c]: absent -> an object of 1 fields", `spec.port: 8080 -> "8080"`,
+			},
+		},
+		"of a Secret": {
+			before: `{kind: Secret, data: {a: c3dvcmRmaXNo, empty: ""}}`,
+			next:   `{kind: Secret, data: {a: c3dvcmRmaXNoLTI=}}`,
+			want:   []string{"data.a: changes (not shown)", "data.empty: a value (not shown) -> absent"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, next := fromYAML(t, test.before), fromYAML(t, test.next)
+			if got := Edits(before, next); !slices.Equal(got, test.want) {
+				t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
+			}
+			if got := slices.Concat(Edits(before, before), Edits(next, next)); len(got) > 0 {
+				t.Errorf("from itself: %q", got)
+			}
+		})
+	}
+}
+
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	live := fromYAML(t, `{kind: Deployment, metadata: {labels: {app: a, old: b}}, spec: {replicas: 1, minReadySeconds: 5, template: {spec: {containers: [{name: a, image: x}, {name: b}]}}}}`)
