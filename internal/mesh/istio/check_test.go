@@ -101,6 +101,33 @@ func (w *checkWorld) pod(name string) {
 	})
 }
 
+// ztunnel makes the pod of a node's, which is not ready.
+func (w *checkWorld) ztunnel() {
+	w.Put(kube.Pod, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "ztunnel-1", Labels: map[string]string{"app": "ztunnel"}, Annotations: map[string]string{revisionLabel: defaultRevision}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: proxyContainer, Image: "registry.istio.io/release/ztunnel:1.28.0"}}},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+	})
+}
+
+// gateway makes a Deployment that leaves the image of its proxy to injection.
+func (w *checkWorld) gateway(namespace string) {
+	w.Put(kube.Deployment, &appsv1.Deployment{
+		ObjectMeta: meta(namespace, "gateway", nil),
+		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{}, Template: corev1.PodTemplateSpec{
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: proxyContainer, Image: autoImage}}},
+		}},
+	})
+}
+
+// gatewayAPI makes a CRD of the Gateway API that serves a version.
+func (w *checkWorld) gatewayAPI(resource, version string) {
+	w.Put(kube.CustomResourceDefinition, map[string]any{
+		"metadata": map[string]any{"name": resource + ".gateway.networking.k8s.io"},
+		"spec":     map[string]any{"versions": []any{map[string]any{"name": version, "served": true}}},
+	})
+}
+
 // image gives the proxy of one pod another image.
 func (w *checkWorld) image(image string) {
 	w.change(kube.Pod, "shop", "web-1", []any{map[string]any{"name": "main", "image": "web"}, map[string]any{"name": proxyContainer, "image": image}}, "spec", "containers")
@@ -171,6 +198,18 @@ func TestHealthOfManyPods(t *testing.T) {
 	}
 }
 
+// Without rights there is nothing to find out, and nothing is wrong by that.
+func TestHealthWithoutRights(t *testing.T) {
+	t.Parallel()
+	w := newCheckWorld(3)
+	w.Forbidden = func(string) bool { return true }
+	for _, o := range w.all(t) {
+		if o.Result == check.Error || o.Result == check.Warning {
+			t.Errorf("%s %s (%s): %s", o.Result, o.ID, o.Description, o.Message())
+		}
+	}
+}
+
 func TestHealthTells(t *testing.T) {
 	t.Parallel()
 	const mutating = "MutatingWebhookConfiguration istio"
@@ -184,9 +223,6 @@ func TestHealthTells(t *testing.T) {
 		{"an old API server", func(w *checkWorld) { w.Version = "v1.20.4" }, "precheck-version", check.Error, "v1.20.4"},
 		{"an API server that is old for the newest Istio", func(w *checkWorld) { w.Version = "v1.30.1" }, "IST0142", check.Warning, "v1.30.1"},
 		{"no rights", func(w *checkWorld) { w.Denied = func(r string) bool { return r == "daemonsets" } }, "IST0141", check.Error, "create DaemonSet in namespace istio-system"},
-		{"an old Gateway API", func(w *checkWorld) {
-			w.Put(kube.CustomResourceDefinition, map[string]any{"metadata": map[string]any{"name": "gateways.gateway.networking.k8s.io", "annotations": map[string]any{"gateway.networking.k8s.io/bundle-version": "v0.8.0"}}})
-		}, "IST0156", check.Warning, "v0.8.0"},
 		{"a leftover", func(w *checkWorld) { w.drop(kube.Service, "istio-system", "istiod") }, "IST0139", check.Warning, mutating + " calls Service istio-system/istiod"},
 		{"the add-on", func(w *checkWorld) {
 			w.webhook(kube.MutatingWebhookConfiguration, check.AddonNamespace, "clientConfig", "service", "namespace")
@@ -206,7 +242,13 @@ func TestHealthTells(t *testing.T) {
 		{"an agent that is not ready", func(w *checkWorld) { w.agent(ztunnel, "app", "ztunnel:1.31.0", 1) }, "ztunnel-ready", check.Error, "istio-system/ztunnel"},
 		{"an agent that is", func(w *checkWorld) { w.agent(cniNode, cniAppLabel, "install-cni:1.31.0", 2) }, "istio-cni-ready", check.Success, ""},
 		{"an old agent", func(w *checkWorld) { w.agent(ztunnel, "app", "ztunnel:1.28.0", 2) }, "istio-versions", check.Warning, "istio-system/ztunnel is of 1.28.0"},
-		{"no image", func(w *checkWorld) { w.image("auto") }, "IST0146", check.Error, "Pod shop/web-1"},
+		{"no image", func(w *checkWorld) { w.image("auto") }, "IST0147", check.Error, "Pod shop/web-1"},
+		{"no injection of a gateway", func(w *checkWorld) { w.gateway("default") }, "IST0146", check.Warning, "Deployment default/gateway"},
+		{"injection of a gateway", func(w *checkWorld) { w.gateway("shop") }, "IST0146", check.Success, ""},
+		{"an old Gateway API", func(w *checkWorld) { w.gatewayAPI("referencegrants", "v1alpha2") }, "IST0156", check.Error, "CustomResourceDefinition referencegrants.gateway.networking.k8s.io"},
+		{"a Gateway API that is old soon", func(w *checkWorld) { w.gatewayAPI("grpcroutes", "v1alpha2") }, "IST0172", check.Warning, "CustomResourceDefinition grpcroutes.gateway.networking.k8s.io"},
+		{"a Gateway API", func(w *checkWorld) { w.gatewayAPI("tcproutes", "v1alpha2") }, "IST0156", check.Success, ""},
+		{"a ztunnel, which is no sidecar", func(w *checkWorld) { w.ztunnel() }, "istio-proxies-ready", check.Success, ""},
 		{"half a CA", func(w *checkWorld) {
 			w.change(kube.Secret, "istio-system", CACertsSecret, map[string]any{caCertFile: "eA=="}, "data")
 		}, "istio-ca-valid", check.Error, "is missing"},

@@ -43,6 +43,56 @@ func meta(namespace, name string, labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}
 }
 
+// chartNames are the names of the objects without namespaces that checks ask for,
+// with all others of their kinds, as the charts linkerd-control-plane, linkerd-viz
+// (both of edge-26.8.3) and linkerd2-cni give them.
+func chartNames() map[kube.Kind][]string {
+	return map[kube.Kind][]string{
+		kube.ClusterRole: {
+			"linkerd-linkerd-destination", "linkerd-policy", "linkerd-heartbeat", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
+			"linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-prometheus", "linkerd-tap-injector", "linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-tap-admin",
+			"linkerd-linkerd-viz-web-check", "linkerd-linkerd-viz-web-api", cniName,
+		},
+		kube.ClusterRoleBinding: {
+			"linkerd-linkerd-destination", "linkerd-destination-policy", "linkerd-heartbeat", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
+			"linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-prometheus", "linkerd-tap-injector", "linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-tap-auth-delegator",
+			"linkerd-linkerd-viz-web-check", "linkerd-linkerd-viz-web-admin", "linkerd-linkerd-viz-web-api", cniName,
+		},
+	}
+}
+
+// TestServersOfCharts holds what is looked at of servers against the names in the
+// charts of edge-26.8.3.
+func TestServersOfCharts(t *testing.T) {
+	t.Parallel()
+	want := map[string][]string{
+		proxyInjector:   {"Secret linkerd/linkerd-proxy-injector-k8s-tls", "MutatingWebhookConfiguration linkerd-proxy-injector-webhook-config"},
+		spValidator:     {"Secret linkerd/linkerd-sp-validator-k8s-tls", "ValidatingWebhookConfiguration linkerd-sp-validator-webhook-config"},
+		policyValidator: {"Secret linkerd/linkerd-policy-validator-k8s-tls", "ValidatingWebhookConfiguration linkerd-policy-validator-webhook-config"},
+		"tap":           {"Secret linkerd-viz/tap-k8s-tls", "APIService v1alpha1.tap.linkerd.io"},
+		"tap-injector":  {"Secret linkerd-viz/tap-injector-k8s-tls", "MutatingWebhookConfiguration linkerd-tap-injector-webhook-config"},
+	}
+	got := map[string][]string{}
+	for _, s := range slices.Concat(controlPlaneServers("linkerd"), vizServers("linkerd-viz")) {
+		got[s.name] = []string{s.secretRef().String(), s.registration.String()}
+	}
+	if !maps.EqualFunc(got, want, slices.Equal[[]string]) {
+		t.Errorf("servers are known as %v, want %v", got, want)
+	}
+}
+
+// Where the tests have the chart linkerd2-cni, and what it calls its objects.
+const cniNamespace, cniName = "linkerd-cni", "linkerd-cni"
+
+// cni makes the DaemonSet of the CNI plugin for one node, with that many pods that
+// are ready.
+func (w *checkWorld) cni(ready int32) {
+	w.Put(kube.DaemonSet, &appsv1.DaemonSet{
+		ObjectMeta: meta(cniNamespace, cniName, nil), Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{}},
+		Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: 1, CurrentNumberScheduled: 1, UpdatedNumberScheduled: 1, NumberReady: ready, NumberAvailable: ready},
+	})
+}
+
 // newCheckWorld makes the world with some pods in the data plane.
 func newCheckWorld(pods int) *checkWorld {
 	now := time.Now()
@@ -54,7 +104,7 @@ func newCheckWorld(pods int) *checkWorld {
 	w.Put(kube.Node, &corev1.Node{ObjectMeta: meta("", "one", map[string]string{corev1.LabelOSStable: "linux"}), Spec: corev1.NodeSpec{PodCIDRs: []string{"10.244.0.0/24"}}, Status: corev1.NodeStatus{
 		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.NewTime(now)}},
 	}})
-	for name, extension := range map[string]string{"default": "", "kube-system": "", "linkerd": "", "shop": "", "linkerd-viz": "viz", "linkerd-multicluster": "multicluster"} {
+	for name, extension := range map[string]string{"default": "", "kube-system": "", "linkerd": "", "shop": "", cniNamespace: "", "linkerd-viz": "viz", "linkerd-multicluster": "multicluster"} {
 		labels := map[string]string{}
 		if extension != "" {
 			labels[extensionLabel] = extension
@@ -65,11 +115,13 @@ func newCheckWorld(pods int) *checkWorld {
 	w.configure("")
 	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: meta("linkerd", "linkerd-identity-trust-roots", nil), Data: map[string]string{TrustRootsKey: string(bundle.PEM())}})
 	w.Put(kube.Secret, &corev1.Secret{ObjectMeta: meta("linkerd", IssuerSecret, nil), Data: must(IssuerSecretData(issuer, bundle))})
-	w.Name(kube.ClusterRole, "", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
-		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-linkerd-viz-tap-admin", "linkerd-tap-injector", "linkerd-cni")
-	w.Name(kube.ClusterRoleBinding, "", "linkerd-linkerd-identity", "linkerd-linkerd-proxy-injector",
-		"linkerd-linkerd-viz-tap", "linkerd-linkerd-viz-metrics-api", "linkerd-tap-injector", "linkerd-cni")
+	for kind, names := range chartNames() {
+		w.Name(kind, "", names...)
+	}
 	w.Name(kube.ServiceAccount, "linkerd", "linkerd-destination", "linkerd-identity", "linkerd-proxy-injector", "linkerd-heartbeat")
+	w.Name(kube.ServiceAccount, cniNamespace, cniName)
+	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: meta(cniNamespace, "linkerd-cni-config", nil)})
+	w.cni(1)
 	for _, name := range []string{
 		"serviceprofiles.linkerd.io", "servers.policy.linkerd.io", "serverauthorizations.policy.linkerd.io", "authorizationpolicies.policy.linkerd.io",
 		"meshtlsauthentications.policy.linkerd.io", "networkauthentications.policy.linkerd.io", "httproutes.policy.linkerd.io",
@@ -94,7 +146,7 @@ func newCheckWorld(pods int) *checkWorld {
 		})
 		w.pod("linkerd", "linkerd-"+component, i, map[string]string{componentLabel: component})
 	}
-	for i, component := range []string{"tap", "web", "prometheus"} {
+	for i, component := range []string{"metrics-api", "prometheus", "tap", "tap-injector", "web"} {
 		w.pod("linkerd-viz", component, 10+i, map[string]string{"component": component})
 	}
 	w.Put(kube.Service, &corev1.Service{ObjectMeta: meta("shop", "web", nil), Spec: corev1.ServiceSpec{
@@ -209,6 +261,56 @@ func TestHealthOfManyPods(t *testing.T) {
 	}
 	if requests := w.Requests(); len(requests) >= 30 {
 		t.Errorf("%d requests, want less than 30:\n%s", len(requests), strings.Join(requests, "\n"))
+	}
+}
+
+// What costs more requests than usual: the CNI plugin, and credentials that have
+// to be asked for each permission.
+func TestHealthRequests(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*checkWorld)
+		checks func(Health) [][]check.Check
+	}{
+		"the CNI plugin": {withCNI(func(*checkWorld) {}), func(h Health) [][]check.Check {
+			return [][]check.Check{h.ControlPlane(), h.DataPlane(), h.Viz(), h.Multicluster()}
+		}},
+		"no administrator": {func(w *checkWorld) { w.Denied = func(string) bool { return false } }, func(h Health) [][]check.Check {
+			return [][]check.Check{h.Pre()}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newCheckWorld(1000)
+			test.change(w)
+			h := Health{Cluster: w.Connect(t), Namespace: "linkerd", Early: pki.DefaultEarlyRenewal, Now: w.now}
+			for _, checks := range test.checks(h) {
+				outcomes, err := check.Run(t.Context(), checks)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range outcomes {
+					if o.Result == check.Error {
+						t.Errorf("%s (%s): %s", o.ID, o.Description, o.Message())
+					}
+				}
+			}
+			if requests := w.Requests(); len(requests) >= 30 {
+				t.Errorf("%d requests, want less than 30:\n%s", len(requests), strings.Join(requests, "\n"))
+			}
+		})
+	}
+}
+
+// Without rights there is nothing to find out, and nothing is wrong by that.
+func TestHealthWithoutRights(t *testing.T) {
+	t.Parallel()
+	w := newCheckWorld(3)
+	w.Forbidden = func(string) bool { return true }
+	for _, o := range w.all(t) {
+		if o.Result == check.Error || o.Result == check.Warning {
+			t.Errorf("%s %s (%s): %s", o.Result, o.ID, o.Description, o.Message())
+		}
 	}
 }
 
@@ -338,7 +440,14 @@ func TestHealthTells(t *testing.T) {
 		{"an extension twice", func(w *checkWorld) {
 			w.Put(kube.Namespace, &corev1.Namespace{ObjectMeta: meta("", "viz2", map[string]string{extensionLabel: "viz"})})
 		}, "l5d-extension-namespaces", check.Warning, "linkerd-viz and viz2", ""},
-		{"no CNI plugin", func(w *checkWorld) { w.configure("cniEnabled: true") }, "cni-plugin-ds-exists", check.Skipped, "cni-plugin-cm-exists", ""},
+		{"no CNI plugin", withCNI(func(w *checkWorld) { w.drop(kube.DaemonSet, cniNamespace, cniName) }), "cni-plugin-cm-exists", check.Error, "no DaemonSet linkerd-cni", ""},
+		{"a CNI plugin that is not enabled", func(w *checkWorld) { w.cni(0) }, "cni-plugin-ready", check.Skipped, "cniEnabled", ""},
+		{"a CNI plugin", withCNI(func(*checkWorld) {}), "cni-plugin-ready", check.Success, "", ""},
+		{"a CNI plugin without a configuration", withCNI(func(w *checkWorld) { w.drop(kube.ConfigMap, cniNamespace, "linkerd-cni-config") }), "cni-plugin-cm-exists", check.Error, "linkerd-cni/linkerd-cni-config", ""},
+		{"a CNI plugin without a role", withCNI(func(w *checkWorld) { w.drop(kube.ClusterRole, "", cniName) }), "cni-plugin-cr-exists", check.Error, "ClusterRole linkerd-cni", ""},
+		{"a CNI plugin without a binding", withCNI(func(w *checkWorld) { w.drop(kube.ClusterRoleBinding, "", cniName) }), "cni-plugin-crb-exists", check.Error, "ClusterRoleBinding linkerd-cni", ""},
+		{"a CNI plugin without an account", withCNI(func(w *checkWorld) { w.drop(kube.ServiceAccount, cniNamespace, cniName) }), "cni-plugin-sa-exists", check.Error, "ServiceAccount linkerd-cni/linkerd-cni", ""},
+		{"a CNI plugin that is not ready", withCNI(func(w *checkWorld) { w.cni(0) }), "cni-plugin-ready", check.Error, "0 of 1 nodes", ""},
 		{"one replica only", func(w *checkWorld) { w.configure("highAvailability: true") }, "l5d-control-plane-replicas", check.Warning, "linkerd-identity (1)", ""},
 		{"a proxy that is not ready", func(w *checkWorld) { w.unready("shop", "web-1") }, "l5d-data-plane-ready", check.Error, "Pod shop/web-1", ""},
 		{"an old proxy", func(w *checkWorld) { w.age("shop", "web-1") }, "l5d-data-plane-version", check.Warning, "Pod shop/web-1 (edge-25.4.4)", ""},
@@ -383,6 +492,12 @@ func TestHealthTells(t *testing.T) {
 		}, "l5d-multicluster-managed-controllers", check.Warning, "linkerd-service-mirror-east-1", ""},
 		{"a gateway out of reach", func(w *checkWorld) { w.drop(endpointSlice, "linkerd-multicluster", "probe-gateway-east") }, "l5d-multicluster-gateways-endpoints", check.Error, "probe-gateway-east", ""},
 		{"a mirror without endpoints", func(w *checkWorld) { w.drop(endpointSlice, "shop", "web-east") }, "l5d-multicluster-services-endpoints", check.Error, "Service shop/web-east", ""},
+		{"a mirror that needs no endpoints", func(w *checkWorld) {
+			w.drop(endpointSlice, "shop", "web-east")
+			w.Change(kube.Ref{Kind: kube.Service, Namespace: "shop", Name: "web-east"}, func(content map[string]any) {
+				content["metadata"].(map[string]any)["annotations"] = map[string]any{remoteDiscovery: "web@east"} //nolint:forcetypeassert // The test's own object.
+			})
+		}, "l5d-multicluster-services-endpoints", check.Skipped, "no such Services", ""},
 		{"an orphan", func(w *checkWorld) {
 			w.change(kube.Service, "shop", "web-east", "west", "metadata", "labels", clusterLabel)
 		}, "l5d-multicluster-orphaned-services", check.Warning, "web-east (of west)", ""},
@@ -403,6 +518,14 @@ func TestHealthTells(t *testing.T) {
 			}
 			t.Errorf("%s ended in %q, want %s: %s", test.id, found, test.result, test.want)
 		})
+	}
+}
+
+// withCNI changes a world whose control plane goes by the CNI plugin.
+func withCNI(change func(*checkWorld)) func(*checkWorld) {
+	return func(w *checkWorld) {
+		w.configure("cniEnabled: true")
+		change(w)
 	}
 }
 
