@@ -74,6 +74,11 @@ func (c *Cluster) HoldNamespace(ctx context.Context, hold Hold) (*unstructured.U
 	}
 }
 
+// Held reports whether a namespace with these annotations is held by a holder.
+func Held(annotations map[string]string, holder string) bool {
+	return annotations[holderPrefix+holder] == "true"
+}
+
 // ensureNamespace returns the namespace, after making it, marked as made by a
 // holder, if it is not there.
 func (c *Cluster) ensureNamespace(ctx context.Context, ref Ref) (*unstructured.Unstructured, error) {

@@ -83,7 +83,7 @@ func (r *linkerdExtensionResource) Schema(ctx context.Context, _ resource.Schema
 			},
 			"high_availability": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether to run several replicas spread over nodes with the chart's own `values-ha.yaml`. Needs three nodes; `jaeger` cannot. Default `false`.",
+				MarkdownDescription: "Whether to run several replicas spread over nodes with the chart's own `values-ha.yaml`. Pods of a Deployment do not share nodes then: it takes as many nodes as the largest has replicas, and one more for rolling updates, with the chart's values 4. `jaeger` cannot. Default `false`.",
 			},
 			"values": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
@@ -103,7 +103,7 @@ func (r *linkerdExtensionResource) Schema(ctx context.Context, _ resource.Schema
 			"app_version":          computedString("Version of Linkerd that the extension is of, such as `edge-26.8.3`."),
 			"values_sha256":        computedString("SHA-256 of the release's values as they were applied."),
 			"changes":              changesAttribute(),
-			"webhooks":             webhooksAttribute("Certificates by which the API server calls the extension: of `viz`, those of its API `tap` and of its webhook `tap-injector`; of `jaeger`, that of its webhook `jaeger-injector`; of `multicluster`, none."),
+			"webhooks":             webhooksAttribute("Certificates by which the API server calls the extension: of `viz`, those of its API `tap` and of its webhook `tap-injector`; of `jaeger`, that of its webhook `jaeger-injector`; of `multicluster`, none. With `drift_detection = \"releases\"`, only those of webhooks."),
 			"webhooks_valid_until": computedString("When the first of these certificates ends, RFC 3339; empty if the extension has none, or none that can be read."),
 			"drift":                driftAttribute("objects of the chart that are missing or changed, a release that somebody else has touched, certificates that are due, a namespace without its label"),
 			"timeouts":             timeouts.Attributes(ctx, timeouts.Opts{Create: true, Read: true, Update: true, Delete: true}),
@@ -223,8 +223,10 @@ func (r *linkerdExtensionResource) ModifyPlan(ctx context.Context, req resource.
 		return
 	}
 	follows := r.follows(plan, state)
-	if req.Plan.Raw.IsNull() {
+	if !creates && (follows || req.Plan.Raw.IsNull()) {
 		r.warnOfRemoval(ctx, state, &resp.Diagnostics)
+	}
+	if req.Plan.Raw.IsNull() {
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("drift"), noDrift())...)
@@ -241,10 +243,18 @@ func (r *linkerdExtensionResource) ModifyPlan(ctx context.Context, req resource.
 	r.foresee(ctx, resp, plan.subject(), func(ctx context.Context, charts install.Charts) (foresight, error) {
 		installer := linkerd.Installer{Charts: charts}
 		if creates {
-			if _, err := installer.ResumableExtension(ctx, plan.Name.ValueString(), plan.Namespace.ValueString()); errors.Is(err, install.ErrForeign) {
+			resumed, err := installer.ResumableExtension(ctx, plan.Name.ValueString(), plan.Namespace.ValueString())
+			if errors.Is(err, install.ErrForeign) {
 				problemExists(&resp.Diagnostics, "Unable to Plan "+plan.subject(), err, plan.Namespace.ValueString())
 				return foresight{}, nil
-			} else if err != nil {
+			}
+			if resumed && err == nil {
+				// If it is tainted, it is gone by the apply; if not, the apply goes on
+				// from there. Terraform does not say which.
+				r.warnOfRemoval(ctx, plan, &resp.Diagnostics)
+				return foresight{unknown: true}, nil
+			}
+			if err != nil {
 				return foresight{}, err
 			}
 		}

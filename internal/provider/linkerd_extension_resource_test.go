@@ -58,6 +58,34 @@ func (x extensionTest) amend(ref kube.Ref, change map[string]any) {
 	}
 }
 
+// cordon keeps pods away from some of the nodes, or lets them come back.
+func (x extensionTest) cordon(nodes int, away bool) {
+	x.Helper()
+	all, err := x.cluster.Client().CoreV1().Nodes().List(x.Context(), metav1.ListOptions{})
+	if err != nil {
+		x.Fatal(err)
+	}
+	for _, node := range all.Items[:nodes] {
+		x.amend(kube.Ref{Kind: kube.Node, Name: node.Name}, map[string]any{"spec": map[string]any{"unschedulable": away}})
+	}
+}
+
+// otherControlPlane is a namespace with what extensions look at of a control
+// plane of an edge version, and where that is.
+func (x extensionTest) otherControlPlane(version string) kube.Ref {
+	x.Helper()
+	ref := kube.Ref{Kind: kube.ConfigMap, Namespace: x.cluster.Namespace(x), Name: "linkerd-config"}
+	config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: ref.Name}, Data: controlPlaneConfig(version)}
+	if _, err := x.cluster.Client().CoreV1().ConfigMaps(ref.Namespace).Create(x.Context(), config, metav1.CreateOptions{}); err != nil {
+		x.Fatal(err)
+	}
+	return ref
+}
+
+func controlPlaneConfig(version string) map[string]string {
+	return map[string]string{"values": "linkerdVersion: " + version + "\nclusterDomain: cluster.local\n"}
+}
+
 // tapsServed checks that the API server reaches the API of taps.
 func (x extensionTest) tapsServed(*terraform.State) error {
 	x.Helper()
@@ -135,7 +163,14 @@ func TestAccLinkerdExtension(t *testing.T) {
 
 // viz walks through the life of the extension that the API server calls most.
 func (x extensionTest) viz() {
-	const address = "aksmesh_linkerd_extension.viz"
+	const (
+		address = "aksmesh_linkerd_extension.viz"
+		spread  = `
+		  high_availability = true
+		  registry          = "example.azurecr.io/linkerd"
+		  drift_detection   = "releases"
+		  values            = ["metricsAPI: { replicas: 2 }"]`
+	)
 	clock := &testClock{}
 	clock.forward(-8000 * time.Hour)
 	client := x.cluster.Client()
@@ -155,9 +190,20 @@ func (x extensionTest) viz() {
 		CheckDestroy:             x.gone(api, webhook, kube.Ref{Kind: kube.RoleBinding, Namespace: "kube-system", Name: "linkerd-linkerd-viz-tap-auth-reader"}),
 		Steps: []resource.TestStep{
 			{
-				Config: x.config("viz", linkerdNew, ""),
+				Config: x.config("viz", linkerdNew, `
+				  values   = ["dashboard: { image: { tag: does-not-exist } }"]
+				  timeouts = { create = "12s" }`),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("changes").AtSliceIndex(0), knownvalue.StringRegexp(regexp.MustCompile(`^\+ \w+ `))),
+				}},
+				ExpectError: regexp.MustCompile(`(?s)not\s+healthy.*linkerd-viz/web`),
+			},
+			{
+				// What the failure has left is replaced, and is still there in the plan.
+				Config: x.config("viz", linkerdNew, ""),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(address, plancheck.ResourceActionDestroyBeforeCreate),
+					plancheck.ExpectUnknownValue(address, tfjsonpath.New("changes")),
 				}},
 				Check: resource.ComposeTestCheckFunc(
 					certificates, x.tapsServed,
@@ -203,12 +249,26 @@ func (x extensionTest) viz() {
 			},
 			{
 				Config: x.config("viz", linkerdNew, `
-				  high_availability = true
-				  registry          = "example.azurecr.io/linkerd"
-				  values            = ["metricsAPI: { replicas: 2 }"]`),
+				  atomic = true
+				  values = ["dashboard: { replicas: -1 }"]`),
+				ConfigPlanChecks: update,
+				ExpectError:      regexp.MustCompile(`(?s)rolled\s+back,\s+and\s+healthy\s+again:\s+linkerd-viz/linkerd-viz`),
+			},
+			{
+				// Of three nodes, a rollout would need another.
+				PreConfig:   func() { x.cordon(2, true) },
+				Config:      x.config("viz", linkerdNew, "high_availability = true"),
+				PlanOnly:    true,
+				ExpectError: regexp.MustCompile(`(?s)high_availability:.*3\s+replicas.*needs\s+4\s+nodes`),
+			},
+			{
+				PreConfig:         func() { x.cordon(2, false) },
+				Config:            x.config("viz", linkerdNew, spread),
 				ConfigPlanChecks:  update,
 				ConfigStateChecks: noDriftLeft,
 				Check: resource.ComposeTestCheckFunc(
+					// Of the webhook only.
+					resource.TestCheckResourceAttr(address, "webhooks.#", "1"),
 					resource.TestMatchResourceAttr(address, "changes.0", regexp.MustCompile(`^[~+] `)),
 					func(*terraform.State) error {
 						all, err := deployments.List(x.Context(), metav1.ListOptions{})
@@ -236,10 +296,7 @@ func (x extensionTest) viz() {
 					clock.forward(7990 * time.Hour)
 					generation = x.get(tap).GetGeneration()
 				},
-				Config: x.config("viz", linkerdNew, `
-				  high_availability = true
-				  registry          = "example.azurecr.io/linkerd"
-				  values            = ["metricsAPI: { replicas: 2 }"]`),
+				Config:            x.config("viz", linkerdNew, spread),
 				ConfigPlanChecks:  noChanges,
 				ConfigStateChecks: noDriftLeft,
 				Check: resource.ComposeTestCheckFunc(certificates, x.tapsServed, func(*terraform.State) error {
@@ -251,10 +308,7 @@ func (x extensionTest) viz() {
 			},
 			{
 				// Another of the same kind cannot be.
-				Config: x.config("viz", linkerdNew, `
-				  high_availability = true
-				  registry          = "example.azurecr.io/linkerd"
-				  values            = ["metricsAPI: { replicas: 2 }"]`) +
+				Config: x.config("viz", linkerdNew, spread) +
 					fmt.Sprintf("resource \"aksmesh_linkerd_extension\" \"again\" {\n  name = \"viz\"\n  namespace = \"elsewhere\"\n  version = %q\n  repository = %q\n}", linkerdNew, x.cluster.Charts().Repository),
 				ExpectError: regexp.MustCompile(`(?s)namespace:\s.*Namespace\s+linkerd-viz\s+already`),
 			},
@@ -286,18 +340,21 @@ func (x extensionTest) viz() {
 	})
 }
 
-// multicluster has a CRD of its own, and images in all forms.
+// multicluster has a CRD of its own, and images in all forms. It is upgraded with
+// a control plane.
 func (x extensionTest) multicluster() {
 	const address = "aksmesh_linkerd_extension.multicluster"
 	crd := kube.Ref{Kind: kube.CustomResourceDefinition, Name: "links.multicluster.linkerd.io"}
-	body := `registry = "example.azurecr.io/linkerd"
-	  values = ["gateway: { serviceType: ClusterIP }"]`
+	controlPlane := x.otherControlPlane("edge-26.6.3")
+	body := fmt.Sprintf(`registry = "example.azurecr.io/linkerd"
+	  linkerd_namespace = %q
+	  values = ["gateway: { serviceType: ClusterIP }"]`, controlPlane.Namespace)
 	resource.Test(x, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		CheckDestroy:             x.gone(crd, kube.Ref{Kind: kube.Namespace, Name: "linkerd-multicluster"}),
 		Steps: []resource.TestStep{
 			{
-				Config: x.config("multicluster", linkerdNew, body),
+				Config: x.config("multicluster", linkerdOld, body),
 				Check: resource.ComposeTestCheckFunc(
 					resource.TestCheckResourceAttr(address, "webhooks.#", "0"),
 					resource.TestCheckResourceAttr(address, "webhooks_valid_until", ""),
@@ -312,6 +369,18 @@ func (x extensionTest) multicluster() {
 			},
 			{ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateId: "linkerd-multicluster", ImportStateVerifyIgnore: []string{"repository", "changes", "registry", "values"}},
 			{
+				PreConfig: func() { x.amend(controlPlane, map[string]any{"data": controlPlaneConfig("edge-26.8.3")}) },
+				Config:    x.config("multicluster", linkerdNew, "high_availability = true\n"+body),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("changes").AtSliceIndex(0), knownvalue.StringRegexp(regexp.MustCompile(`^[+~] \w+ `))),
+				}},
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"),
+					resource.TestCheckResourceAttr(address, "drift.#", "0"),
+				),
+			},
+			{
 				// The Links to other clusters stay, and a later install takes them back.
 				Config: x.config("multicluster", linkerdNew, body), Destroy: true,
 				Check: func(*terraform.State) error { _, err := x.kube.Get(x.Context(), crd); return err },
@@ -322,17 +391,10 @@ func (x extensionTest) multicluster() {
 }
 
 // jaeger is of an older version than the control plane, so that it is told of
-// another: a namespace with what the extension looks at of one.
+// another.
 func (x extensionTest) jaeger() {
 	const address = "aksmesh_linkerd_extension.jaeger"
-	namespace := x.cluster.Namespace(x)
-	config := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: "linkerd-config"},
-		Data:       map[string]string{"values": "linkerdVersion: edge-25.4.4\nclusterDomain: cluster.local\n"},
-	}
-	if _, err := x.cluster.Client().CoreV1().ConfigMaps(namespace).Create(x.Context(), config, metav1.CreateOptions{}); err != nil {
-		x.Fatal(err)
-	}
+	namespace := x.otherControlPlane("edge-25.4.4").Namespace
 	const version = "2025.4.4"
 	resource.Test(x, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,

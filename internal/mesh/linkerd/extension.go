@@ -208,20 +208,28 @@ func extensionImages(registry string, defaults map[string]any) map[string]any {
 
 // certificateValues have a chart leave the certificate of a server to its Secret.
 // The bundle in them is the one of the first time, as the release has it on
-// record, and otherwise what accepts the certificate that was found; it is not
-// foreseen if there is none that can be read, and made is nil.
+// record, and otherwise what accepts the certificate that was found, or the one
+// that is made. They are foreseen only if they are those on record: anything else
+// may have changed by the time of the apply.
 func (s serving) certificateValues(recorded map[string]any, made func() string) (values map[string]any, foreseen bool) {
+	former, _, _ := unstructured.NestedMap(recorded, s.values)
+	bundle, _ := former["caBundle"].(string)
+	external, _ := former["externalSecret"].(bool)
 	if s.renewedBy != "" {
-		return s.othersValues(), true
+		values = s.othersValues()
+		if _, pinned := values["caBundle"]; pinned && external && bundle != "" {
+			values["caBundle"] = bundle
+		}
+		foreseen = !slices.ContainsFunc(certificateKeys(), func(key string) bool { return values[key] != former[key] })
+		return values, foreseen
 	}
 	values = map[string]any{"externalSecret": true}
-	bundle, _, _ := unstructured.NestedString(recorded, s.values, "caBundle")
-	external, _, _ := unstructured.NestedBool(recorded, s.values, "externalSecret")
 	switch {
 	case external && bundle != "":
 		values["caBundle"] = bundle
 	case s.pair != nil:
 		values["caBundle"] = string(s.kept().PEM())
+		return values, false
 	case made != nil:
 		values["caBundle"] = made()
 	default:

@@ -114,14 +114,21 @@ func (i Installer) ForeseeExtension(ctx context.Context, p *PreparedExtension) (
 	if err != nil {
 		return found, err
 	}
-	if ha := p.specification.HighAvailability && valuesOf(record)[antiAffinity] != true; ha {
-		if err := i.checkNodes(ctx, release.Values); err != nil {
+	certain = certain && sameDomains(p.specification, release.Values, valuesOf(record))
+	if p.specification.HighAvailability {
+		err := i.checkRoom(ctx, release)
+		var input *InputError
+		switch {
+		case errors.As(err, &input) && valuesOf(record)[antiAffinity] == true:
+			// It is there already, and nodes that are away may come back.
+			found.Warnings = append(found.Warnings, input.Error()+".")
+		case err != nil:
 			return found, err
 		}
 	}
 	found.Changes, err = i.Charts.Foresee(ctx, []install.Release{release}, nil)
 	if record != nil && !certain {
-		// Another bundle comes with another certificate, and pods are told of it.
+		// What comes from the cluster may be otherwise by then.
 		for at := range found.Changes {
 			found.Changes[at].Uncertain = found.Changes[at].Uncertain || found.Changes[at].Action == kube.Update
 		}
@@ -285,7 +292,7 @@ func (i Installer) extensionAnswers(ctx context.Context, s ExtensionSpecificatio
 	if s.Name != Viz {
 		return nil
 	}
-	return i.tapInjectorAnswers(ctx, s.Namespace)
+	return i.tapInjectorAnswers(ctx, s)
 }
 
 // awaitAPI waits until the API server serves an aggregated API.
@@ -332,7 +339,8 @@ type ExtensionObservation struct {
 	// Name may be empty: the namespace tells.
 	Name, Namespace string
 	Checks          WebhookChecks
-	// Kinds are those in which drift is looked for; none means all.
+	// Kinds are those in which drift is looked for; none means all. If they are
+	// restricted, certificates are judged by the configurations of webhooks.
 	Kinds []kube.Kind
 }
 
@@ -378,8 +386,12 @@ func (i Installer) ObserveExtension(ctx context.Context, o ExtensionObservation)
 	if label != o.Name {
 		found.Drift = append(found.Drift, fmt.Sprintf("Namespace %s: label %s is not %s", o.Namespace, extensionLabel, o.Name))
 	}
+	o.Checks.RegisteredOnly = len(o.Kinds) > 0
 	var all []serving
 	for _, s := range extensionServers(o.Name, o.Namespace) {
+		if !o.Checks.covers(s) {
+			continue
+		}
 		looked, err := i.look(ctx, s, o.Checks, i.Cluster.Find)
 		if err != nil {
 			return InstalledExtension{}, err

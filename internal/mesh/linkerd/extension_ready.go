@@ -13,12 +13,23 @@ import (
 
 // tapInjectorAnswers waits until a pod that gets a proxy can be tapped as well.
 // The tap-injector looks at pods after the proxy injector, by the order of their
-// names, so that one dry run tries both.
-func (i Installer) tapInjectorAnswers(ctx context.Context, namespace string) error {
+// names, so that one dry run tries both, where both look.
+func (i Installer) tapInjectorAnswers(ctx context.Context, s ExtensionSpecification) error {
 	ref := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "linkerd-tap-injector-webhook-config"}
 	where, err := i.Cluster.Namespace(ctx, corev1.NamespaceDefault)
 	if err != nil {
 		return err
+	}
+	untried := func(reason string) error {
+		i.say("the tap-injector is not tried in namespace "+where.Name, map[string]any{"extension": s.Namespace, "reason": reason})
+		return nil
+	}
+	plane, err := Injection{Namespace: s.LinkerdNamespace}.ControlPlane(ctx, i.Cluster)
+	if err != nil {
+		return err
+	}
+	if err := plane.Sees(where, &corev1.Pod{}); err != nil {
+		return untried("pods get no proxy there: " + err.Error())
 	}
 	live, err := i.Cluster.Find(ctx, ref)
 	if err != nil {
@@ -31,8 +42,7 @@ func (i Installer) tapInjectorAnswers(ctx context.Context, namespace string) err
 	for _, webhook := range configuration.Webhooks {
 		unmet, err := unmetRequirement(webhook.NamespaceSelector, where.Labels)
 		if err != nil || unmet != nil {
-			i.say("the tap-injector is not tried, as it passes over namespace "+where.Name, map[string]any{"namespace": namespace})
-			return nil //nolint:nilerr // A selector that cannot be read selects nothing.
+			return untried("its configuration passes over it") // A selector that cannot be read selects nothing.
 		}
 	}
 	injected := map[string]string{injectAnnotation: enabled}

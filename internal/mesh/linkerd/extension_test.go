@@ -192,6 +192,7 @@ func TestCertificateValues(t *testing.T) {
 	recorded := m{"tap": m{"externalSecret": true, "caBundle": "first"}}
 	made := func() string { return "made" }
 	kept := serving{server: server, now: time.Now(), secret: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s"}}, pair: pair}
+	others := serving{server: server, renewedBy: "a controller", registered: server.registration.Object(), bundle: pki.NewBundle(pair.Certificate())}
 	for name, c := range map[string]struct {
 		found    serving
 		recorded m
@@ -203,8 +204,10 @@ func TestCertificateValues(t *testing.T) {
 		"nothing is there, in a plan":  {serving{server: server}, nil, nil, m{"externalSecret": true, "caBundle": server.dnsName()}, false},
 		"on record":                    {kept, recorded, made, m{"externalSecret": true, "caBundle": "first"}, true},
 		"on record, the Secret gone":   {serving{server: server}, recorded, nil, m{"externalSecret": true, "caBundle": "first"}, true},
-		"of a chart that made its own": {kept, m{"tap": m{"caBundle": "other"}}, nil, m{"externalSecret": true, "caBundle": own}, true},
-		"of cert-manager":              {serving{server: server, renewedBy: "cert-manager"}, recorded, nil, m{"externalSecret": true}, true},
+		"of a chart that made its own": {kept, m{"tap": m{"caBundle": "other"}}, nil, m{"externalSecret": true, "caBundle": own}, false},
+		"newly of cert-manager":        {serving{server: server, renewedBy: "cert-manager"}, recorded, nil, m{"externalSecret": true}, false},
+		"of cert-manager as before":    {serving{server: server, renewedBy: "cert-manager"}, m{"tap": m{"externalSecret": true}}, nil, m{"externalSecret": true}, true},
+		"of a controller as before":    {others, recorded, nil, m{"externalSecret": true, "caBundle": "first"}, true},
 	} {
 		got, foreseen := c.found.certificateValues(c.recorded, c.made)
 		if !maps.Equal(got, c.want) || foreseen != c.foreseen {

@@ -113,10 +113,16 @@ type WebhookChecks struct {
 	// Early is how long before its end a certificate is renewed.
 	Early time.Duration
 	Now   time.Time
-	// RegisteredOnly judges certificates by what the API server is told to accept,
-	// without reading the Secrets that keep them: those that sign themselves, as
-	// this provider's and the charts' do, are known from there.
+	// RegisteredOnly judges certificates of webhooks by what the API server is told
+	// to accept, without reading the Secrets that keep them: those that sign
+	// themselves, as this provider's and the charts' do, are known from there. Those
+	// of aggregated APIs are not looked at then: they are as old as the others.
 	RegisteredOnly bool
+}
+
+// covers reports whether the certificate of a server is looked at.
+func (c WebhookChecks) covers(s server) bool {
+	return !c.RegisteredOnly || s.registration.Kind != kube.APIService
 }
 
 // DefaultWebhookEarlyRenewal is how long before their end the certificates of
@@ -126,7 +132,8 @@ const DefaultWebhookEarlyRenewal = pki.DefaultEarlyRenewal
 // extensionLabel marks the namespaces of extensions.
 const extensionLabel = "linkerd.io/extension"
 
-// vizNamespaces are where the extension is, by the shared reads.
+// vizNamespaces are where the extension is, by the shared reads, unless it is the
+// business of a resource of its own, which holds its namespace.
 func (i Installer) vizNamespaces(ctx context.Context) ([]string, error) {
 	all, err := i.Cluster.Namespaces(ctx)
 	if err != nil {
@@ -134,7 +141,7 @@ func (i Installer) vizNamespaces(ctx context.Context) ([]string, error) {
 	}
 	var viz []string
 	for _, namespace := range all {
-		if namespace.Labels[extensionLabel] == Viz {
+		if namespace.Labels[extensionLabel] == Viz && !kube.Held(namespace.Annotations, extensionHolder(Viz)) {
 			viz = append(viz, namespace.Name)
 		}
 	}
@@ -142,7 +149,7 @@ func (i Installer) vizNamespaces(ctx context.Context) ([]string, error) {
 }
 
 // vizServings looks at the certificates of a viz extension that others have
-// installed: those in Secrets of ours belong to the extension's own resource. What may not be read is named and left out: the right to see to
+// installed. What may not be read is named and left out: the right to see to
 // Linkerd does not imply that to see to its extensions.
 func (i Installer) vizServings(ctx context.Context, checks WebhookChecks) (found []serving, hidden []string, err error) {
 	namespaces, err := i.vizNamespaces(ctx)
@@ -154,13 +161,16 @@ func (i Installer) vizServings(ctx context.Context, checks WebhookChecks) (found
 	}
 	for _, namespace := range namespaces {
 		for _, s := range vizServers(namespace) {
+			if !checks.covers(s) {
+				continue
+			}
 			looked, err := i.look(ctx, s, checks, i.Cluster.Find)
 			switch {
 			case apierrors.IsForbidden(err):
 				hidden = append(hidden, err.Error())
 			case err != nil:
 				return nil, nil, err
-			case len(looked.calls()) > 0 && (checks.RegisteredOnly || looked.secret != nil && !kube.Ours(looked.secret.Labels)):
+			case len(looked.calls()) > 0 && (checks.RegisteredOnly || looked.secret != nil):
 				found = append(found, looked)
 			}
 		}
