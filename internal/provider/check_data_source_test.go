@@ -165,6 +165,7 @@ func TestCheckInputs(t *testing.T) {
 		"mesh = \"istio\"\n scopes = [\"everything\"]":    `scopes`,
 		"mesh = \"linkerd\"\n fail_on = \"always\"":       `fail_on`,
 		"mesh = \"linkerd\"\n early = \"60 days\"":        `early`,
+		"mesh = \"linkerd\"\n wait = \"a while\"":         `wait`,
 		"mesh = \"linkerd\"\n namespace = \"Not-A-Name\"": `namespace`,
 	} {
 		t.Run(want, func(t *testing.T) {
