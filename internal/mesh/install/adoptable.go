@@ -7,5 +7,5 @@ import "github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 // them may not carry its name yet, as after a takeover that was cut off. Later
 // ones are somebody else's.
 func Adoptable(record *helm.Release) bool {
-	return record == nil || Ours(record) && record.Status != helm.StatusDeployed && record.Revision == 1
+	return record == nil || Ours(record) && record.Deployed == nil
 }
