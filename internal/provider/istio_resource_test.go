@@ -87,7 +87,7 @@ func TestAccIstio(t *testing.T) {
 			{
 				Config: config,
 				ConfigPlanChecks: plans(plancheck.ResourceActionCreate, changes(
-					`^\+ CustomResourceDefinition virtualservices\.networking\.istio\.io$`, `^\+ Deployment istio-system/istiod$`,
+					`^\+ Deployment istio-system/istiod$`,
 					`^\+ MutatingWebhookConfiguration istio-sidecar-injector$`, `^\+ Service istio-system/istio-ingressgateway$`,
 				)),
 				ConfigStateChecks: []statecheck.StateCheck{
@@ -161,7 +161,7 @@ func TestAccIstio(t *testing.T) {
 				    west = { values = ["autoscaling: { enabled: false }"] }
 				  }`),
 				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, changes(
-					`^\+ DaemonSet istio-system/ztunnel$`, `^\+ DaemonSet istio-system/istio-cni-node$`, `^\+ Deployment edge/east$`, `^- Deployment istio-system/istio-egressgateway$`,
+					`^\+ Deployment edge/east$`, `^- Deployment istio-system/istio-egressgateway$`,
 				)),
 				Check: resource.ComposeTestCheckFunc(
 					gatewaysRun(t, cluster, "edge", image(istioHub, istioNew), "east"),

@@ -112,12 +112,7 @@ func (r *istioRevisionTagResource) ModifyPlan(ctx context.Context, req resource.
 		if exists {
 			from = state.Revision.ValueString()
 		}
-		changes, err := installer.TagChanges(ctx, plan.tag(), from, plan.Revision.ValueString())
-		if _, later := errors.AsType[*istio.RevisionError](err); later {
-			// The same apply may well install it.
-			return foresight{changes: []kube.Change{plan.tag().Unforeseen(exists)}}, nil
-		}
-		return foresight{changes: changes}, err
+		return foresight{changes: plan.tag().Changes(from, plan.Revision.ValueString())}, nil
 	})
 }
 
@@ -176,12 +171,7 @@ func (r *istioRevisionTagResource) set(ctx context.Context, cluster *kube.Cluste
 	}
 	resumed, err := installer.CheckTagFree(ctx, tag, state != nil)
 	if err == nil && model.Changes.IsUnknown() {
-		var changes []kube.Change
-		if changes, err = installer.TagChanges(ctx, tag, from, model.Revision.ValueString()); err != nil && from != "" {
-			// Of where it leads from there may be nothing left.
-			changes, err = []kube.Change{tag.Unforeseen(true)}, nil
-		}
-		model.Changes = changesList(ctx, changes, diags)
+		model.Changes = changesList(ctx, tag.Changes(from, model.Revision.ValueString()), diags)
 	}
 	if err == nil {
 		err = installer.SetTag(ctx, tag, model.Revision.ValueString())

@@ -3,16 +3,30 @@ package provider
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
+
+// makeTag makes a tag of the default revision that is nobody's.
+func makeTag(t *testing.T, client kubernetes.Interface, name string) {
+	t.Helper()
+	_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(t.Context(), &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Labels: map[string]string{"app": "sidecar-injector", "istio.io/rev": "default", "istio.io/tag": "default"},
+	}}, metav1.CreateOptions{FieldManager: "istio-operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestAccIstio_revisions has two control planes in one namespace: the newer one
 // decides on what they share, and the older one goes only once nobody uses it.
@@ -54,6 +68,36 @@ func TestAccIstio_revisions(t *testing.T) {
 		}
 	}
 	provider := providerConfig(cluster.Kubeconfig(), "")
+	ambient := func(name, version, revision, body string) string {
+		if revision != "" {
+			body += fmt.Sprintf("\nrevision = %q", revision)
+		}
+		return fmt.Sprintf(`
+		resource "aksmesh_istio" %q {
+		  version     = %q
+		  repository  = %q
+		  profile     = "ambient"
+		  delete_crds = true
+		  timeouts    = { delete = "1m" }
+		  %s
+		}`, name, version, cluster.Charts().Repository, body)
+	}
+	// nodesOf checks which revision's istiod the ztunnels ask for certificates.
+	nodesOf := func(revision string) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			nodes, err := client.AppsV1().DaemonSets(istioSystem).Get(t.Context(), "ztunnel", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			want := strings.TrimSuffix("istiod-"+revision, "-") + ".istio-system.svc:15012"
+			for _, variable := range nodes.Spec.Template.Spec.Containers[0].Env {
+				if variable.Name == "CA_ADDRESS" && variable.Value == want {
+					return nil
+				}
+			}
+			return fmt.Errorf("ztunnel does not ask %s: %v", want, nodes.Spec.Template.Spec.Containers[0].Env)
+		}
+	}
 
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
@@ -63,7 +107,8 @@ func TestAccIstio_revisions(t *testing.T) {
 				Config: older + newer(`depends_on = [aksmesh_istio.this]`),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(istioAddress, plancheck.ResourceActionNoop),
-					planLines{next, "changes", []string{`^\+ Deployment istio-system/istiod-1-31$`, `^~ CustomResourceDefinition virtualservices`}},
+					// What both share is no part of it.
+					planLines{next, "changes", []string{`^\+ Deployment istio-system/istiod-1-31$`}},
 				}},
 				Check: resource.ComposeTestCheckFunc(validator("istiod"), resource.TestCheckResourceAttr(next, "id", "istio-system/1-31")),
 			},
@@ -89,6 +134,25 @@ func TestAccIstio_revisions(t *testing.T) {
 			{
 				PreConfig: func() { mark(`{"istio.io/rev": null}`) },
 				Config:    provider,
+			},
+			// Both at once, on a cluster without any, and away again at once. The
+			// ztunnels are those of the newer one, and go on by that which stays.
+			{
+				Config: provider + ambient("this", istioOld, "", "") + ambient("next", istioNew, "1-31", ""),
+				Check:  nodesOf("1-31"),
+			},
+			{
+				Config: provider + ambient("this", istioOld, "", ""),
+				Check:  nodesOf(""),
+			},
+			{
+				Config: provider + ambient("this", istioOld, "", "") + ambient("next", istioNew, "1-31", "depends_on = [aksmesh_istio.this]"),
+			},
+			{
+				// As `istioctl install` makes one, which would refuse pods.
+				PreConfig: func() { makeTag(t, client, "istio-revision-tag-default") },
+				Config:    provider,
+				Check:     func(*terraform.State) error { return istioGone(t, cluster) },
 			},
 		},
 	})

@@ -54,7 +54,7 @@ func (i Installer) staleGateways(ctx context.Context, s Specification) ([]kube.R
 		}
 		for _, w := range workloads {
 			if slices.Contains(gateways, w.Name) && s.gatewayNamespace(w.Name) == namespace && slices.ContainsFunc(pods, func(pod *corev1.Pod) bool {
-				return belongs(pod, w) && !runs(pod, config.image)
+				return belongs(pod, w) && !config.runs(pod)
 			}) {
 				stale = append(stale, w.Ref)
 			}
@@ -68,16 +68,21 @@ func belongs(pod *corev1.Pod, w *kube.Workload) bool {
 	return mesh.Living(pod) && metav1.GetControllerOf(pod) != nil && w.Selector.Matches(labels.Set(pod.Labels))
 }
 
-// runs reports whether the proxy of pod is of an image, in any variant: a pod
-// may choose its variant, and even the whole image.
-func runs(pod *corev1.Pod, image string) bool {
+// runs reports whether the proxy of pod is of the image that is injected, in any
+// variant: a pod may choose its variant, and even the whole image. One that was
+// made since then was given that image, so that another one of the same version is
+// what a policy or a mirror of a registry has made of it.
+func (c *injectorConfig) runs(pod *corev1.Pod) bool {
 	if pod.Annotations[proxyImageAnnotation] != "" {
 		return true
 	}
-	for _, c := range pod.Spec.Containers {
-		if c.Name == proxyContainer {
-			return sameImage(c.Image, image)
+	for _, container := range pod.Spec.Containers {
+		if container.Name != proxyContainer {
+			continue
 		}
+		version := versionOf(container.Image)
+		rewritten := container.Image != "auto" && pod.CreationTimestamp.After(c.changed) && (version == "" || version == versionOf(c.image))
+		return sameImage(container.Image, c.image) || rewritten
 	}
 	return false
 }

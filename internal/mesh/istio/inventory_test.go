@@ -1,10 +1,12 @@
 package istio
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 func TestCheckUpgrade(t *testing.T) {
@@ -55,6 +57,72 @@ func revisions(plane Plane, versions map[string]string) inventory {
 		releases[deploymentOf(revision)] = &helm.Release{Name: deploymentOf(revision), ChartName: IstiodChart, ChartVersion: version, Values: values}
 	}
 	return inventory{plane: plane, releases: map[string]map[string]*helm.Release{plane.Namespace: releases}}
+}
+
+func TestCheckNeighbours(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		specification Specification
+		refused       bool
+	}{
+		"one apart":                   {Specification{Version: "1.30.2", CNI: true}, false},
+		"two apart":                   {Specification{Version: "1.31.0"}, false},
+		"three apart":                 {Specification{Version: "1.32.0"}, true},
+		"two apart with shared nodes": {Specification{Version: "1.31.0", Profile: ProfileAmbient}, true},
+	} {
+		v := revisions(Plane{"mesh", "next"}, map[string]string{"": "1.29.4"})
+		if err := v.checkNeighbours(c.specification); (err != nil) != c.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestGateways_others holds what may be done to gateways that others have made.
+func TestGateways_others(t *testing.T) {
+	t.Parallel()
+	ours := map[string]string{"aksmesh.io/managed-by": "aksmesh"}
+	gateway := component{namespace: "mesh", release: "edge", chart: GatewayChart}
+	for name, c := range map[string]struct {
+		record  *helm.Release
+		istiod  map[string]string // labels of the plane's own; nil for none of it
+		former  []component
+		refused string
+	}{
+		"ours":                     {&helm.Release{ChartName: GatewayChart, Labels: ours}, ours, nil, ""},
+		"somebody's":               {&helm.Release{ChartName: GatewayChart}, ours, []component{{chart: IstiodChart}}, "not made by this provider"},
+		"somebody's, imported":     {&helm.Release{ChartName: GatewayChart}, map[string]string{}, []component{{chart: IstiodChart}}, ""},
+		"somebody's, had before":   {&helm.Release{ChartName: GatewayChart}, ours, []component{gateway}, ""},
+		"another chart":            {&helm.Release{ChartName: "nginx", Labels: ours}, ours, []component{gateway}, "of chart nginx"},
+		"another revision's":       {&helm.Release{ChartName: GatewayChart, Labels: ours, Values: map[string]any{"revision": "1-31"}}, ours, []component{{chart: IstiodChart}}, ""},
+		"another revision's since": {&helm.Release{ChartName: GatewayChart, Labels: ours, Values: map[string]any{"revision": "1-31"}}, ours, []component{gateway}, "gateway of revision 1-31 by now"},
+	} {
+		c.record.Namespace, c.record.Name = "mesh", "edge"
+		v := revisions(Plane{"mesh", ""}, map[string]string{"": "1.30.2"})
+		v.releases["mesh"]["edge"], v.releases["mesh"]["istiod"].Labels = c.record, c.istiod
+		err := v.checkRecord(gateway, c.record, c.former)
+		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%s: %v, want %q", name, err, c.refused)
+		}
+	}
+}
+
+// TestExisting lets a canary be added beside an Istio of somebody's, with which it
+// shares releases.
+func TestExisting(t *testing.T) {
+	t.Parallel()
+	plane := Plane{"mesh", "1-31"}
+	base := &helm.Release{Namespace: "mesh", Name: baseRelease, ChartName: BaseChart}
+	wanted := compose(Specification{Plane: plane, Profile: ProfileMinimal}, defaultRevision)
+	beside := revisions(plane, map[string]string{"": "1.30.2"})
+	beside.releases["mesh"][baseRelease] = base
+	if ours, err := beside.existing(wanted); ours || err != nil {
+		t.Errorf("beside another: %t, %v", ours, err)
+	}
+	alone := revisions(plane, nil)
+	alone.releases["mesh"][baseRelease] = base
+	if _, err := alone.existing(wanted); !errors.Is(err, install.ErrForeign) {
+		t.Errorf("alone: %v", err)
+	}
 }
 
 func TestGoverns(t *testing.T) {

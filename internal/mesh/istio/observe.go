@@ -65,7 +65,11 @@ func (i Installer) Observe(ctx context.Context, s Specification, kinds ...kube.K
 // Discover looks at an Istio of which nothing is known but where it is, as an
 // import does; the error is helm.ErrReleaseNotFound if there is no istiod.
 func (i Installer) Discover(ctx context.Context, p Plane, kinds ...kube.Kind) (Installed, error) {
-	found, err := i.inventoryOf(ctx, p)
+	gateways, err := i.gatewayNamespaces(ctx, p)
+	if err != nil {
+		return Installed{}, err
+	}
+	found, err := i.inventoryOf(ctx, p, gateways...)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -74,6 +78,21 @@ func (i Installer) Discover(ctx context.Context, p Plane, kinds ...kube.Kind) (I
 		s.Profile, s.CNI, s.Gateways = found.guess()
 	}
 	return i.Observe(ctx, s, kinds...)
+}
+
+// gatewayNamespaces are those in which a plane may have gateways of Helm's: with
+// Deployments of a release that are given its proxy.
+func (i Installer) gatewayNamespaces(ctx context.Context, p Plane) ([]string, error) {
+	deployments, err := i.Cluster.List(ctx, kube.Deployment, "")
+	var found []string
+	for _, d := range deployments {
+		templates, _, _ := unstructured.NestedStringMap(d.Object, "spec", "template", "metadata", "annotations")
+		if templates[templatesAnnotation] == "gateway" && d.GetAnnotations()[helmReleaseAnnotation] != "" && d.GetNamespace() != p.Namespace {
+			found = append(found, d.GetNamespace())
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found), err
 }
 
 // any reports whether anything of a control plane is there; what it shares with
@@ -86,18 +105,25 @@ func (v inventory) any(components []component) bool {
 
 // guess tells the profile from what is installed.
 func (v inventory) guess() (profile Profile, cni bool, gateways map[string]Gateway) {
-	names := map[string]Gateway{}
-	for name, release := range v.releases[v.plane.Namespace] {
-		if release.ChartName == GatewayChart && revisionLabelOf(release) == v.plane.Label() {
-			names[name] = Gateway{}
+	names, elsewhere := map[string]Gateway{}, false
+	for namespace, releases := range v.releases {
+		for name, release := range releases {
+			if release.ChartName != GatewayChart || revisionLabelOf(release) != v.plane.Label() {
+				continue
+			}
+			gateway := Gateway{}
+			if namespace != v.plane.Namespace {
+				gateway.Namespace, elsewhere = namespace, true
+			}
+			names[name] = gateway
 		}
 	}
-	has := func(name string) bool { _, there := names[name]; return there }
+	has := func(name string) bool { gateway, there := names[name]; return there && gateway.Namespace == "" }
 	charts, _ := v.here(v.plane.release()).Values["profile"].(string)
 	switch {
 	case charts == string(ProfileAmbient):
 		profile = ProfileAmbient
-	case charts == string(ProfileDemo) || has(egressGateway):
+	case charts == string(ProfileDemo):
 		profile = ProfileDemo
 	case has(ingressGateway):
 		profile = ProfileDefault
@@ -105,7 +131,7 @@ func (v inventory) guess() (profile Profile, cni bool, gateways map[string]Gatew
 		profile = ProfileMinimal
 	}
 	selected := profile.makeup()
-	if len(names) == len(selected.gateways) && !slices.ContainsFunc(selected.gateways, func(name string) bool { return !has(name) }) {
+	if !elsewhere && len(names) == len(selected.gateways) && !slices.ContainsFunc(selected.gateways, func(name string) bool { return !has(name) }) {
 		names = nil
 	}
 	// Another revision may be why istio-cni is there.

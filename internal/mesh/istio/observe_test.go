@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +29,7 @@ func TestGuess(t *testing.T) {
 	}{
 		"istiod alone":      {map[string]*helm.Release{"istiod": istiod(nil)}, ProfileMinimal, false, nil},
 		"ingress":           {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway}, ProfileDefault, false, nil},
-		"egress":            {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway, egressGateway: gateway}, ProfileDemo, false, nil},
+		"egress":            {map[string]*helm.Release{"istiod": istiod(nil), ingressGateway: gateway, egressGateway: gateway}, ProfileDefault, false, []string{egressGateway, ingressGateway}},
 		"demo with one":     {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "demo"}), ingressGateway: gateway}, ProfileDemo, false, []string{ingressGateway}},
 		"ambient":           {map[string]*helm.Release{"istiod": istiod(map[string]any{"profile": "ambient"}), cniRelease: {ChartName: CNIChart}}, ProfileAmbient, false, nil},
 		"CNI":               {map[string]*helm.Release{"istiod": istiod(chained), cniRelease: {ChartName: CNIChart}}, ProfileMinimal, true, nil},
@@ -41,6 +42,19 @@ func TestGuess(t *testing.T) {
 		if profile != c.profile || cni != c.cni || !slices.Equal(slices.Sorted(maps.Keys(gateways)), c.gateways) {
 			t.Errorf("%s: %s, CNI %t, gateways %v", name, profile, cni, gateways)
 		}
+	}
+}
+
+// TestGuess_elsewhere finds the gateways of other namespaces.
+func TestGuess_elsewhere(t *testing.T) {
+	t.Parallel()
+	v := inventory{plane: Plane{Namespace: "mesh"}, releases: map[string]map[string]*helm.Release{
+		"mesh":          {"istiod": {ChartName: IstiodChart}},
+		"istio-ingress": {ingressGateway: {ChartName: GatewayChart}},
+	}}
+	profile, _, gateways := v.guess()
+	if profile != ProfileMinimal || len(gateways) != 1 || gateways[ingressGateway].Namespace != "istio-ingress" {
+		t.Errorf("%s with gateways %v", profile, gateways)
 	}
 }
 
@@ -115,21 +129,31 @@ func TestRuns(t *testing.T) {
 	for name, c := range map[string]struct {
 		container, image string
 		annotations      map[string]string
+		younger          bool
 		want             bool
 	}{
-		"the same":            {"istio-proxy", image, nil, true},
-		"another variant":     {"istio-proxy", image + "-distroless", nil, true},
-		"another version":     {"istio-proxy", "example.io/proxyv2:1.30.2", nil, false},
-		"another registry":    {"istio-proxy", "registry.istio.io/release/proxyv2:1.31.0", nil, false},
-		"never injected":      {"istio-proxy", "auto", nil, false},
-		"an image of its own": {"istio-proxy", "mine:1", map[string]string{"sidecar.istio.io/proxyImage": "mine:1"}, true},
-		"no proxy":            {"main", image, nil, false},
+		"the same":              {"istio-proxy", image, nil, false, true},
+		"another variant":       {"istio-proxy", image + "-distroless", nil, false, true},
+		"another version":       {"istio-proxy", "example.io/proxyv2:1.30.2", nil, false, false},
+		"another version still": {"istio-proxy", "example.io/proxyv2:1.30.2", nil, true, false},
+		"another registry":      {"istio-proxy", "registry.istio.io/release/proxyv2:1.31.0", nil, false, false},
+		"a mirror":              {"istio-proxy", "mirror.example.io/istio/proxyv2:1.31.0", nil, true, true},
+		"a digest of a policy":  {"istio-proxy", "mirror.example.io/istio/proxyv2@sha256:0123", nil, true, true},
+		"never injected":        {"istio-proxy", "auto", nil, false, false},
+		"not injected yet":      {"istio-proxy", "auto", nil, true, false},
+		"an image of its own":   {"istio-proxy", "mine:1", map[string]string{"sidecar.istio.io/proxyImage": "mine:1"}, false, true},
+		"no proxy":              {"main", image, nil, false, false},
 	} {
+		config := &injectorConfig{image: image, changed: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+		made := config.changed
+		if c.younger {
+			made = made.Add(time.Minute)
+		}
 		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations},
+			ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations, CreationTimestamp: metav1.NewTime(made)},
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: c.container, Image: c.image}}},
 		}
-		if got := runs(pod, image); got != c.want {
+		if got := config.runs(pod); got != c.want {
 			t.Errorf("%s: %t, want %t", name, got, c.want)
 		}
 	}

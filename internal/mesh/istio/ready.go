@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -58,20 +59,43 @@ func (i Installer) answers(ctx context.Context, p Plane) error {
 		}))
 	}
 	// Its values may say that nothing is validated.
-	switch _, err := i.Cluster.Get(ctx, validator); {
-	case err == nil:
-		route := kube.Ref{
-			Kind:      kube.Kind{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices", Name: "VirtualService", Namespaced: true},
-			Namespace: corev1.NamespaceDefault, Name: "aksmesh-probe",
-		}.Object()
+	_, err = i.Cluster.Get(ctx, validator)
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	routes, served, errRoutes := i.virtualServices(ctx)
+	if errRoutes != nil {
+		return errRoutes
+	}
+	if err == nil && served {
+		route := kube.Ref{Kind: routes, Namespace: corev1.NamespaceDefault, Name: "aksmesh-probe"}.Object()
 		route.SetLabels(map[string]string{revisionLabel: p.Label()})
 		// A route that leads nowhere.
 		route.Object["spec"] = map[string]any{"hosts": []any{"aksmesh-probe"}, "http": []any{map[string]any{"name": "none"}}}
 		probes = append(probes, install.DeniedProbe("rev.validation.istio.io", route))
-	case !isNotFound(err):
-		return err
 	}
 	return i.AwaitAnswers(ctx, probes...)
+}
+
+// virtualServices is the kind VirtualService in a version that is served, which
+// old CRDs do in older ones only; false if its CRD has been left out.
+func (i Installer) virtualServices(ctx context.Context) (kube.Kind, bool, error) {
+	kind := kube.Kind{Group: "networking.istio.io", Resource: "virtualservices", Name: "VirtualService", Namespaced: true}
+	crd, err := i.Cluster.Get(ctx, kube.Ref{Kind: kube.CustomResourceDefinition, Name: kind.Resource + "." + kind.Group})
+	if isNotFound(err) {
+		return kind, false, nil
+	}
+	if err != nil {
+		return kind, false, err
+	}
+	versions, _, err := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	for _, v := range versions {
+		version, ok := v.(map[string]any)
+		if name, named := version["name"].(string); ok && named && version["served"] == true && (kind.Version == "" || name == "v1") {
+			kind.Version = name
+		}
+	}
+	return kind, kind.Version != "", err
 }
 
 // awaitTrusted waits until istiod has published the CA bundle of a webhook, if

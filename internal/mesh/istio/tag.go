@@ -139,50 +139,19 @@ func (i Installer) rendered(ctx context.Context, t Tag, revision string) ([]*uns
 	return objects, nil
 }
 
-// TagChanges returns what leading a tag to a revision changes, by what is on
-// record of the revisions and not by what is in the cluster. From is empty for a
-// tag that is made. The error is a *[RevisionError] if a revision is not installed.
-func (i Installer) TagChanges(ctx context.Context, t Tag, from, to string) ([]kube.Change, error) {
-	next, err := i.rendered(ctx, t, to)
-	if err != nil {
-		return nil, err
+// Changes is what leading a tag to a revision changes, in short: what its objects
+// are in full follows from releases that the same apply may change. From is empty
+// for a tag that is made.
+func (t Tag) Changes(from, to string) []kube.Change {
+	change := kube.Change{Action: kube.Create, Ref: t.configuration(), Note: "leads to revision " + to}
+	switch from {
+	case "":
+	case to:
+		change.Action = kube.Unchanged
+	default:
+		change.Action, change.Note, change.Lines = kube.Update, "", []string{fmt.Sprintf("revision: %q -> %q", from, to)}
 	}
-	var before []*unstructured.Unstructured
-	if from != "" {
-		if before, err = i.rendered(ctx, t, from); err != nil {
-			return nil, err
-		}
-	}
-	var changes []kube.Change
-	for _, o := range next {
-		ref, err := i.Cluster.RefOf(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		change := kube.Change{Action: kube.Create, Ref: ref}
-		if at := slices.IndexFunc(before, func(b *unstructured.Unstructured) bool { return sameObject(b, o) }); at >= 0 {
-			change.Action, change.Lines = kube.Update, kube.Changes(before[at], o, true)
-			if len(change.Lines) == 0 {
-				change.Action = kube.Unchanged
-			}
-		}
-		changes = append(changes, change)
-	}
-	for _, b := range before {
-		if slices.ContainsFunc(next, func(o *unstructured.Unstructured) bool { return sameObject(b, o) }) {
-			continue
-		}
-		ref, err := i.Cluster.RefOf(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		changes = append(changes, kube.Change{Action: kube.Delete, Ref: ref})
-	}
-	return changes, nil
-}
-
-func sameObject(a, b *unstructured.Unstructured) bool {
-	return a.GroupVersionKind() == b.GroupVersionKind() && a.GetName() == b.GetName()
+	return []kube.Change{change}
 }
 
 // CheckTagFree refuses a tag whose pods other webhooks are asked about as well:
@@ -433,20 +402,12 @@ func (i Installer) tagUsers(ctx context.Context, t Tag) ([]string, error) {
 		return nil, err
 	}
 	for _, pod := range pods {
-		if asks[pod.Namespace] && pod.Labels[revisionLabel] == t.Name && mesh.Living(pod) {
+		revision, named := pod.Labels[revisionLabel]
+		wants := revision == t.Name || t.Name == defaultRevision && !named && pod.Labels[injectLabel] == yes
+		if asks[pod.Namespace] && wants && mesh.Living(pod) {
 			users = append(users, fmt.Sprintf("Pod %s/%s", pod.Namespace, pod.Name))
 		}
 	}
 	slices.Sort(users)
 	return users, nil
-}
-
-// Unforeseen is what is known of a change of a tag while the revision is not
-// installed yet.
-func (t Tag) Unforeseen(exists bool) kube.Change {
-	change := kube.Change{Action: kube.Create, Ref: t.configuration(), Uncertain: true}
-	if exists {
-		change.Action = kube.Update
-	}
-	return change
 }
