@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -15,6 +16,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -91,7 +94,7 @@ func (b *resourceBase) foresee(ctx context.Context, resp *resource.ModifyPlanRes
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	found, err := look(ctx, charts)
+	found, err := lookAgain(ctx, func(ctx context.Context) (foresight, error) { return look(ctx, charts) })
 	for _, change := range found.changes {
 		if change.Warning != "" {
 			found.warnings = append(found.warnings, change.Ref.String()+": "+change.Warning)
@@ -103,7 +106,7 @@ func (b *resourceBase) foresee(ctx context.Context, resp *resource.ModifyPlanRes
 	switch {
 	case resp.Diagnostics.HasError(), found.unknown && err == nil:
 		return
-	case err != nil && unanswered(err):
+	case err != nil && !definite(err):
 		resp.Diagnostics.AddWarning("Unable to Look Ahead at "+subject, explain(err))
 		return
 	case err != nil:
@@ -116,6 +119,36 @@ func (b *resourceBase) foresee(ctx context.Context, resp *resource.ModifyPlanRes
 		return
 	}
 	resp.Diagnostics.Append(resp.Plan.SetAttribute(ctx, path.Root("changes"), changesList(ctx, found.changes, &resp.Diagnostics))...)
+}
+
+// lookAgain repeats a look that the cluster does not answer, for some seconds: the
+// plan that Terraform makes once more during an apply must not know less than the
+// one that was approved.
+func lookAgain(ctx context.Context, look func(context.Context) (foresight, error)) (found foresight, failed error) {
+	pauses := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Steps: 5}
+	err := wait.ExponentialBackoffWithContext(ctx, pauses, func(ctx context.Context) (bool, error) {
+		found, failed = look(ctx)
+		refused := apierrors.IsForbidden(failed) || apierrors.IsUnauthorized(failed)
+		return failed == nil || refused || definite(failed), nil
+	})
+	if failed == nil && ctx.Err() != nil {
+		failed = err // It was not looked at all.
+	}
+	return found, failed
+}
+
+// definite reports errors of which one at least says that the apply would fail,
+// among any that only say that the cluster has not answered.
+func definite(err error) bool {
+	type several interface {
+		error
+		Unwrap() []error
+	}
+	all, ok := errors.AsType[several](err)
+	if !ok || errors.Join(all.Unwrap()...).Error() != all.Error() {
+		return !unanswered(err) // It is one error, also if it wraps its circumstances.
+	}
+	return slices.ContainsFunc(all.Unwrap(), definite)
 }
 
 // recordInstall takes down what is in the cluster after an apply of a mesh,

@@ -100,7 +100,7 @@ func (c Charts) records(ctx context.Context, of []Release) (map[string]*helm.Rel
 
 // checkKubernetes holds the charts against the version of the API server.
 func (c Charts) checkKubernetes(ctx context.Context, releases []Release) error {
-	version, err := c.Releases.KubernetesVersion(ctx)
+	version, err := c.Cluster.Version(ctx)
 	if err != nil {
 		return err
 	}

@@ -179,7 +179,7 @@ func (y Yield) holds(object *unstructured.Unstructured, way []string) bool {
 			continue
 		}
 		var fields map[string]any
-		if err := json.Unmarshal(entry.FieldsV1.Raw, &fields); err != nil || !covers(fields, way) {
+		if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil || !covers(fields, way) {
 			continue
 		}
 		told = true

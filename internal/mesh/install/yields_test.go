@@ -28,8 +28,8 @@ func TestYieldsToTheOwnerOnly(t *testing.T) {
 		live.Object["webhooks"] = []any{map[string]any{"name": "w.example", "namespaceSelector": map[string]any{"matchExpressions": expressions}}}
 		wanted.Object["webhooks"] = []any{map[string]any{"name": "w.example"}}
 		live.SetManagedFields([]metav1.ManagedFieldsEntry{
-			{Manager: "admissionsenforcer", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata": {"f:labels": {"f:a": {}}}}`)}},
-			{Manager: manager, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:webhooks": {"k:{\"name\":\"w.example\"}": {".": {}, "f:name": {}, "f:namespaceSelector": {}}}}`)}},
+			{Manager: "admissionsenforcer", FieldsV1: metav1.NewFieldsV1(`{"f:metadata": {"f:labels": {"f:a": {}}}}`)},
+			{Manager: manager, FieldsV1: metav1.NewFieldsV1(`{"f:webhooks": {"k:{\"name\":\"w.example\"}": {".": {}, "f:name": {}, "f:namespaceSelector": {}}}}`)},
 		})
 		install.EnforcerYields().To(live, wanted)
 		webhooks, _, err := unstructured.NestedSlice(wanted.Object, "webhooks")
