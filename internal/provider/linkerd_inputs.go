@@ -33,7 +33,7 @@ func gatewayAPIAttribute() schema.SingleNestedAttribute {
 			"version": schema.StringAttribute{
 				Optional:            true,
 				Validators:          []validator.String{exactVersion()},
-				MarkdownDescription: "Version of the bundle to install, such as `1.4.1`. Default: the newest that the version of Linkerd is declared to work with.",
+				MarkdownDescription: "Version of the bundle to install, such as `1.4.1`; never an older one than there is. Default: the newest that the version of Linkerd is declared to work with, unless there is a newer one.",
 			},
 			"source": optionalString("URL, file or directory of the manifests to install. Default: `standard-install.yaml` of the version, as the project publishes it on GitHub."),
 		},
@@ -65,7 +65,7 @@ func cniAttribute() schema.SingleNestedAttribute {
 			"namespace": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(linkerd.DefaultCNINamespace),
 				Validators:          []validator.String{dnsLabel()},
-				MarkdownDescription: "Namespace of the plugin; created if absent, and then deleted with it. Default `" + linkerd.DefaultCNINamespace + "`.",
+				MarkdownDescription: "Namespace of the plugin; created if absent, and then deleted with it. Default `" + linkerd.DefaultCNINamespace + "`. It cannot be changed while the plugin is there.",
 			},
 			"values": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,

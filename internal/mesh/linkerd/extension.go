@@ -48,15 +48,7 @@ func extensionServers(name, namespace string) []server {
 // are accepted. They change with each renewal, and Helm keeps what it was first
 // given, so that a renewal is no upgrade and restarts nothing.
 func extensionYields(name string) install.Yields {
-	yields := Yields()
-	for _, s := range extensionServers(name, "") {
-		path := []string{"webhooks", "*", "clientConfig", "caBundle"}
-		if s.registration.Kind == kube.APIService {
-			path = []string{"spec", "caBundle"}
-		}
-		yields = append(yields, install.Yield{Kind: s.registration.Kind, Name: s.registration.Name, Path: path, Owner: manager})
-	}
-	return yields
+	return append(Yields(), bundleYields(extensionServers(name, ""))...)
 }
 
 // CheckExtensionVersion refuses versions that have no such extension; the error

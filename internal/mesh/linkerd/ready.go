@@ -27,10 +27,11 @@ func (i Installer) answering(namespace string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		for name, probe := range probes(where.Name) {
-			passedOver := plane.Sees(where, &corev1.Pod{})
-			if name != proxyInjector {
-				if passedOver, err = i.validatorSees(ctx, name, where); err != nil {
+		all := probes(where.Name)
+		for _, s := range controlPlaneServers(namespace) {
+			probe, passedOver := all[s.name], plane.Sees(where, &corev1.Pod{})
+			if s.registration.Kind == kube.ValidatingWebhookConfiguration {
+				if passedOver, err = i.validatorSees(ctx, s.registration, where); err != nil {
 					return err
 				}
 			}
@@ -49,8 +50,7 @@ func (i Installer) answering(namespace string) func(context.Context) error {
 
 // validatorSees tells why a validator is not asked about objects of a namespace;
 // nothing if it is.
-func (i Installer) validatorSees(ctx context.Context, name string, where *corev1.Namespace) (passedOver, err error) {
-	ref := kube.Ref{Kind: kube.ValidatingWebhookConfiguration, Name: name + "-webhook-config"}
+func (i Installer) validatorSees(ctx context.Context, ref kube.Ref, where *corev1.Namespace) (passedOver, err error) {
 	live, err := i.Cluster.Get(ctx, ref)
 	if err != nil {
 		return nil, err

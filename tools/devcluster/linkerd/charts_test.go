@@ -562,6 +562,8 @@ func TestCRDs(t *testing.T) {
 	}
 	withGateway := maps.Clone(standard)
 	maps.Copy(withGateway, gateway)
+	withOld := maps.Clone(withGateway)
+	withOld["grpcroutes.gateway.networking.k8s.io"] = "v1alpha2*"
 	withHTTP := maps.Clone(withGateway)
 	delete(withHTTP, "tlsroutes.gateway.networking.k8s.io")
 	delete(withHTTP, "tcproutes.gateway.networking.k8s.io")
@@ -574,7 +576,7 @@ func TestCRDs(t *testing.T) {
 		{name: "default", version: newest, want: standard},
 		{name: "gateway", version: newest, values: map[string]any{"installGatewayAPI": true}, want: withGateway, keep: "keep"},
 		{name: "one gateway type", version: newest, values: map[string]any{"enableHttpRoutes": true}, want: withHTTP},
-		{name: "old default", version: "2024.11.8", want: withGateway},
+		{name: "old default", version: "2024.11.8", want: withOld},
 		{name: "default of 2.18", version: "2025.4.4", want: withGateway, keep: "keep"},
 		{name: "default of 2.19", version: "2025.10.7", want: standard},
 	} {
