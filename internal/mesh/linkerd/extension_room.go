@@ -39,7 +39,7 @@ func (i Installer) checkRoom(ctx context.Context, release install.Release) error
 		}
 		var deployment appsv1.Deployment
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &deployment); err != nil {
-			continue //nolint:nilerr // What is no Deployment is for the API server to refuse.
+			continue // What is no Deployment is for the API server to refuse.
 		}
 		pods, surplus := nodesOf(&deployment)
 		usable := 0
