@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -84,6 +85,14 @@ type connection struct {
 func (c *connection) RESTConfig() *rest.Config                      { return rest.CopyConfig(c.config) }
 func (c *connection) Mapper() meta.ResettableRESTMapper             { return c.mapper }
 func (c *connection) Discovery() discovery.CachedDiscoveryInterface { return c.discovery }
+
+func (c *connection) Version(ctx context.Context) (string, error) {
+	info, err := discovery.ToDiscoveryInterfaceWithContext(c.discovery).ServerVersionWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	return info.GitVersion, nil
+}
 
 func connect(t *testing.T, config *rest.Config) *connection {
 	t.Helper()

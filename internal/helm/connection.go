@@ -17,11 +17,13 @@ import (
 )
 
 // Connection is the cluster as Helm needs it. The mapper and the discovery client are shared by everything in the
-// process that talks to the cluster, so that its kinds are asked for once.
+// process that talks to the cluster, so that its kinds and its version are asked for once.
 type Connection interface {
 	RESTConfig() *rest.Config
 	Mapper() meta.ResettableRESTMapper
 	Discovery() discovery.CachedDiscoveryInterface
+	// Version is that of the API server, such as "v1.34.1".
+	Version(ctx context.Context) (string, error)
 }
 
 // getter hands a connection to Helm, every request ended with ctx.
@@ -103,12 +105,15 @@ func (d discovered) ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.AP
 	return d.groups, d.resources, nil
 }
 
-// capabilities tells charts what the cluster is. The version is asked for once per process, the kinds are those of
-// the shared cache.
+// capabilities tells charts what the cluster is.
 func (r *Releases) capabilities(ctx context.Context) (*chartutil.Capabilities, error) {
-	version, err := r.serverVersion(ctx)
+	given, err := r.connection.Version(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the version of Kubernetes: %w", err)
+	}
+	version, err := chartutil.ParseKubeVersion(given)
+	if err != nil {
+		return nil, fmt.Errorf("version %q of Kubernetes: %w", given, err)
 	}
 	groups, resources, err := discovery.ToServerResourcesInterfaceWithContext(r.connection.Discovery()).
 		ServerGroupsAndResourcesWithContext(ctx)
@@ -145,17 +150,4 @@ func tolerable(ctx context.Context, err error) bool {
 		}
 	}
 	return true
-}
-
-func (r *Releases) serverVersion(ctx context.Context) (*chartutil.KubeVersion, error) {
-	if version := r.version.Load(); version != nil {
-		return version, nil
-	}
-	info, err := discovery.ToDiscoveryInterfaceWithContext(r.connection.Discovery()).ServerVersionWithContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	version := &chartutil.KubeVersion{Version: info.GitVersion, Major: info.Major, Minor: info.Minor}
-	r.version.Store(version)
-	return version, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -41,7 +40,6 @@ type Releases struct {
 	connection Connection
 	config     *rest.Config // with a transport that does all the authentication
 	options    ReleasesOptions
-	version    atomic.Pointer[chartutil.KubeVersion]
 }
 
 // NewReleases prepares access to the releases of a cluster and sends nothing yet.
@@ -113,15 +111,6 @@ func (r *Releases) List(ctx context.Context, namespace string) (map[string]*Rele
 		}
 	}
 	return newest, nil
-}
-
-// KubernetesVersion is the version of the API server, such as "v1.34.1". It is asked for once.
-func (r *Releases) KubernetesVersion(ctx context.Context) (string, error) {
-	version, err := r.serverVersion(ctx)
-	if err != nil {
-		return "", fmt.Errorf("ask for the version of Kubernetes: %w", err)
-	}
-	return version.Version, nil
 }
 
 func (r *Releases) records(ctx context.Context, namespace, name string, all bool) (*records, error) {

@@ -216,9 +216,6 @@ func TestDeployTakesFewRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := server.count("GET /version"); got != 1 {
-		t.Errorf("the version was asked for %d times", got)
-	}
 	if got := server.count("GET /openapi"); got != 0 {
 		t.Errorf("OpenAPI was asked for %d times", got)
 	}
@@ -1060,19 +1057,5 @@ func TestListReadsTheNewestOfEachRelease(t *testing.T) {
 	})()
 	if _, err := releases.List(t.Context(), "mesh"); !apierrors.IsForbidden(err) {
 		t.Errorf("an error of the API: %v", err)
-	}
-}
-
-func TestKubernetesVersionIsAskedForOnce(t *testing.T) {
-	t.Parallel()
-	server := newAPIServer(t)
-	releases := server.releases(t)
-	for range 2 {
-		if version, err := releases.KubernetesVersion(t.Context()); err != nil || version != "v1.34.1" {
-			t.Errorf("got %s, %v", version, err)
-		}
-	}
-	if asked := server.count("GET /version"); asked != 1 {
-		t.Errorf("it was asked for %d times", asked)
 	}
 }

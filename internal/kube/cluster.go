@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -38,6 +39,7 @@ type Cluster struct {
 	scheme  *runtime.Scheme   // kinds that lists are read into Go types of
 	params  runtime.ParameterCodec
 	mapper  *mapper
+	version atomic.Pointer[string] // of the API server, once it is known
 
 	mu       sync.Mutex
 	mirrors  map[scope]*mirror

@@ -199,7 +199,7 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 	}
 	next := object.written.DeepCopy()
 	o.release.Yields.over(before, before, next)
-	change.Lines = kube.Changes(before, next, true)
+	change.Lines = kube.Edits(before, next)
 	if more := len(change.Lines) - enoughOfCRD; object.ref.Kind == kube.CustomResourceDefinition && more > 0 {
 		change.Lines = append(change.Lines[:enoughOfCRD], fmt.Sprintf("and %d more fields", more))
 	}
@@ -261,7 +261,7 @@ func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (ma
 	fields := map[objectKey][]string{}
 	for _, object := range next {
 		if other := others[object.key()]; other != nil {
-			for _, line := range kube.Changes(other, object.written, true) {
+			for _, line := range kube.Edits(other, object.written) {
 				field, _, _ := strings.Cut(line, ": ")
 				fields[object.key()] = append(fields[object.key()], field)
 			}

@@ -19,7 +19,7 @@ import (
 // checkInstallation looks whether the cluster can take what is wanted instead of
 // what is on record, nil if nothing is.
 func (i Installer) checkInstallation(ctx context.Context, p *Prepared, record *helm.Release) (warnings []string, err error) {
-	kubernetes, err := i.Releases.KubernetesVersion(ctx)
+	kubernetes, err := i.Cluster.Version(ctx)
 	if err != nil {
 		return nil, err
 	}
