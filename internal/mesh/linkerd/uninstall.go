@@ -123,8 +123,7 @@ func (i Installer) deleteCRDs(ctx context.Context, record *helm.Release) error {
 func (i Installer) ForeseeRemoval(ctx context.Context, r Removal) ([]string, error) {
 	var warnings []string
 	_, err := i.removable(ctx, r.Namespace)
-	var byHand *withoutReleaseError
-	if errors.As(err, &byHand) {
+	if byHand, is := errors.AsType[*withoutReleaseError](err); is {
 		warnings = append(warnings, byHand.Error()+".")
 	} else if err != nil {
 		return nil, err
