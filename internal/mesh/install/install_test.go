@@ -595,6 +595,17 @@ func TestAccRollbackLeavesCRDs(t *testing.T) {
 	if err != nil || records["types"].Values["description"] != "3" || records["crds"].Values["image"] != "a:1" {
 		t.Errorf("records %+v, error %v", records, err)
 	}
+	// A chart that has a CRD no more takes nobody's objects away.
+	again, err := p.charts.Load(t.Context(), chartDirectory(t, "", map[string]string{
+		"templates/other.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\n",
+	}), "mesh", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := p.charts.Foresee(t.Context(), []install.Release{{Namespace: p.namespace, Name: "types", Chart: again}}, nil)
+	if err != nil || len(changes) != 2 || changes[0].Action != kube.Create || changes[1].Action != kube.Keep || changes[1].Ref.Name != "owns.crds-own.example" {
+		t.Errorf("foreseen %v, %v", changes, err)
+	}
 	// The first installation of a release has nothing to go back to.
 	fresh := p.release("{keep: false}")
 	fresh.Name, fresh.Chart, fresh.Ready = "fresh", chart, never
