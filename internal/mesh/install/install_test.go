@@ -520,7 +520,10 @@ func TestAccLeavesRecordsOfOthers(t *testing.T) {
 	t.Parallel()
 	charts, namespace := connect(t, "install-others"), shared.Cluster(t).Namespace(t)
 	chart, err := charts.Load(t.Context(), chartDirectory(t, "", map[string]string{
-		"templates/all.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: {{ .Values.key }}}\n",
+		"templates/all.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: {{ .Values.key }}}\n" +
+			"---\napiVersion: autoscaling/{{ .Values.api }}\nkind: HorizontalPodAutoscaler\nmetadata: {name: scaler}\n" +
+			"spec: {maxReplicas: 1, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}}\n",
+		"values.yaml": "api: v1\n",
 	}), "mesh", "1.0.0")
 	if err != nil {
 		t.Fatal(err)
@@ -540,14 +543,19 @@ func TestAccLeavesRecordsOfOthers(t *testing.T) {
 	if err != nil || record.Values["key"] != "ours" {
 		t.Errorf("release %+v, error %v", record, err)
 	}
+	// Another version of a kind is no other object.
+	changes, err := charts.Foresee(t.Context(), []install.Release{{Namespace: namespace, Name: "others", Chart: chart, Values: map[string]any{"key": "ours", "api": "v2"}}}, nil)
+	if err != nil || len(changes) != 1 || changes[0].Action != kube.Update || !slices.Equal(changes[0].Lines, []string{`apiVersion: "autoscaling/v1" -> "autoscaling/v2"`}) {
+		t.Errorf("foreseen %v, %v", changes, err)
+	}
 	// Objects that a chart has no more stay if their caller says so.
 	empty, err := charts.Load(t.Context(), chartDirectory(t, "", nil), "mesh", "1.0.0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	settings := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: "settings"}
-	changes, err := charts.Foresee(t.Context(), []install.Release{{Namespace: namespace, Name: "others", Chart: empty, Keeps: []kube.Ref{settings}}}, nil)
-	if err != nil || len(changes) != 1 || changes[0].Action != kube.Keep || changes[0].Ref != settings {
+	changes, err = charts.Foresee(t.Context(), []install.Release{{Namespace: namespace, Name: "others", Chart: empty, Keeps: []kube.Ref{settings}}}, nil)
+	if err != nil || len(changes) != 2 || changes[0].Action != kube.Delete || changes[1].Action != kube.Keep || changes[1].Ref != settings {
 		t.Errorf("foreseen %v, %v", changes, err)
 	}
 }
