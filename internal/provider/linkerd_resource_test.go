@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
@@ -206,15 +207,23 @@ func TestAccLinkerd(t *testing.T) {
 				Check:             resource.ComposeTestCheckFunc(resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"), images("edge-26.8.3")),
 			},
 			{
-				// A change that never becomes ready is rolled back, and says why.
+				Config:      strings.Replace(upgraded(podLabels), "cni        = {}", `cni = { namespace = "elsewhere" }`, 1),
+				PlanOnly:    true,
+				ExpectError: regexp.MustCompile(`(?is)cni:.*is\s+in\s+namespace\s+linkerd-cni\s+and\s+cannot\s+be\s+moved\s+to\s+elsewhere`),
+			},
+			{
+				// A change that never becomes ready is rolled back, and says why. The
+				// certificates that were renewed before are accepted then all the same.
+				PreConfig: func() { clock.forward(100 * time.Hour) },
 				Config: upgraded(`
 				  atomic   = true
 				  values   = ["controllerImageVersion: does-not-exist"]
-				  timeouts = { update = "20s" }`),
+				  timeouts = { update = "20s" }
+				  webhook_early_renewal = "8700h"`),
 				ExpectError: regexp.MustCompile(`(?s)(ImagePullBackOff|ErrImagePull).*rolled\s+back,\s+and\s+healthy\s+again:\s+linkerd/linkerd-control-plane`),
 			},
 			// So nothing has to be done to have it as it was.
-			{Config: upgraded(podLabels), Check: images("edge-26.8.3"), ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectEmptyPlan()}}},
+			{Config: upgraded(podLabels), Check: resource.ComposeTestCheckFunc(images("edge-26.8.3"), certificates), ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectEmptyPlan()}}},
 			{
 				// Without a rollback, the next apply repairs it, here by another change:
 				// the plugin goes, and the webhooks' certificates are wanted earlier.
@@ -393,8 +402,65 @@ func TestAccLinkerd_failures(t *testing.T) {
 				ExpectError: regexp.MustCompile(`(?s)Deployment\s+linkerd/linkerd-.*(ImagePullBackOff|ErrImagePull)`),
 			},
 			{Config: linkerdConfig(cluster, linkerdNew, "")},
+			{
+				// A plugin of somebody else's is not taken.
+				PreConfig: func() { foreignCNI(t, cluster, true) },
+				Config:    linkerdConfig(cluster, linkerdNew, "cni = {}"), PlanOnly: true,
+				ExpectError: regexp.MustCompile(`(?is)cni:\s+release\s+linkerd-cni/linkerd-cni.*not\s+made\s+by\s+this\s+provider`),
+			},
+			{
+				// One that came before the control plane failed is not forgotten.
+				PreConfig: func() { foreignCNI(t, cluster, false) },
+				Config: linkerdConfig(cluster, linkerdNew, `
+				  cni      = {}
+				  values   = ["controllerImageVersion: does-not-exist"]
+				  timeouts = { update = "8s" }`),
+				ExpectError: regexp.MustCompile(`(?s)Deployment\s+linkerd/linkerd-.*(ImagePullBackOff|ErrImagePull)`),
+			},
+			{
+				Config: linkerdConfig(cluster, linkerdNew, ""),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					planLines{"aksmesh_linkerd.this", "changes", []string{`^- DaemonSet linkerd-cni/linkerd-cni$`}},
+				}},
+				Check: func(*terraform.State) error {
+					_, err := cluster.Client().CoreV1().Namespaces().Get(t.Context(), "linkerd-cni", metav1.GetOptions{})
+					if !apierrors.IsNotFound(err) {
+						return fmt.Errorf("the plugin's namespace: want not found, got %w", err)
+					}
+					return nil
+				},
+			},
 		},
 	})
+}
+
+// foreignCNI installs the CNI plugin as others do, or uninstalls it.
+func foreignCNI(t *testing.T, embedded *testcluster.Cluster, there bool) {
+	t.Helper()
+	const namespace = "linkerd-cni"
+	charts, err := testCharts(connect(t, embedded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !there {
+		if err := charts.Releases.Uninstall(t.Context(), namespace, "linkerd-cni", helm.UninstallOptions{Wait: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := charts.Cluster.Delete(t.Context(), kube.Ref{Kind: kube.Namespace, Name: namespace}, kube.DeleteOptions{Wait: true}); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if _, err := charts.Cluster.Apply(t.Context(), kube.Ref{Kind: kube.Namespace, Name: namespace}.Object(), kube.ApplyOptions{Manager: "kubectl"}); err != nil {
+		t.Fatal(err)
+	}
+	chart, err := charts.Load(t.Context(), embedded.Charts().Repository, "linkerd2-cni", linkerdNew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := charts.Releases.Deploy(t.Context(), helm.DeployRequest{Namespace: namespace, Name: "linkerd-cni", Chart: chart}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestLinkerd_badInput(t *testing.T) {
