@@ -362,8 +362,12 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 			return foresight{}, err
 		}
 		if resumed {
-			// What is tainted is destroyed before.
+			// What is tainted is destroyed before, and what an apply that was killed
+			// has left is not; Terraform does not tell which it is.
 			warnings, err := installer.ForeseeRemoval(ctx, specification, model.DeleteCRDs.ValueBool())
+			for i := range warnings {
+				warnings[i] = "If this Istio is tainted, it is removed first. " + warnings[i]
+			}
 			return foresight{unknown: true, warnings: warnings}, err
 		}
 		preflight(ctx, istio.PreChecks(installer.Cluster, specification.Namespace, specification.Now), diags)
