@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -108,6 +109,9 @@ func TestAccLinkerd_adopted(t *testing.T) {
 	cluster := connect(t, embedded)
 	const address = "aksmesh_linkerd.this"
 	repository := embedded.Charts().Repository
+	proxy := testcluster.NewFaultProxy(t, embedded.Kubeconfig())
+	adopting := strings.ReplaceAll(linkerdConfig(embedded, linkerd217, ""), embedded.Kubeconfig(), proxy.Kubeconfig()) +
+		"\nimport {\n  to = " + address + "\n  id = \"linkerd\"\n}\n"
 	issuer, _, _ := strings.Cut(linkerdConfig(embedded, linkerd217, ""), `resource "aksmesh_linkerd"`)
 	gateway := func(version string) string {
 		return fmt.Sprintf(`gateway_api = { crds = "install", version = %q, source = %q }`, version, embedded.Charts().GatewayAPI(version))
@@ -149,32 +153,71 @@ func TestAccLinkerd_adopted(t *testing.T) {
 						t.Fatalf("found only %v: %v", slices.Sorted(maps.Keys(found)), err)
 					}
 					maps.Copy(before, found)
+					charts, err := testCharts(cluster)
+					if err != nil {
+						t.Fatal(err)
+					}
+					err = linkerd.Installer{Charts: charts}.Uninstall(t.Context(), linkerd.Removal{Namespace: "linkerd"})
+					if err == nil || !strings.Contains(err.Error(), "has no Helm release") {
+						t.Errorf("uninstalling what has no release: %v", err)
+					}
 				},
 				Config: linkerdConfig(embedded, linkerd217, ""), PlanOnly: true,
 				ExpectError: regexp.MustCompile(`(?s)not\s+made\s+by\s+this\s+provider.*terraform\s+import\s+<address>\s+linkerd`),
 			},
 			{
-				// Imported and taken over in one apply, with nothing made anew.
-				Config: linkerdConfig(embedded, linkerd217, "") + "\nimport {\n  to = " + address + "\n  id = \"linkerd\"\n}\n",
+				// Imported and taken over in one apply, which is cut off in the middle,
+				PreConfig: func() {
+					proxy.Set(testcluster.FaultForbidden, testcluster.Methods("PUT", "PATCH"), testcluster.PathContains("/validatingwebhookconfigurations/linkerd-policy-validator"))
+				},
+				Config: adopting,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
 					planLines{address, "drift", []string{"^Deployment linkerd/linkerd-destination was made by `linkerd install`"}},
 					planLines{address, "changes", []string{`^\. CustomResourceDefinition httproutes\.gateway\.networking\.k8s\.io`}},
 				}},
-				Check: resource.ComposeTestCheckFunc(same, resource.TestCheckResourceAttr(address, "app_version", "edge-24.11.8")),
+				ExpectError: regexp.MustCompile(`linkerd-policy-validator-webhook-config`),
+			},
+			{
+				// and gone on with, with nothing made anew.
+				PreConfig: proxy.Clear,
+				Config:    adopting,
+				Check:     resource.ComposeTestCheckFunc(same, resource.TestCheckResourceAttr(address, "app_version", "edge-24.11.8")),
 			},
 			{
 				Config: linkerdConfig(embedded, linkerdNew, ""), PlanOnly: true,
 				ExpectError: regexp.MustCompile(`(?is)version:\s+an\s+upgrade\s+of\s+Linkerd\s+2\.17.*go\s+through\s+2\.18\s+\(version\s+"2025\.4\.4"\)`),
 			},
 			{
-				// What the chart has brought is brought up to date, and not made anew.
+				// What the chart has brought may be stored as later bundles do not know it.
+				Config: linkerdConfig(embedded, linkerd218, gateway("1.2.1")), PlanOnly: true,
+				ExpectError: regexp.MustCompile(`(?is)gateway_api:.*grpcroutes\.gateway.*v1alpha2.*storedVersions.*delete\s+the\s+CRD`),
+			},
+			{
+				// Otherwise it is brought up to date, and not made anew.
+				PreConfig: func() {
+					grpcRoutes := kube.Ref{Kind: kube.CustomResourceDefinition, Name: "grpcroutes.gateway.networking.k8s.io"}
+					if err := cluster.Delete(t.Context(), grpcRoutes, kube.DeleteOptions{Wait: true}); err != nil {
+						t.Fatal(err)
+					}
+					delete(before, grpcRoutes.String())
+				},
 				Config: linkerdConfig(embedded, linkerd218, gateway("1.2.1")),
-				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{planLines{address, "changes", []string{
-					`^~ CustomResourceDefinition httproutes\.gateway\.networking\.k8s\.io: .*bundle-version.* -> "v1\.2\.1"`, `^\+ CustomResourceDefinition gateways\.gateway\.networking\.k8s\.io`,
-					`^~ Deployment linkerd/linkerd-destination: `,
-				}}}},
-				Check: resource.ComposeTestCheckFunc(same, func(*terraform.State) error {
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectUnknownValue(address, tfjsonpath.New("changes")),
+				}},
+				Check: resource.ComposeTestCheckFunc(same, func(state *terraform.State) error {
+					changes := fmt.Sprint(state.RootModule().Resources[address].Primary.Attributes)
+					for _, want := range []string{
+						`~ CustomResourceDefinition httproutes\.gateway\.networking\.k8s\.io: .*bundle-version.* -> "v1\.2\.1"`, `\+ CustomResourceDefinition gateways\.gateway\.networking\.k8s\.io`,
+						`~ Deployment linkerd/linkerd-destination: `,
+					} {
+						if !regexp.MustCompile(want).MatchString(changes) {
+							return fmt.Errorf("no line of the changes matches %q: %s", want, changes)
+						}
+					}
+					return nil
+				}, func(*terraform.State) error {
 					crd, err := cluster.Get(t.Context(), httpRoutes)
 					if err == nil && crd.GetAnnotations()["gateway.networking.k8s.io/bundle-version"] != "v1.2.1" {
 						err = fmt.Errorf("%s is of bundle %q", httpRoutes, crd.GetAnnotations()["gateway.networking.k8s.io/bundle-version"])
@@ -183,7 +226,16 @@ func TestAccLinkerd_adopted(t *testing.T) {
 				}),
 			},
 			{
+				// What somebody takes away of it comes back.
+				PreConfig: func() {
+					if err := cluster.Delete(t.Context(), httpRoutes, kube.DeleteOptions{Wait: true}); err != nil {
+						t.Fatal(err)
+					}
+				},
 				Config: linkerdConfig(embedded, linkerd218, gateway("1.2.1")+"\n delete_crds = true"),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					planLines{address, "drift", []string{`^CustomResourceDefinition httproutes\.gateway\.networking\.k8s\.io is missing$`}},
+				}},
 				Check: func(*terraform.State) error {
 					return warnsOfRemoval(t.Context(), embedded, cluster)
 				},

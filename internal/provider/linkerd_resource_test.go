@@ -245,7 +245,7 @@ func TestAccLinkerd(t *testing.T) {
 			},
 			{
 				// The webhooks' certificates are due. So is the issuer, but that is another resource's.
-				PreConfig: func() { clock.forward(7900 * time.Hour) },
+				PreConfig: func() { clock.forward(7800 * time.Hour) },
 				Config: linkerdConfig(cluster, linkerdNew, `
 				  high_availability = true
 				  drift_detection   = "releases"`),
