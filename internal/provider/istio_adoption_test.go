@@ -2,6 +2,7 @@ package provider
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -80,6 +82,7 @@ func TestAccIstio_istioctl(t *testing.T) {
 			}
 		}
 	})
+	makeTag(t, client, "istio-revision-tag-default")
 	uids := func() (found map[string]types.UID) {
 		deployments, err := client.AppsV1().Deployments(istioSystem).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
@@ -105,14 +108,20 @@ func TestAccIstio_istioctl(t *testing.T) {
 
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
+		CheckDestroy: func(*terraform.State) error {
+			_, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(context.WithoutCancel(t.Context()), "istio-revision-tag-default", metav1.GetOptions{})
+			if !apierrors.IsNotFound(err) {
+				return fmt.Errorf("the tag that leads to an istiod which is gone is left: %w", err)
+			}
+			return nil
+		},
 		Steps: []resource.TestStep{
 			{Config: config, ExpectError: regexp.MustCompile(`(?s)istiod.*no\s+Helm\s+release.*terraform\s+import\s+<address>\s+istio-system`)},
+			{Config: config, ResourceName: istioAddress, ImportState: true, ImportStateId: istioSystem, ImportStatePersist: true},
+			// Nothing tells yet what belongs to it.
+			{Config: config, Destroy: true, ExpectError: regexp.MustCompile(`(?s)no\s+Helm\s+release.*istioctl\s+uninstall`)},
 			{
-				Config: config + fmt.Sprintf(`
-				import {
-				  to = %s
-				  id = %q
-				}`, istioAddress, istioSystem),
+				Config: config,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(istioAddress, plancheck.ResourceActionUpdate),
 					planLines{istioAddress, "drift", []string{"istioctl"}},
