@@ -111,7 +111,7 @@ func (h Health) Viz() []check.Check {
 		of(category, "l5d-viz-ns-exists", "linkerd-viz Namespace exists", fatal, check.On(h.namespaceOf(name), func(string) error { return nil })),
 		of(category, "l5d-viz-existence-client", "can initialize the client", fatal, check.Skipping(noForwarding)),
 		of(category, "l5d-viz-cr-exists", "linkerd-viz ClusterRoles exist", fatal, present(kube.ClusterRole, "tap", "metrics-api", "tap-admin")),
-		of(category, "l5d-viz-crb-exists", "linkerd-viz ClusterRoleBindings exist", fatal, present(kube.ClusterRoleBinding, "tap", "metrics-api")),
+		of(category, "l5d-viz-crb-exists", "linkerd-viz ClusterRoleBindings exist", fatal, present(kube.ClusterRoleBinding, "tap", "metrics-api", "tap-auth-delegator")),
 	}
 	checks = append(checks, h.serving(category, "l5d-tap", "tap API server has valid cert", "tap API server cert", server)...)
 	checks = append(checks,
