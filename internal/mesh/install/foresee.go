@@ -177,7 +177,7 @@ func (o *outlook) changes(ctx context.Context, coming scopes) ([]kube.Change, er
 	}
 	for _, object := range slices.Backward(had) {
 		if _, left := former[object.key()]; left {
-			changes = append(changes, o.leftOver(object))
+			changes = append(changes, leftOver(object))
 		}
 	}
 	return changes, err
@@ -392,12 +392,9 @@ func (c Charts) removal(ctx context.Context, release *helm.Release) ([]kube.Chan
 }
 
 // leftOver is what becomes of an object that the release has no more from now on.
-func (o *outlook) leftOver(object renderedObject) kube.Change {
-	switch {
-	case object.ref.Kind == kube.CustomResourceDefinition:
+func leftOver(object renderedObject) kube.Change {
+	if object.ref.Kind == kube.CustomResourceDefinition {
 		return kube.Change{Action: kube.Keep, Ref: object.ref, Note: "stays, with all objects of its kind"}
-	case slices.Contains(o.release.Keeps, object.ref):
-		return kube.Change{Action: kube.Keep, Ref: object.ref, Note: "stays, and is no part of the release any more"}
 	}
 	return removalOf(object)
 }

@@ -548,16 +548,6 @@ func TestAccLeavesRecordsOfOthers(t *testing.T) {
 	if err != nil || len(changes) != 1 || changes[0].Action != kube.Update || !slices.Equal(changes[0].Lines, []string{`apiVersion: "autoscaling/v1" -> "autoscaling/v2"`}) {
 		t.Errorf("foreseen %v, %v", changes, err)
 	}
-	// Objects that a chart has no more stay if their caller says so.
-	empty, err := charts.Load(t.Context(), chartDirectory(t, "", nil), "mesh", "1.0.0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings := kube.Ref{Kind: kube.ConfigMap, Namespace: namespace, Name: "settings"}
-	changes, err = charts.Foresee(t.Context(), []install.Release{{Namespace: namespace, Name: "others", Chart: empty, Keeps: []kube.Ref{settings}}}, nil)
-	if err != nil || len(changes) != 2 || changes[0].Action != kube.Delete || changes[1].Action != kube.Keep || changes[1].Ref != settings {
-		t.Errorf("foreseen %v, %v", changes, err)
-	}
 }
 
 // CRDs stay at their new version when what follows them goes back.

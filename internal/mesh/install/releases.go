@@ -45,9 +45,6 @@ type Release struct {
 	// Adopt takes over objects that exist without a release of theirs, as the
 	// mesh's own command line leaves them. None of them is made anew.
 	Adopt bool
-	// Keeps are objects that stay when the chart has them no more, because the
-	// caller has seen to it or they are others' by then.
-	Keeps []kube.Ref
 	// Ready is asked once the workloads are ready: whether what they serve
 	// answers. It waits itself, and may be nil.
 	Ready func(context.Context) error
