@@ -403,7 +403,7 @@ func (x extensionTest) jaeger() {
 			{
 				// The control plane may still become another, so that only the apply fails.
 				Config:      x.config("jaeger", version, ""),
-				ExpectError: regexp.MustCompile(`(?s)version:\s+The\s+extension\s+is\s+of\s+edge-25.4.4\s+\(Linkerd\s+2.18\).*2.21`),
+				ExpectError: regexp.MustCompile(`(?s)version:\s+The\s+extension\s+is\s+of\s+edge-25.4.4\s+\(Linkerd\s+2.18\).*after\s+2.20`),
 			},
 			{
 				Config:      x.config("jaeger", version, `linkerd_namespace = "nowhere"`),
