@@ -250,11 +250,16 @@ func TestAccIstioRevisionTag(t *testing.T) {
 					live.Labels["istio.io/rev"] = "1-30"
 					for i := range live.Webhooks {
 						live.Webhooks[i].ClientConfig.Service.Name = "istiod-1-30"
-						// As AKS's admissions enforcer does, which is to stay.
+					}
+					if live, err = client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "istioctl"}); err != nil {
+						t.Fatal(err)
+					}
+					// What AKS's admissions enforcer adds is to stay.
+					for i := range live.Webhooks {
 						selector := live.Webhooks[i].NamespaceSelector
 						selector.MatchExpressions = append(selector.MatchExpressions, metav1.LabelSelectorRequirement{Key: "control-plane", Operator: metav1.LabelSelectorOpDoesNotExist})
 					}
-					if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "istioctl"}); err != nil {
+					if _, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Update(t.Context(), live, metav1.UpdateOptions{FieldManager: "admissionsenforcer"}); err != nil {
 						t.Fatal(err)
 					}
 				},
