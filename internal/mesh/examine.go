@@ -75,7 +75,10 @@ func (e Enrolment) Examine(ctx context.Context) ([]Finding, error) {
 	if plane != nil {
 		// A pod that says nothing itself.
 		if err := plane.Sees(marked, &corev1.Pod{}); err != nil {
-			x.note(about, x.first, "%v", err)
+			// One that is half gone may come back with the same apply.
+			if !errors.Is(err, ErrNoControlPlane) {
+				x.note(about, x.first, "%v", err)
+			}
 			x.plane = nil // It would say so of every pod.
 		}
 	}

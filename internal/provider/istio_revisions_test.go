@@ -79,7 +79,7 @@ func TestAccIstio_revisions(t *testing.T) {
 		  repository  = %q
 		  profile     = "ambient"
 		  delete_crds = true
-		  timeouts    = { delete = "1m" }
+		  timeouts    = { delete = "4m" }
 		  %s
 		}`, name, istioNew, cluster.Charts().Repository, named)
 	}

@@ -117,7 +117,7 @@ func aboutPods(rule admissionregistrationv1.RuleWithOperations) bool {
 
 func (c controlPlane) checkWebhook() error {
 	if c.webhook == nil {
-		return fmt.Errorf("%s is missing, or is not about pods, so the API server does not ask the injector; install the control plane again", webhookRef())
+		return fmt.Errorf("%w that injects: %s is missing, or is not about pods, so the API server does not ask the injector; install the control plane again", mesh.ErrNoControlPlane, webhookRef())
 	}
 	return nil
 }
