@@ -145,7 +145,7 @@ func (x *examination) workload(ctx context.Context, w *kube.Workload, template *
 		x.note(w.Ref, fatal, "%s claims its pods too, and a pod can be in one mesh only; take that mark away first", other.Name())
 	}
 	if x.plane != nil {
-		if err := x.plane.Sees(x.namespace, pod); err != nil {
+		if err := x.plane.Sees(x.namespace, pod); err != nil && !errors.Is(err, ErrNoControlPlane) {
 			x.note(w.Ref, fatal, "%v", err)
 			return nil
 		}
