@@ -40,10 +40,13 @@ func TestAccIstio_revisions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	older := istioConfig(cluster, istioOld, `
-	  cni      = true
-	  profile  = "minimal"
-	  timeouts = { delete = "6s" }`)
+	older := func(patience string) string {
+		return istioConfig(cluster, istioOld, fmt.Sprintf(`
+		  cni      = true
+		  profile  = "minimal"
+		  timeouts = { delete = %q }`, patience))
+	}
+	const short, long = "10s", "4m"
 	newer := func(body string) string {
 		return fmt.Sprintf(`
 		resource "aksmesh_istio" "next" {
@@ -79,9 +82,9 @@ func TestAccIstio_revisions(t *testing.T) {
 		  repository  = %q
 		  profile     = "ambient"
 		  delete_crds = true
-		  timeouts    = { delete = "4m" }
+		  timeouts    = { delete = %q }
 		  %s
-		}`, name, istioNew, cluster.Charts().Repository, named)
+		}`, name, istioNew, cluster.Charts().Repository, long, named)
 	}
 	// nodesOf checks which revision's istiod the ztunnels ask for certificates.
 	nodesOf := func(revision string) resource.TestCheckFunc {
@@ -103,9 +106,9 @@ func TestAccIstio_revisions(t *testing.T) {
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{
-			{Config: older, PreConfig: func() { mark(`{"istio-injection": "enabled"}`) }},
+			{Config: older(short), PreConfig: func() { mark(`{"istio-injection": "enabled"}`) }},
 			{
-				Config: older + newer(`depends_on = [aksmesh_istio.this]`),
+				Config: older(short) + newer(`depends_on = [aksmesh_istio.this]`),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(istioAddress, plancheck.ResourceActionNoop),
 					// What both share is no part of it.
@@ -123,7 +126,10 @@ func TestAccIstio_revisions(t *testing.T) {
 			},
 			{
 				PreConfig: func() { mark(`{"istio-injection": null, "istio.io/rev": "1-31"}`) },
-				Config:    provider + newer(""),
+				Config:    older(long) + newer(""),
+			},
+			{
+				Config: provider + newer(""),
 				Check: resource.ComposeTestCheckFunc(validator("istiod-1-31"), func(*terraform.State) error {
 					daemons, err := client.AppsV1().DaemonSets(istioSystem).List(t.Context(), metav1.ListOptions{})
 					if err == nil && len(daemons.Items) > 0 {
