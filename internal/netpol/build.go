@@ -5,8 +5,10 @@
 package netpol
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Intent says whose ingress is restricted, and to what. Whatever it does not
+// Intent says whose traffic is restricted, and to what. Whatever it does not
 // admit is refused, as far as no other policy admits it: NetworkPolicies add up.
 type Intent struct {
 	// Name and Namespace of the policy; it applies to pods of its namespace.
@@ -27,24 +29,40 @@ type Intent struct {
 	// Pods selects the protected pods. The empty selector means every pod of
 	// the namespace.
 	Pods metav1.LabelSelector
-	// Admit lists who may come in; empty refuses everyone.
-	Admit []Admission
+	// Ingress lists who may come in; empty refuses everyone.
+	Ingress []Admission
+	// Egress lists where the pods may go, if RestrictEgress is set; empty then
+	// refuses everything, answers to what came in apart.
+	RestrictEgress bool
+	Egress         []Admission
 }
 
-// Admission lets every one of the peers reach every one of the ports.
+// Admission lets every one of the peers reach every one of the ports, or, for
+// egress, be reached at it.
 type Admission struct {
-	// From lists at least one peer; the zero Peer admits all pods.
-	From []Peer
-	// Ports lists at least one TCP port, 1 to 65535, as the selected pods
-	// receive it (not the Service's port).
-	Ports []int32
+	// Peers lists at least one peer, or none if Anyone is set, which means whoever
+	// it is, in the cluster or outside; the zero Peer is every pod.
+	Peers  []Peer
+	Anyone bool
+	// Ports lists at least one port as the destination receives it (not the
+	// Service's port), or none if AnyPort is set.
+	Ports   []Port
+	AnyPort bool
 }
 
-// Peer is the set of pods that match Pods in namespaces that match Namespaces.
-// An empty selector matches everything, here as everywhere in Kubernetes.
+// Peer is the set of pods that match Pods in namespaces that match Namespaces,
+// an empty selector matching everything, here as everywhere in Kubernetes; or
+// with Block set, and neither of the others, that of some addresses.
 type Peer struct {
 	Namespaces metav1.LabelSelector
 	Pods       metav1.LabelSelector
+	Block      *Block
+}
+
+// Block is a range of addresses without some ranges in it, all in CIDR notation.
+type Block struct {
+	CIDR   string   `json:"cidr"`
+	Except []string `json:"except,omitempty"`
 }
 
 // InNamespace is the peer of the matching pods in one namespace.
@@ -55,13 +73,13 @@ func InNamespace(name string, pods metav1.LabelSelector) Peer {
 	}
 }
 
-// Rules are what a mesh wants admitted so that its traffic, and as far as
-// possible only its traffic, reaches the pods.
-type Rules struct {
-	Admit []Admission
-	// Guarantee tells people in a few sentences what holds once the rules are in
-	// force, and what does not.
-	Guarantee string
+// TCP are the ports of those numbers.
+func TCP(numbers ...int32) []Port {
+	ports := make([]Port, len(numbers))
+	for i, number := range numbers {
+		ports[i] = Port{Protocol: corev1.ProtocolTCP, Number: number}
+	}
+	return ports
 }
 
 // Build returns the NetworkPolicy that enforces the intent, with API version and
@@ -83,46 +101,116 @@ func Build(intent Intent) (*networkingv1.NetworkPolicy, error) {
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 		},
 	}
-	for i, admission := range intent.Admit {
-		rule, err := ingressRule(admission)
+	for i, admission := range intent.Ingress {
+		peers, ports, err := admission.rule()
 		if err != nil {
-			return nil, fmt.Errorf("%s: admission %d: %w", object, i+1, err)
+			return nil, fmt.Errorf("%s: ingress %d: %w", object, i+1, err)
 		}
-		policy.Spec.Ingress = append(policy.Spec.Ingress, rule)
+		policy.Spec.Ingress = append(policy.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: peers, Ports: ports})
+	}
+	if !intent.RestrictEgress {
+		if len(intent.Egress) > 0 {
+			return nil, fmt.Errorf("%s: egress is admitted, but not restricted", object)
+		}
+		return policy, nil
+	}
+	policy.Spec.PolicyTypes = append(policy.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+	for i, admission := range intent.Egress {
+		peers, ports, err := admission.rule()
+		if err != nil {
+			return nil, fmt.Errorf("%s: egress %d: %w", object, i+1, err)
+		}
+		policy.Spec.Egress = append(policy.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: peers, Ports: ports})
 	}
 	return policy, nil
 }
 
-func ingressRule(admission Admission) (networkingv1.NetworkPolicyIngressRule, error) {
-	var rule networkingv1.NetworkPolicyIngressRule
+// rule turns an admission into the API's terms.
+func (a Admission) rule() (peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort, err error) {
 	// To the API, an empty list of peers or ports means all of them.
-	if len(admission.From) == 0 {
-		return rule, errors.New("no peers")
+	switch {
+	case a.Anyone != (len(a.Peers) == 0):
+		return nil, nil, errors.New("it takes peers, or anyone, and not both")
+	case a.AnyPort != (len(a.Ports) == 0):
+		return nil, nil, errors.New("it takes ports, or any port, and not both")
 	}
-	ports, err := NormalizePorts(admission.Ports)
-	if err != nil {
-		return rule, err
-	}
-	for i, peer := range admission.From {
-		for _, selector := range []metav1.LabelSelector{peer.Namespaces, peer.Pods} {
-			if err := checkSelector(selector); err != nil {
-				return rule, fmt.Errorf("peer %d: %w", i+1, err)
-			}
+	for i, peer := range a.Peers {
+		converted, err := peer.convert()
+		if err != nil {
+			return nil, nil, fmt.Errorf("peer %d: %w", i+1, err)
 		}
+		peers = append(peers, converted)
+	}
+	for _, port := range slices.CompactFunc(slices.SortedFunc(slices.Values(a.Ports), comparePorts), func(a, b Port) bool { return a == b }) {
+		if port.Number < 1 || port.Number > 65535 {
+			return nil, nil, fmt.Errorf("port %d is not within 1 to 65535", port.Number)
+		}
+		ports = append(ports, networkingv1.NetworkPolicyPort{
+			Protocol: new(port.Protocol),
+			Port:     new(intstr.FromInt32(port.Number)),
+		})
+	}
+	return peers, ports, nil
+}
+
+func comparePorts(a, b Port) int {
+	return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol))
+}
+
+func (p Peer) convert() (networkingv1.NetworkPolicyPeer, error) {
+	for _, selector := range []metav1.LabelSelector{p.Namespaces, p.Pods} {
+		if err := checkSelector(selector); err != nil {
+			return networkingv1.NetworkPolicyPeer{}, err
+		}
+	}
+	if p.Block == nil {
 		// Both selectors in one peer are ANDed; in two they would be ORed. And
 		// without a namespace selector, only the policy's namespace would match.
-		rule.From = append(rule.From, networkingv1.NetworkPolicyPeer{
-			NamespaceSelector: peer.Namespaces.DeepCopy(),
-			PodSelector:       peer.Pods.DeepCopy(),
-		})
+		return networkingv1.NetworkPolicyPeer{NamespaceSelector: p.Namespaces.DeepCopy(), PodSelector: p.Pods.DeepCopy()}, nil
 	}
-	for _, port := range ports {
-		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{
-			Protocol: new(corev1.ProtocolTCP),
-			Port:     new(intstr.FromInt32(port)),
-		})
+	if !isEmpty(p.Namespaces) || !isEmpty(p.Pods) {
+		return networkingv1.NetworkPolicyPeer{}, errors.New("it takes selectors or a block of addresses, not both")
 	}
-	return rule, nil
+	if err := p.Block.Check(); err != nil {
+		return networkingv1.NetworkPolicyPeer{}, err
+	}
+	return networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: p.Block.CIDR, Except: slices.Clone(p.Block.Except)}}, nil
+}
+
+// Check refuses ranges that the API refuses: what is not a CIDR, and exceptions
+// that are not strictly within the range.
+func (b Block) Check() error {
+	whole, err := netip.ParsePrefix(b.CIDR)
+	if err != nil {
+		return fmt.Errorf("%q is not a range of addresses in CIDR notation", b.CIDR)
+	}
+	for _, text := range b.Except {
+		part, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a range of addresses in CIDR notation", text)
+		}
+		if part.Bits() <= whole.Bits() || !whole.Contains(part.Addr()) {
+			return fmt.Errorf("%s is not within %s", text, b.CIDR)
+		}
+	}
+	return nil
+}
+
+func isEmpty(selector metav1.LabelSelector) bool {
+	return len(selector.MatchLabels) == 0 && len(selector.MatchExpressions) == 0
+}
+
+func checkSelector(selector metav1.LabelSelector) error {
+	return validation.ValidateLabelSelector(&selector, validation.LabelSelectorValidationOptions{}, field.NewPath("selector")).ToAggregate()
+}
+
+// Rules are what a mesh wants admitted so that its traffic, and as far as
+// possible only its traffic, reaches the pods.
+type Rules struct {
+	Admit []Admission
+	// Guarantee tells people in a few sentences what holds once the rules are in
+	// force, and what does not.
+	Guarantee string
 }
 
 // NormalizePorts returns the ports sorted and without duplicates. It refuses an
@@ -138,8 +226,4 @@ func NormalizePorts(ports []int32) ([]int32, error) {
 		}
 	}
 	return sorted, nil
-}
-
-func checkSelector(selector metav1.LabelSelector) error {
-	return validation.ValidateLabelSelector(&selector, validation.LabelSelectorValidationOptions{}, field.NewPath("selector")).ToAggregate()
 }

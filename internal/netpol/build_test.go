@@ -22,9 +22,9 @@ func TestBuild(t *testing.T) {
 		Namespace: "dgraph", Name: "alpha",
 		Labels: map[string]string{"app.kubernetes.io/managed-by": "aksmesh"},
 		Pods:   labelled("component", "alpha"),
-		Admit: []netpol.Admission{
-			{From: []netpol.Peer{{Pods: labelled("mesh", "yes")}}, Ports: []int32{9080, 8080, 9080}},
-			{From: []netpol.Peer{netpol.InNamespace("dgraph", metav1.LabelSelector{}), {}}, Ports: []int32{7080}},
+		Ingress: []netpol.Admission{
+			{Peers: []netpol.Peer{{Pods: labelled("mesh", "yes")}}, Ports: netpol.TCP(9080, 8080, 9080)},
+			{Peers: []netpol.Peer{netpol.InNamespace("dgraph", metav1.LabelSelector{}), {}}, Ports: netpol.TCP(7080)},
 		},
 	})
 	if err != nil {
@@ -83,15 +83,15 @@ func TestBuildRefuses(t *testing.T) {
 	}{
 		"no name":      {netpol.Intent{Namespace: "a"}, "needs a name"},
 		"no namespace": {netpol.Intent{Name: "a"}, "needs a name and a namespace"},
-		"no peers":     {netpol.Intent{Admit: []netpol.Admission{{Ports: []int32{80}}}}, "NetworkPolicy ns/n: admission 1: no peers"},
-		"no ports":     {netpol.Intent{Admit: []netpol.Admission{{From: everyone}}}, "admission 1: no ports"},
-		"port 0":       {netpol.Intent{Admit: []netpol.Admission{{From: everyone, Ports: []int32{0}}}}, "port 0 is not within"},
-		"port 65536":   {netpol.Intent{Admit: []netpol.Admission{{From: everyone, Ports: []int32{65536}}}}, "port 65536 is not within"},
+		"no peers":     {netpol.Intent{Ingress: []netpol.Admission{{Ports: netpol.TCP(80)}}}, "NetworkPolicy ns/n: admission 1: no peers"},
+		"no ports":     {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone}}}, "admission 1: no ports"},
+		"port 0":       {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone, Ports: netpol.TCP(0)}}}, "port 0 is not within"},
+		"port 65536":   {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone, Ports: netpol.TCP(65536)}}}, "port 65536 is not within"},
 		"bad pods":     {netpol.Intent{Pods: labelled("a b", "c")}, "pod selector"},
-		"bad peer": {netpol.Intent{Admit: []netpol.Admission{{
-			From: []netpol.Peer{{}, {Namespaces: metav1.LabelSelector{
+		"bad peer": {netpol.Intent{Ingress: []netpol.Admission{{
+			Peers: []netpol.Peer{{}, {Namespaces: metav1.LabelSelector{
 				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: metav1.LabelSelectorOpIn}},
-			}}}, Ports: []int32{80},
+			}}}, Ports: netpol.TCP(80),
 		}}}, "peer 2"},
 	} {
 		if !strings.HasPrefix(name, "no name") {
@@ -110,7 +110,7 @@ func TestBuildKeepsTheIntent(t *testing.T) {
 	t.Parallel()
 	intent := netpol.Intent{
 		Namespace: "ns", Name: "n",
-		Admit: []netpol.Admission{{From: []netpol.Peer{{Pods: labelled("a", "b")}}, Ports: []int32{2, 1}}},
+		Ingress: []netpol.Admission{{Peers: []netpol.Peer{{Pods: labelled("a", "b")}}, Ports: netpol.TCP(2, 1)}},
 	}
 	policy, err := netpol.Build(intent)
 	if err != nil {

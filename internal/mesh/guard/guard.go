@@ -78,7 +78,7 @@ func Compile(ctx context.Context, cluster *kube.Cluster, i Intent) (Compiled, er
 		return Compiled{}, err
 	}
 	policy, err := netpol.Build(netpol.Intent{
-		Namespace: i.Namespace, Name: i.Name, Pods: metav1.LabelSelector{MatchLabels: i.Pods}, Admit: rules.Admit,
+		Namespace: i.Namespace, Name: i.Name, Pods: metav1.LabelSelector{MatchLabels: i.Pods}, Ingress: rules.Admit,
 	})
 	if err != nil {
 		return Compiled{}, err

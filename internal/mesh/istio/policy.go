@@ -66,7 +66,7 @@ func PolicyRules(ports []int32) (netpol.Rules, error) {
 		}},
 	}
 	return netpol.Rules{
-		Admit: []netpol.Admission{{From: peers, Ports: ports}},
+		Admit: []netpol.Admission{{Peers: peers, Ports: netpol.TCP(ports...)}},
 		Guarantee: fmt.Sprintf("Ports %s are open to pods that carry the label Istio's injector sets (%s=istio) and to Istio's gateways, in any namespace, and every other port is closed. "+
 			"Whoever may label a pod can pass as meshed: sidecars use the application's own ports, where nothing but the label tells mesh traffic apart. "+
 			"For proof of identity require mTLS with a PeerAuthentication of mode STRICT. "+

@@ -108,17 +108,17 @@ func PolicyRules(options PolicyOptions) (netpol.Rules, error) {
 		controlPlane = DefaultNamespace
 	}
 	admission := netpol.Admission{
-		From: []netpol.Peer{{Pods: metav1.LabelSelector{MatchLabels: map[string]string{controlPlaneLabel: controlPlane}}}},
+		Peers: []netpol.Peer{{Pods: metav1.LabelSelector{MatchLabels: map[string]string{controlPlaneLabel: controlPlane}}}},
 	}
 	var guarantee strings.Builder
 	if options.TransportHeader {
-		admission.Ports = []int32{inboundPort}
+		admission.Ports = netpol.TCP(inboundPort)
 		fmt.Fprintf(&guarantee, "Only TCP %d, the proxy's port, is open, to pods labelled %s=%s; the proxy demands mTLS there, so a pod that wears the label without a Linkerd identity gets no further. "+
 			"Ports %s are closed to every direct connection. "+
 			"It does not restrict which port of the pod a meshed client asks the proxy for: behind %d all of them can be reached until authorization objects say otherwise.",
 			inboundPort, controlPlaneLabel, controlPlane, joinPorts(ports), inboundPort)
 	} else {
-		admission.Ports = append(ports, inboundPort)
+		admission.Ports = netpol.TCP(append(ports, inboundPort)...)
 		fmt.Fprintf(&guarantee, "Ports %s, and TCP %d for opaque traffic, are open to pods labelled %s=%s. "+
 			"Whoever may label a pod can pass as meshed: Linkerd of this version and mode sends meshed traffic to the application's own ports, where nothing but the label tells it apart. "+
 			"For proof of identity require it with Linkerd's authorization (config.linkerd.io/default-inbound-policy: all-authenticated).",
