@@ -83,8 +83,8 @@ func TestBuildRefuses(t *testing.T) {
 	}{
 		"no name":      {netpol.Intent{Namespace: "a"}, "needs a name"},
 		"no namespace": {netpol.Intent{Name: "a"}, "needs a name and a namespace"},
-		"no peers":     {netpol.Intent{Ingress: []netpol.Admission{{Ports: netpol.TCP(80)}}}, "NetworkPolicy ns/n: admission 1: no peers"},
-		"no ports":     {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone}}}, "admission 1: no ports"},
+		"no peers":     {netpol.Intent{Ingress: []netpol.Admission{{Ports: netpol.TCP(80)}}}, "NetworkPolicy ns/n: ingress 1: it takes peers, or anyone, and not both"},
+		"no ports":     {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone}}}, "ingress 1: it takes ports, or any port, and not both"},
 		"port 0":       {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone, Ports: netpol.TCP(0)}}}, "port 0 is not within"},
 		"port 65536":   {netpol.Intent{Ingress: []netpol.Admission{{Peers: everyone, Ports: netpol.TCP(65536)}}}, "port 65536 is not within"},
 		"bad pods":     {netpol.Intent{Pods: labelled("a b", "c")}, "pod selector"},
@@ -125,7 +125,7 @@ func TestBuildKeepsTheIntent(t *testing.T) {
 	if got := again.Spec.Ingress[0].From[0].PodSelector.MatchLabels["a"]; got != "b" {
 		t.Errorf("the intent's selector became %q", got)
 	}
-	if !slices.Equal(intent.Admit[0].Ports, []int32{2, 1}) {
-		t.Errorf("the intent's ports became %v", intent.Admit[0].Ports)
+	if !slices.Equal(intent.Ingress[0].Ports, netpol.TCP(2, 1)) {
+		t.Errorf("the intent's ports became %v", intent.Ingress[0].Ports)
 	}
 }
