@@ -47,6 +47,11 @@ const (
 	scaleSet      = "aks-nodepool1-29314862-vmss"
 	resourceGroup = "MC_devcluster_devcluster_"
 	instanceType  = "Standard_D32s_v5"
+
+	// networkPolicyLabel stands in for an engine that enforces NetworkPolicies,
+	// which nothing does here: it is what AKS puts on the nodes of a cluster that
+	// was made with one. Without the label, the cluster looks like one that has none.
+	networkPolicyLabel = "kubernetes.azure.com/network-policy"
 )
 
 // Options configure a Pool.
@@ -212,6 +217,7 @@ func describe(index int, options Options) *corev1.Node {
 				"beta.kubernetes.io/arch":                         "amd64",
 				"beta.kubernetes.io/os":                           "linux",
 				"kubernetes.azure.com/network-dataplane":          "azure",
+				networkPolicyLabel:                                "calico",
 				"kubernetes.azure.com/podnetwork-type":            "overlay",
 				"kubernetes.azure.com/kubelet-identity-client-id": "00000000-0000-0000-0000-000000000000",
 			},
