@@ -5,6 +5,7 @@
 package access
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -53,6 +54,9 @@ type Protection struct {
 	// Closed are ports that the pods declare besides Ports. Linkerd closes them
 	// one by one if Identity is set; Istio has no need of them.
 	Closed []int32
+	// Probes of the pods. Linkerd has to be told of those by gRPC if Identity is
+	// set; Istio has no need of them.
+	Probes []Probe
 	// Exceptions are let in from outside of the mesh too.
 	Exceptions []Exception
 	// Egress restricts where the pods may go; nil leaves that alone.
@@ -190,9 +194,49 @@ type Policy struct {
 	AllPorts bool
 	Grants   []Grant
 	MTLS     MTLS
+	// Probes of the pods. Linkerd has to be told of those by gRPC, and of all of
+	// them once a grant has routes; Istio has no need of them.
+	Probes []Probe
 	// Protocol is what Linkerd takes the ports for: "", HTTP/1, HTTP/2, gRPC,
 	// opaque or TLS. Istio goes by the Service.
 	Protocol string
+}
+
+// A Probe is a request by which a kubelet asks a pod how it is: GET of a path, or
+// the health check of gRPC.
+type Probe struct {
+	Port int32  `json:"port"`
+	GRPC bool   `json:"grpc,omitempty"`
+	Path string `json:"path,omitempty"` // without query; empty for gRPC
+}
+
+// ProbesOf are the probes by HTTP and gRPC of the pods' containers, sorted.
+func ProbesOf(pods []*corev1.Pod) []Probe {
+	var probes []Probe
+	for _, pod := range pods {
+		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+			for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe, container.StartupProbe} {
+				switch {
+				case probe == nil:
+				case probe.GRPC != nil:
+					probes = append(probes, Probe{Port: probe.GRPC.Port, GRPC: true})
+				case probe.HTTPGet != nil:
+					port := probe.HTTPGet.Port.IntVal
+					for _, named := range container.Ports {
+						if probe.HTTPGet.Port.StrVal != "" && named.Name == probe.HTTPGet.Port.StrVal {
+							port = named.ContainerPort
+						}
+					}
+					path, _, _ := strings.Cut(probe.HTTPGet.Path, "?")
+					probes = append(probes, Probe{Port: port, Path: "/" + strings.TrimPrefix(path, "/")})
+				}
+			}
+		}
+	}
+	slices.SortFunc(probes, func(a, b Probe) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Path, b.Path))
+	})
+	return slices.Compact(probes)
 }
 
 // PortsOf turns numbers into ports.
