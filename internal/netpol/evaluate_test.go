@@ -45,14 +45,14 @@ func TestEvaluate(t *testing.T) {
 		want     bool
 		reason   string
 	}{
-		"no policy":                       {want: true, reason: "no NetworkPolicy restricts its Ingress"},
+		"no policy":                       {want: true, reason: "no NetworkPolicy restricts it"},
 		"selects another pod":             {specs: []string{`{podSelector: {matchLabels: {app: zero}}}`}, want: true},
-		"deny all":                        {specs: []string{`{podSelector: {}}`}, reason: "no Ingress rule of NetworkPolicy db/p allows it"},
-		"allow all":                       {specs: []string{`{podSelector: {}, ingress: [{}]}`}, want: true, reason: "Ingress rule 1 of NetworkPolicy db/p"},
+		"deny all":                        {specs: []string{`{podSelector: {}}`}, reason: "no ingress rule of NetworkPolicy db/p allows it"},
+		"allow all":                       {specs: []string{`{podSelector: {}, ingress: [{}]}`}, want: true, reason: "ingress rule 1 of NetworkPolicy db/p"},
 		"policies add up":                 {specs: []string{`{podSelector: {}}`, `{podSelector: {}, ingress: [{}]}`}, want: true},
 		"egress only":                     {specs: []string{`{podSelector: {}, policyTypes: [Egress]}`}, want: true},
-		"egress rules, no types":          {specs: []string{`{podSelector: {}, egress: [{}]}`}, reason: "Ingress"},
-		"its own egress":                  {specs: []string{`{podSelector: {}, policyTypes: [Egress]}`}, from: pod("db/web"), to: pod("client/web"), reason: "no Egress rule"},
+		"egress rules, no types":          {specs: []string{`{podSelector: {}, egress: [{}]}`}, reason: "ingress"},
+		"its own egress":                  {specs: []string{`{podSelector: {}, policyTypes: [Egress]}`}, from: pod("db/web"), to: pod("client/web"), reason: "no egress rule"},
 		"egress rules default to egress":  {specs: []string{`{podSelector: {}, egress: [{to: [{podSelector: {}}]}]}`}, from: pod("db/web"), to: pod("client/web")},
 		"egress to the peer":              {specs: []string{`{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {team: client}}}], ports: [{port: web}]}]}`}, from: pod("db/web"), to: pod("client/web"), want: true},
 		"itself":                          {specs: []string{`{podSelector: {}}`}, from: pod("db/alpha"), want: true, reason: "itself"},
@@ -81,7 +81,7 @@ func TestEvaluate(t *testing.T) {
 		"excepted from the block":         {specs: []string{`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24, except: [203.0.113.0/28]}}]}]}`}, from: outside("203.0.113.9")},
 		"selectors miss the outside":      {specs: []string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}`}, from: outside("203.0.113.9")},
 		"selectors miss the host network": {specs: []string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}`}, from: host},
-		"host network is not governed":    {specs: []string{`{podSelector: {}}`}, to: hostTarget, want: true, reason: "no policy governs"},
+		"host network is not governed":    {specs: []string{`{podSelector: {}}`}, to: hostTarget, want: true, reason: "no NetworkPolicy restricts it"},
 		"the outside is not governed":     {specs: []string{`{podSelector: {}, policyTypes: [Egress]}`}, to: outside("203.0.113.9"), want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestEvaluate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if verdict.Allowed != test.want || !strings.Contains(verdict.Reason, test.reason) {
+			if verdict.Allowed != test.want || !strings.Contains(verdict.Reason(), test.reason) {
 				t.Errorf("verdict %+v, want %t because %q", verdict, test.want, test.reason)
 			}
 		})

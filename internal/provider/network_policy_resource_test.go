@@ -44,7 +44,7 @@ func admits(t *testing.T, cluster *testcluster.Cluster, namespace string, labels
 			netpol.Endpoint{Namespace: namespace, Labels: map[string]string{"app": "alpha"}},
 			netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
 		if err == nil && verdict.Allowed != want {
-			err = fmt.Errorf("port %d from %v: allowed is %t, want %t: %s", port, labels, verdict.Allowed, want, verdict.Reason)
+			err = fmt.Errorf("port %d from %v: allowed is %t, want %t: %s", port, labels, verdict.Allowed, want, verdict.Reason())
 		}
 		return err
 	}
