@@ -56,7 +56,7 @@ type Protection struct {
 	Closed []int32
 	// Probes of the pods. Linkerd has to be told of those by gRPC if Identity is
 	// set; Istio has no need of them.
-	Probes []Probe
+	Probes []Probe `json:"probes,omitempty"`
 	// Exceptions are let in from outside of the mesh too.
 	Exceptions []Exception
 	// Egress restricts where the pods may go; nil leaves that alone.
@@ -129,28 +129,31 @@ type Port = intstr.IntOrString
 // Grant lets callers reach ports.
 type Grant struct {
 	// Callers, at least one, each of which suffices.
-	Callers []Caller
+	Callers []Caller `json:"callers"`
 	// Routes are the HTTP requests that they may make; none means all traffic.
-	Routes []Route
+	Routes []Route `json:"routes,omitempty"`
 }
 
 // A Caller is who calls; exactly one field is set.
 type Caller struct {
 	// Meshed is everybody with an identity of the mesh.
-	Meshed bool
+	Meshed bool `json:"meshed,omitempty"`
 	// Account is a workload's identity.
-	Account *Account
+	Account *Account `json:"account,omitempty"`
 	// Namespace is every workload of a namespace.
-	Namespace string
+	Namespace string `json:"namespace,omitempty"`
 	// Identity is an identity in the mesh's own spelling: a DNS name of Linkerd, a
 	// SPIFFE principal of Istio, either with a * at one end.
-	Identity string
+	Identity string `json:"identity,omitempty"`
 	// Network is callers by address, with or without identity.
-	Network *netpol.Block
+	Network *netpol.Block `json:"network,omitempty"`
 }
 
 // Account is a ServiceAccount.
-type Account struct{ Namespace, Name string }
+type Account struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
 
 // ParseAccount reads <namespace>/<name>.
 func ParseAccount(text string) (Account, error) {
@@ -167,10 +170,10 @@ func (a Account) String() string { return a.Namespace + "/" + a.Name }
 // A Route is a set of HTTP requests.
 type Route struct {
 	// Methods, in upper case; none means all.
-	Methods []string
+	Methods []string `json:"methods,omitempty"`
 	// Path that is meant itself, or with everything below it if Prefix is set.
-	Path   string
-	Prefix bool
+	Path   string `json:"path,omitempty"`
+	Prefix bool   `json:"prefix,omitempty"`
 }
 
 // MTLS is whether a port takes callers without mTLS.
@@ -186,20 +189,21 @@ const (
 
 // Policy says who may call pods: whom no grant admits is refused.
 type Policy struct {
-	Namespace, Name string
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
 	// Pods are the labels of the pods; none means every pod of the namespace.
-	Pods map[string]string
+	Pods map[string]string `json:"pods,omitempty"`
 	// Ports, at least one, or all if AllPorts is set, which Linkerd cannot do.
-	Ports    []Port
-	AllPorts bool
-	Grants   []Grant
-	MTLS     MTLS
+	Ports    []Port  `json:"ports,omitempty"`
+	AllPorts bool    `json:"allPorts,omitempty"`
+	Grants   []Grant `json:"grants,omitempty"`
+	MTLS     MTLS    `json:"mtls,omitempty"`
 	// Probes of the pods. Linkerd has to be told of those by gRPC, and of all of
 	// them once a grant has routes; Istio has no need of them.
-	Probes []Probe
+	Probes []Probe `json:"probes,omitempty"`
 	// Protocol is what Linkerd takes the ports for: "", HTTP/1, HTTP/2, gRPC,
 	// opaque or TLS. Istio goes by the Service.
-	Protocol string
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // A Probe is a request by which a kubelet asks a pod how it is: GET of a path, or
@@ -290,5 +294,9 @@ type Authority interface {
 	Wire(from, to End, port netpol.Port) netpol.Port
 	// Judge says whether to's proxy lets such a connection in. A pod outside the
 	// mesh lets everybody in.
+	// The verdict is that on all ends of the same classes: its reason names no pod.
 	Judge(from, to End, port netpol.Port) Verdict
+	// Networks are the ranges by which it tells callers apart by their addresses:
+	// two addresses outside the cluster that are in the same of them are alike.
+	Networks() []netip.Prefix
 }
