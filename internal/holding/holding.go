@@ -112,7 +112,7 @@ func (h Holding) Find(ctx context.Context) (Found, error) {
 			return Found{}, err
 		}
 		for _, object := range objects {
-			if object.GetAnnotations()[ownerAnnotation] == h.Owner {
+			if h.Owns(object) {
 				found.Objects = append(found.Objects, object)
 				found.intents = append(found.intents, object.GetAnnotations()[intentAnnotation])
 			}
@@ -126,10 +126,10 @@ func (h Holding) Find(ctx context.Context) (Found, error) {
 
 // Apply writes the objects, in their order, by server-side apply, and then
 // removes the others of the holding. The intent is recorded with them as JSON,
-// notes are annotations that they bear besides. Unless force is set, fields of
-// another manager are a *[kube.ConflictError], and objects of the holding that
-// were made from another intent [kube.ErrExists]: those of the same were left by
-// an apply that was cut off.
+// notes are annotations that they bear besides. An object that belongs to another
+// holding is [kube.ErrExists]. So are, unless force is set, one that is nobody's,
+// and one of this holding that was made from another intent: those of the same
+// were left by an apply that was cut off.
 func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured, intent any, notes map[string]string, force bool) error {
 	record, err := json.Marshal(intent)
 	if err != nil {
@@ -145,6 +145,9 @@ func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured
 				return fmt.Errorf("%s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), kube.ErrExists)
 			}
 		}
+	}
+	if err := h.vacant(ctx, objects, force); err != nil {
+		return err
 	}
 	wanted := map[string]bool{}
 	for _, object := range objects {
@@ -162,6 +165,42 @@ func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured
 		}
 	}
 	return h.remove(ctx, before, func(object *unstructured.Unstructured) bool { return !wanted[place(object)] })
+}
+
+// Owns reports whether an object is one of the holding.
+func (h Holding) Owns(object *unstructured.Unstructured) bool {
+	return object.GetNamespace() == h.Namespace && object.GetAnnotations()[ownerAnnotation] == h.Owner
+}
+
+// vacant refuses the places of objects that are not the holding's: server-side
+// apply by the same manager would overwrite those of another holding without a
+// word, and make one of what others have written and what is wanted.
+func (h Holding) vacant(ctx context.Context, objects []*unstructured.Unstructured, force bool) error {
+	for _, object := range objects {
+		ref, err := h.Cluster.RefOf(ctx, object)
+		if err != nil {
+			return err
+		}
+		live, err := h.Cluster.Find(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch owner := live.GetAnnotations()[ownerAnnotation]; {
+		case owner == h.Owner, owner == "" && force:
+		case owner != "":
+			return fmt.Errorf("%s: %w: it belongs to %s of the same namespace; give one of the two another name", ref, kube.ErrExists, owner)
+		default:
+			var managers []string
+			for _, entry := range live.GetManagedFields() {
+				managers = append(managers, entry.Manager)
+			}
+			return fmt.Errorf("%s: %w: it is managed by %s", ref, kube.ErrExists, strings.Join(slices.Compact(slices.Sorted(slices.Values(managers))), ", "))
+		}
+	}
+	return nil
 }
 
 // Delete deletes the objects; those that are gone already are no error.
