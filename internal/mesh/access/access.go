@@ -210,6 +210,7 @@ type Policy struct {
 // the health check of gRPC.
 type Probe struct {
 	Port int32  `json:"port"`
+	Name string `json:"name,omitempty"` // that a container gives the port
 	GRPC bool   `json:"grpc,omitempty"`
 	Path string `json:"path,omitempty"` // without query; empty for gRPC
 }
@@ -218,29 +219,47 @@ type Probe struct {
 func ProbesOf(pods []*corev1.Pod) []Probe {
 	var probes []Probe
 	for _, pod := range pods {
-		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		containers := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
+		for _, container := range containers {
 			for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe, container.StartupProbe} {
-				switch {
-				case probe == nil:
-				case probe.GRPC != nil:
-					probes = append(probes, Probe{Port: probe.GRPC.Port, GRPC: true})
-				case probe.HTTPGet != nil:
-					port := probe.HTTPGet.Port.IntVal
-					for _, named := range container.Ports {
-						if probe.HTTPGet.Port.StrVal != "" && named.Name == probe.HTTPGet.Port.StrVal {
-							port = named.ContainerPort
+				found, is := probeOf(container, probe)
+				if !is {
+					continue
+				}
+				for _, c := range containers {
+					for _, port := range c.Ports {
+						if port.ContainerPort == found.Port {
+							found.Name = port.Name
 						}
 					}
-					path, _, _ := strings.Cut(probe.HTTPGet.Path, "?")
-					probes = append(probes, Probe{Port: port, Path: "/" + strings.TrimPrefix(path, "/")})
 				}
+				probes = append(probes, found)
 			}
 		}
 	}
 	slices.SortFunc(probes, func(a, b Probe) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Path, b.Path))
+		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
 	})
 	return slices.Compact(probes)
+}
+
+// probeOf is a probe of a container, if it is one by HTTP or gRPC.
+func probeOf(container corev1.Container, probe *corev1.Probe) (Probe, bool) {
+	switch {
+	case probe == nil:
+	case probe.GRPC != nil:
+		return Probe{Port: probe.GRPC.Port, GRPC: true}, true
+	case probe.HTTPGet != nil:
+		port := probe.HTTPGet.Port.IntVal
+		for _, named := range container.Ports {
+			if probe.HTTPGet.Port.StrVal != "" && named.Name == probe.HTTPGet.Port.StrVal {
+				port = named.ContainerPort
+			}
+		}
+		path, _, _ := strings.Cut(probe.HTTPGet.Path, "?")
+		return Probe{Port: port, Path: "/" + strings.TrimPrefix(path, "/")}, port > 0
+	}
+	return Probe{}, false
 }
 
 // PortsOf turns numbers into ports.

@@ -1,13 +1,17 @@
 package linkerd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
 
@@ -18,6 +22,12 @@ const (
 	controlPort  int32 = 4190
 	adminPort    int32 = 4191
 )
+
+// What the control plane listens on: for proxies, for the API server's webhooks,
+// and for Prometheus.
+func controlPlanePorts() []int32      { return []int32{8080, 8086, 8090} }
+func controlPlaneWebhooks() []int32   { return []int32{8443, 9443} }
+func controlPlaneAdminPorts() []int32 { return []int32{9990, 9995, 9996, 9997} }
 
 // TransportHeader tells whether meshed clients address the proxy's inbound port
 // for every meshed target and name the application's port in a header
@@ -35,29 +45,13 @@ func TransportHeader(version Version, values map[string]any) bool {
 	return !set || mode == "transport-header"
 }
 
-// PolicyOptions describe the pods for which only mesh traffic is to be admitted.
-type PolicyOptions struct {
-	// ControlPlane is the namespace of the control plane whose proxies are
-	// admitted; empty means DefaultNamespace.
-	ControlPlane string
-	// Ports are the application's TCP ports.
-	Ports []int32
-	// SkipInboundPorts of the selected pods, ports or ranges as in Injection: by
-	// their annotation or, without one, by the chart value
-	// proxyInit.ignoreInboundPorts.
-	SkipInboundPorts []string
-	// TransportHeader tells how meshed clients address the pods; see the
-	// function of that name.
-	TransportHeader bool
-}
-
 // SkippedPortsError refuses a policy for ports that bypass the proxy: what
 // arrives there is never mesh traffic.
 type SkippedPortsError struct{ Ports []int32 }
 
 func (e *SkippedPortsError) Error() string {
 	return fmt.Sprintf("ports %s bypass the proxy (%s): no traffic to them is meshed, so none can be admitted as such",
-		joinPorts(e.Ports), SkipInboundPortsAnnotation)
+		access.JoinPorts(e.Ports), SkipInboundPortsAnnotation)
 }
 
 // CheckPorts refuses the proxy's own ports where the application's are meant.
@@ -70,8 +64,14 @@ func CheckPorts(ports []int32) error {
 	return nil
 }
 
-// PolicyRules returns what to admit so that meshed clients reach the
-// application's ports and others do not.
+// wire is how the proxies of one control plane send traffic.
+type wire struct {
+	controlPlane string // its namespace
+	version      Version
+	values       map[string]any // recorded ones, or nil
+}
+
+// compile works out what enforces a protection.
 //
 // A NetworkPolicy is enforced outside the pod, before the redirection to the
 // proxy: it sees the port that the client dialled. With the transport header
@@ -81,59 +81,94 @@ func CheckPorts(ports []int32) error {
 // admitted by the policy and refused by the proxy. Without it, meshed clients
 // dial the application's port, and 4143 for opaque ports alone; then the label is
 // all there is.
-func PolicyRules(options PolicyOptions) (netpol.Rules, error) {
-	if err := CheckPorts(options.Ports); err != nil {
-		return netpol.Rules{}, err
+func (w wire) compile(p access.Protection) (access.Compiled, error) {
+	compiled := access.Compiled{Network: netpol.Intent{
+		Namespace: p.Namespace, Name: p.Name, Pods: metav1.LabelSelector{MatchLabels: p.Pods},
+	}}
+	network := &compiled.Network
+	if p.Egress != nil {
+		network.RestrictEgress, network.Egress = true, w.egress(*p.Egress)
 	}
-	ports, err := netpol.NormalizePorts(options.Ports)
+	if p.ControlPlane != nil {
+		network.Ingress = append(w.controlPlaneIngress(*p.ControlPlane), exceptions(p)...)
+		compiled.Guarantee = w.controlPlaneGuarantee(p)
+		return compiled, nil
+	}
+	var err error
+	if compiled.Strength, err = w.strength(p.Strength); err != nil {
+		return access.Compiled{}, err
+	}
+	if err := w.checkPorts(p); err != nil {
+		return access.Compiled{}, err
+	}
+	network.Ingress = append([]netpol.Admission{w.meshIngress(compiled.Strength, p.Ports)}, exceptions(p)...)
+	if p.Identity {
+		if compiled.Authorization, err = w.identity(p); err != nil {
+			return access.Compiled{}, err
+		}
+	}
+	compiled.Guarantee = w.guarantee(p, compiled.Strength)
+	return compiled, nil
+}
+
+// strength is the wanted one, or the strongest that there is.
+func (w wire) strength(wanted access.Strength) (access.Strength, error) {
+	header := TransportHeader(w.version, w.values)
+	switch {
+	case wanted == "" && header:
+		return access.MTLSPort, nil
+	case wanted == "":
+		return access.Label, nil
+	case !slices.Contains(access.Strengths(), wanted):
+		return "", fmt.Errorf("strength %q is none of %v", wanted, access.Strengths())
+	case wanted == access.Label || header:
+		return wanted, nil
+	}
+	return "", fmt.Errorf("strength %s is not to be had: Linkerd %s, or the chart value proxy.outboundTransportMode that it was installed with, "+
+		"has meshed clients dial the application's own ports, where nothing demands mTLS; "+
+		"upgrade Linkerd to edge-25.3.2 or 2.18 and leave that value at transport-header, or use strength %s, with require_identity to have the proxies demand identities",
+		wanted, w.version, access.Label)
+}
+
+func (w wire) checkPorts(p access.Protection) error {
+	all := slices.Concat(p.Ports, p.Closed)
+	for _, port := range all {
+		if port < 1 || port > 65535 {
+			return fmt.Errorf("port %d is not within 1 to 65535", port)
+		}
+	}
+	if err := CheckPorts(all); err != nil {
+		return err
+	}
+	skipped, err := skippedOf(ignoredPorts(w.values), p.Ports)
 	if err != nil {
-		return netpol.Rules{}, err
+		return err
 	}
-	var skipped []int32
-	for _, port := range ports {
-		hit, err := skips(options.SkipInboundPorts, port)
+	if len(skipped) > 0 {
+		return &SkippedPortsError{Ports: skipped}
+	}
+	if p.Identity && len(p.Ports) == 0 {
+		return errors.New("an identity can be demanded of callers of given ports only: name the ports")
+	}
+	return nil
+}
+
+// skippedOf are the ports that are among ports and ranges such as "5080" and
+// "4000-4100".
+func skippedOf(ranges []string, ports []int32) (skipped []int32, err error) {
+	for _, port := range slices.Compact(slices.Sorted(slices.Values(ports))) {
+		hit, err := skips(ranges, port)
 		if err != nil {
-			return netpol.Rules{}, err
+			return nil, err
 		}
 		if hit {
 			skipped = append(skipped, port)
 		}
 	}
-	if len(skipped) > 0 {
-		return netpol.Rules{}, &SkippedPortsError{Ports: skipped}
-	}
-
-	controlPlane := options.ControlPlane
-	if controlPlane == "" {
-		controlPlane = DefaultNamespace
-	}
-	admission := netpol.Admission{
-		Peers: []netpol.Peer{{Pods: metav1.LabelSelector{MatchLabels: map[string]string{controlPlaneLabel: controlPlane}}}},
-	}
-	var guarantee strings.Builder
-	if options.TransportHeader {
-		admission.Ports = netpol.TCP(inboundPort)
-		fmt.Fprintf(&guarantee, "Only TCP %d, the proxy's port, is open, to pods labelled %s=%s; the proxy demands mTLS there, so a pod that wears the label without a Linkerd identity gets no further. "+
-			"Ports %s are closed to every direct connection. "+
-			"It does not restrict which port of the pod a meshed client asks the proxy for: behind %d all of them can be reached until authorization objects say otherwise.",
-			inboundPort, controlPlaneLabel, controlPlane, joinPorts(ports), inboundPort)
-	} else {
-		admission.Ports = netpol.TCP(append(ports, inboundPort)...)
-		fmt.Fprintf(&guarantee, "Ports %s, and TCP %d for opaque traffic, are open to pods labelled %s=%s. "+
-			"Whoever may label a pod can pass as meshed: Linkerd of this version and mode sends meshed traffic to the application's own ports, where nothing but the label tells it apart. "+
-			"For proof of identity require it with Linkerd's authorization (config.linkerd.io/default-inbound-policy: all-authenticated).",
-			joinPorts(ports), inboundPort, controlPlaneLabel, controlPlane)
-	}
-	fmt.Fprintf(&guarantee, " Closed unless another policy opens them: metrics (%d), tap (%d)", adminPort, controlPort)
-	if len(options.SkipInboundPorts) > 0 {
-		fmt.Fprintf(&guarantee, ", and the ports that bypass the proxy (%s)", strings.Join(options.SkipInboundPorts, ", "))
-	}
-	guarantee.WriteString(". Probes from the pod's own node always pass.")
-	return netpol.Rules{Admit: []netpol.Admission{admission}, Guarantee: guarantee.String()}, nil
+	return skipped, nil
 }
 
-// skips tells whether a port is among ports and ranges such as "5080" and
-// "4000-4100".
+// skips tells whether a port is among ports and ranges.
 func skips(ranges []string, port int32) (bool, error) {
 	for _, text := range ranges {
 		first, last, err := portRange(strings.TrimSpace(text))
@@ -147,10 +182,160 @@ func skips(ranges []string, port int32) (bool, error) {
 	return false, nil
 }
 
-func joinPorts(ports []int32) string {
-	texts := make([]string, len(ports))
-	for i, port := range ports {
-		texts[i] = strconv.Itoa(int(port))
+// ignoredPorts are those that bypass the proxies of the whole mesh by the
+// chart's value proxyInit.ignoreInboundPorts.
+func ignoredPorts(values map[string]any) []string {
+	text, _, err := unstructured.NestedString(values, "proxyInit", "ignoreInboundPorts")
+	if err != nil || text == "" {
+		return nil
 	}
-	return strings.Join(texts, ", ")
+	return strings.Split(text, ",")
+}
+
+// labelled are the pods of all namespaces that wear the mesh's label.
+func (w wire) labelled() []netpol.Peer {
+	return []netpol.Peer{{Pods: metav1.LabelSelector{MatchLabels: map[string]string{controlPlaneLabel: w.controlPlane}}}}
+}
+
+func (w wire) meshIngress(strength access.Strength, ports []int32) netpol.Admission {
+	switch {
+	case strength == access.MTLSPort:
+		return netpol.Admission{Anyone: true, Ports: netpol.TCP(inboundPort)}
+	case strength == access.Both:
+		return netpol.Admission{Peers: w.labelled(), Ports: netpol.TCP(inboundPort)}
+	case len(ports) == 0:
+		return netpol.Admission{Peers: w.labelled(), AnyPort: true}
+	default:
+		return netpol.Admission{Peers: w.labelled(), Ports: netpol.TCP(append(slices.Clone(ports), inboundPort)...)}
+	}
+}
+
+// exceptions are let in at the ports themselves: without a proxy nobody dials
+// 4143.
+func exceptions(p access.Protection) []netpol.Admission {
+	var admitted []netpol.Admission
+	for _, exception := range p.Exceptions {
+		admission := netpol.Admission{Peers: exception.Peers, Anyone: exception.Anyone}
+		ports := exception.Ports
+		if len(ports) == 0 {
+			ports = p.Ports
+		}
+		switch {
+		case exception.Metrics && p.ControlPlane != nil:
+			admission.Ports = netpol.TCP(append(controlPlaneAdminPorts(), adminPort)...)
+		case exception.Metrics:
+			admission.Ports = netpol.TCP(adminPort)
+		case len(ports) == 0:
+			admission.AnyPort = true
+		default:
+			admission.Ports = netpol.TCP(ports...)
+		}
+		admitted = append(admitted, admission)
+	}
+	return admitted
+}
+
+func (w wire) controlPlaneIngress(c access.ControlPlane) []netpol.Admission {
+	admitted := []netpol.Admission{{Peers: w.labelled(), Ports: netpol.TCP(append(controlPlanePorts(), inboundPort)...)}}
+	webhooks := netpol.Admission{Ports: netpol.TCP(controlPlaneWebhooks()...)}
+	if c.Everyone {
+		webhooks.Anyone = true
+		return append(admitted, webhooks)
+	}
+	if c.Konnectivity {
+		webhooks.Peers = append(webhooks.Peers, netpol.InNamespace(metav1.NamespaceSystem, metav1.LabelSelector{MatchLabels: map[string]string{"app": "konnectivity-agent"}}))
+	}
+	for _, block := range c.Networks {
+		webhooks.Peers = append(webhooks.Peers, netpol.Peer{Block: &block})
+	}
+	if len(webhooks.Peers) == 0 {
+		return admitted
+	}
+	return append(admitted, webhooks)
+}
+
+// egress opens the ports at which peers are to be found: the control plane's own
+// ones are dialled whatever the transport mode, as identity and policy are what a
+// proxy needs before it can do mTLS.
+func (w wire) egress(e access.Egress) []netpol.Admission {
+	var admitted []netpol.Admission
+	if e.DNS {
+		dns := []netpol.Port{{Protocol: corev1.ProtocolUDP, Number: 53}, {Protocol: corev1.ProtocolTCP, Number: 53}}
+		var peers []netpol.Peer
+		// The second is AKS's cache on the nodes (LocalDNS), where there is one.
+		for _, app := range []string{"kube-dns", "node-local-dns"} {
+			peers = append(peers, netpol.InNamespace(metav1.NamespaceSystem, metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": app}}))
+		}
+		admitted = append(admitted, netpol.Admission{Peers: peers, Ports: dns})
+	}
+	if e.ControlPlane {
+		admitted = append(admitted, netpol.Admission{
+			Peers: []netpol.Peer{netpol.InNamespace(w.controlPlane, metav1.LabelSelector{})}, Ports: netpol.TCP(controlPlanePorts()...),
+		})
+	}
+	if e.Mesh {
+		mesh := netpol.Admission{Peers: w.labelled()}
+		switch {
+		case TransportHeader(w.version, w.values):
+			mesh.Ports = netpol.TCP(inboundPort)
+		case len(e.MeshPorts) == 0:
+			mesh.AnyPort = true
+		default:
+			mesh.Ports = netpol.TCP(append(slices.Clone(e.MeshPorts), inboundPort)...)
+		}
+		admitted = append(admitted, mesh)
+	}
+	return append(admitted, e.Admit...)
+}
+
+// identity is the authorization by which proxies hold their callers to the ports.
+func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error) {
+	if err := servesPolicies(w.version); err != nil {
+		return nil, err
+	}
+	book := rulebook{
+		namespace: p.Namespace, name: p.Name, pods: p.Pods, probes: p.Probes,
+		grants: []access.Grant{{Callers: []access.Caller{{Meshed: true}}}},
+	}
+	numbers := slices.Compact(slices.Sorted(slices.Values(slices.Concat(p.Ports, p.Closed))))
+	ports := make([]governed, len(numbers))
+	for i, number := range numbers {
+		ports[i].port = intstr.FromInt32(number)
+		if slices.Contains(p.Ports, number) {
+			ports[i].grants = []int{0}
+		}
+	}
+	for _, exception := range p.Exceptions {
+		if exception.Metrics {
+			continue // The proxy and its metrics are not governed.
+		}
+		at := exception.Ports
+		if len(at) == 0 {
+			at = p.Ports
+		}
+		book.grants = append(book.grants, access.Grant{Callers: addresses(exception)})
+		for i, number := range numbers {
+			if slices.Contains(at, number) {
+				ports[i].grants = append(ports[i].grants, len(book.grants)-1)
+			}
+		}
+	}
+	book.ports = ports
+	return book.write()
+}
+
+// addresses are where the peers of an exception come from, as far as a proxy can
+// tell: of pods it knows no more than an address that changes.
+func addresses(exception access.Exception) []access.Caller {
+	var callers []access.Caller
+	for _, peer := range exception.Peers {
+		if peer.Block == nil {
+			return everybody()
+		}
+		callers = append(callers, access.Caller{Network: peer.Block})
+	}
+	if exception.Anyone {
+		return everybody()
+	}
+	return callers
 }

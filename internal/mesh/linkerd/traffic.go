@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 )
 
 // Traffic is the traffic of the proxies of one control plane.
 type Traffic struct {
-	// ControlPlane is its namespace.
+	// ControlPlane is its namespace; empty means DefaultNamespace.
 	ControlPlane string `json:"controlPlane"`
 	// Version in any form that ParseVersion reads; empty asks the control plane.
 	Version string `json:"version,omitempty"`
@@ -25,34 +23,30 @@ type Traffic struct {
 // CheckPorts refuses ports that can never be the application's.
 func (Traffic) CheckPorts(ports []int32) error { return CheckPorts(ports) }
 
-// Rules returns what to admit, by the given version or by that of the control
-// plane in the cluster and its values. The error wraps mesh.ErrNoControlPlane
-// when neither is there.
-func (t Traffic) Rules(ctx context.Context, cluster *kube.Cluster, ports []int32) (netpol.Rules, error) {
-	version, values := t.Version, map[string]any(nil)
-	if version == "" {
-		var err error
-		if version, values, err = recordedValues(ctx, cluster, t.ControlPlane); err != nil {
-			return netpol.Rules{}, err
-		}
-	}
-	parsed, err := ParseVersion(version)
+// Compile works out what enforces a protection, by the given version or by that
+// of the control plane in the cluster, which may be nil, and its values. The error
+// wraps mesh.ErrNoControlPlane when neither is there, and is a *SkippedPortsError
+// for ports that all proxies leave alone.
+func (t Traffic) Compile(ctx context.Context, cluster *kube.Cluster, p access.Protection) (access.Compiled, error) {
+	w, err := wireOf(ctx, cluster, t.ControlPlane, t.Version)
 	if err != nil {
-		return netpol.Rules{}, err
+		return access.Compiled{}, err
 	}
-	return PolicyRules(PolicyOptions{
-		ControlPlane: t.ControlPlane, Ports: ports, SkipInboundPorts: ignoredPorts(values), TransportHeader: TransportHeader(parsed, values),
-	})
+	return w.compile(p)
 }
 
-// ignoredPorts are those that bypass the proxies of the whole mesh by the
-// chart's value proxyInit.ignoreInboundPorts.
-func ignoredPorts(values map[string]any) []string {
-	text, _, err := unstructured.NestedString(values, "proxyInit", "ignoreInboundPorts")
-	if err != nil || text == "" {
-		return nil
+func wireOf(ctx context.Context, cluster *kube.Cluster, controlPlane, version string) (w wire, err error) {
+	w.controlPlane = controlPlane
+	if w.controlPlane == "" {
+		w.controlPlane = DefaultNamespace
 	}
-	return strings.Split(text, ",")
+	if version == "" {
+		if version, w.values, err = recordedValues(ctx, cluster, w.controlPlane); err != nil {
+			return wire{}, err
+		}
+	}
+	w.version, err = ParseVersion(version)
+	return w, err
 }
 
 // recordedValues reads the version of a control plane and the values it was

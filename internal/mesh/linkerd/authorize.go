@@ -1,0 +1,315 @@
+package linkerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
+)
+
+const (
+	policyGroup = "policy.linkerd.io"
+	// DefaultInboundPolicyAnnotation on a pod, or on its namespace when it is
+	// injected, says who may call ports that no Server governs.
+	DefaultInboundPolicyAnnotation = configPrefix + "default-inbound-policy"
+)
+
+// DefaultInboundPolicies are the values of DefaultInboundPolicyAnnotation.
+func DefaultInboundPolicies() []string {
+	return []string{
+		"deny", "audit", "all-authenticated", "all-unauthenticated", "cluster-authenticated", "cluster-unauthenticated",
+	}
+}
+
+// The kinds of Linkerd's policies. The versions are served since edge-24.5.2 and
+// 2.16; before, Servers had no accessPolicy.
+var (
+	serverKind                = kube.Kind{Group: policyGroup, Version: "v1beta3", Resource: "servers", Name: "Server", Namespaced: true}
+	authorizationPolicyKind   = kube.Kind{Group: policyGroup, Version: "v1alpha1", Resource: "authorizationpolicies", Name: "AuthorizationPolicy", Namespaced: true}
+	meshTLSAuthenticationKind = kube.Kind{Group: policyGroup, Version: "v1alpha1", Resource: "meshtlsauthentications", Name: "MeshTLSAuthentication", Namespaced: true}
+	networkAuthenticationKind = kube.Kind{Group: policyGroup, Version: "v1alpha1", Resource: "networkauthentications", Name: "NetworkAuthentication", Namespaced: true}
+	httpRouteKind             = kube.Kind{Group: policyGroup, Version: "v1beta3", Resource: "httproutes", Name: "HTTPRoute", Namespaced: true}
+)
+
+// PolicyKinds are the kinds of the objects that enforce protections and policies.
+func PolicyKinds() []kube.Kind {
+	return []kube.Kind{meshTLSAuthenticationKind, networkAuthenticationKind, httpRouteKind, authorizationPolicyKind, serverKind}
+}
+
+// servesPolicies says why a version does not take the objects.
+func servesPolicies(version Version) error {
+	if version.Has(Since{Edge: [3]int{24, 5, 2}, Numbered: [3]int{2, 16, 0}}) {
+		return nil
+	}
+	return fmt.Errorf("Linkerd %s is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.5.2 at least", version, serverKind.GVK().GroupVersion())
+}
+
+// Authorizer lets callers in by the policies of Linkerd.
+type Authorizer struct {
+	// ControlPlane is the namespace of the control plane; empty means
+	// DefaultNamespace.
+	ControlPlane string `json:"controlPlane"`
+	// Version in any form that ParseVersion reads; empty asks the control plane.
+	Version string `json:"version,omitempty"`
+}
+
+// The parts of a policy that other objects name.
+const (
+	everybodyV4 = "0.0.0.0/0"
+	everybodyV6 = "::/0"
+)
+
+// everybody is a grant to all addresses, with or without identity.
+func everybody() []access.Caller {
+	return []access.Caller{{Network: &netpol.Block{CIDR: everybodyV4}}, {Network: &netpol.Block{CIDR: everybodyV6}}}
+}
+
+// rulebook is what objects are written from: ports, and which of the grants holds
+// at each.
+type rulebook struct {
+	namespace, name string
+	pods            map[string]string
+	protocol        string // of all ports; empty for unknown
+	strict          bool   // callers by network need an identity as well
+	grants          []access.Grant
+	probes          []access.Probe
+	ports           []governed
+}
+
+// governed is a port with the indexes of the grants that hold there.
+type governed struct {
+	port   access.Port
+	grants []int
+}
+
+// A writer collects the objects of a rulebook.
+type writer struct {
+	rulebook
+	authentications []*unstructured.Unstructured
+	routes          []*unstructured.Unstructured
+	policies        []*unstructured.Unstructured
+	servers         []*unstructured.Unstructured
+	ways            map[int][]way // of each grant, once its objects are written
+}
+
+// A way is one of the ways in which callers satisfy a grant. What a policy
+// requires is required all at once, and an authentication is by one kind of
+// things, so callers of different kinds are let in by policies of their own.
+type way struct {
+	label    string
+	required []any
+}
+
+// probing is the index of the grant to probes.
+const probing = -1
+
+// write turns the rulebook into objects, in the order in which to apply them:
+// what lets in comes before the Servers, which refuse everybody else.
+func (r rulebook) write() ([]*unstructured.Unstructured, error) {
+	w := &writer{rulebook: r, ways: map[int][]way{}}
+	for _, g := range r.ports {
+		if err := w.govern(g); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(w.authentications, w.routes, w.policies, w.servers), nil
+}
+
+func (w *writer) govern(g governed) error {
+	server := w.named(g.port.String())
+	for _, i := range g.grants {
+		if len(w.grants[i].Routes) == 0 {
+			w.allow(serverKind.Name, server, g.port.String(), i)
+		}
+	}
+	if err := w.route(server, g); err != nil {
+		return fmt.Errorf("port %s: %w", g.port.String(), err)
+	}
+	protocol := w.protocol
+	if protocol == "" {
+		protocol = "unknown"
+	}
+	var port any = g.port.StrVal
+	if g.port.Type == intstr.Int {
+		port = int64(g.port.IntVal)
+	}
+	labels := map[string]any{}
+	for key, value := range w.pods {
+		labels[key] = value
+	}
+	selector := map[string]any{}
+	if len(labels) > 0 {
+		selector["matchLabels"] = labels
+	}
+	w.servers = append(w.servers, w.object(serverKind, server, map[string]any{
+		"podSelector": selector, "port": port, "proxyProtocol": protocol, "accessPolicy": "deny",
+	}))
+	return nil
+}
+
+// route writes the routes of a port, if there have to be any. Once a Server has
+// one, requests that match none are refused, and Linkerd lets probes in by itself
+// no more.
+func (w *writer) route(server string, g governed) error {
+	book := routeBook{}
+	needed, whole := false, false
+	for _, i := range g.grants {
+		for _, route := range w.grants[i].Routes {
+			needed = true
+			book.add(i, route)
+		}
+		whole = whole || len(w.grants[i].Routes) == 0
+	}
+	probes := slices.DeleteFunc(slices.Clone(w.probes), func(p access.Probe) bool {
+		return intstr.FromInt32(p.Port) != g.port && (p.Name == "" || intstr.FromString(p.Name) != g.port)
+	})
+	for _, probe := range probes {
+		needed = needed || probe.GRPC
+		book.add(probing, probeRoute(probe))
+	}
+	if !needed {
+		return nil
+	}
+	if whole {
+		// Routes inherit what is granted at their Server.
+		book.add(everything, access.Route{Path: "/", Prefix: true})
+	}
+	groups, err := book.groups()
+	if err != nil {
+		return err
+	}
+	for n, group := range groups {
+		label := g.port.String() + "-r" + strconv.Itoa(n+1)
+		name := w.named(label)
+		var rules []any
+		for chunk := range slices.Chunk(group.matches, maxMatches) {
+			var matches []any
+			for _, m := range chunk {
+				matches = append(matches, m.object())
+			}
+			rules = append(rules, map[string]any{"matches": matches})
+		}
+		w.routes = append(w.routes, w.object(httpRouteKind, name, map[string]any{
+			"parentRefs": []any{map[string]any{"group": policyGroup, "kind": serverKind.Name, "name": server}},
+			"rules":      rules,
+		}))
+		for _, i := range group.grants {
+			if i != everything {
+				w.allow(httpRouteKind.Name, name, label, i)
+			}
+		}
+	}
+	return nil
+}
+
+// allow lets the callers of a grant reach a target.
+func (w *writer) allow(kind, target, label string, grant int) {
+	for _, way := range w.waysOf(grant) {
+		w.policies = append(w.policies, w.object(authorizationPolicyKind, w.named(label+"-"+way.label), map[string]any{
+			"targetRef":                  map[string]any{"group": policyGroup, "kind": kind, "name": target},
+			"requiredAuthenticationRefs": way.required,
+		}))
+	}
+}
+
+// waysOf writes the authentications of a grant when they are needed first.
+func (w *writer) waysOf(grant int) []way {
+	if ways, written := w.ways[grant]; written {
+		return ways
+	}
+	callers, prefix := everybody(), "probes"
+	if grant != probing {
+		callers, prefix = w.grants[grant].Callers, strconv.Itoa(grant+1)
+	}
+	var ways []way
+	var identities, references, networks []any
+	for _, caller := range callers {
+		switch {
+		case caller.Meshed:
+			identities = append(identities, "*")
+		case caller.Identity != "":
+			identities = append(identities, caller.Identity)
+		// The controller spells the identity out by the trust domain that it has,
+		// whether or not the account exists. A group would have to be "core".
+		case caller.Account != nil:
+			references = append(references, map[string]any{"kind": "ServiceAccount", "namespace": caller.Account.Namespace, "name": caller.Account.Name})
+		case caller.Namespace != "":
+			references = append(references, map[string]any{"kind": "Namespace", "name": caller.Namespace})
+		case caller.Network != nil:
+			network := map[string]any{"cidr": caller.Network.CIDR}
+			if len(caller.Network.Except) > 0 {
+				except := make([]any, len(caller.Network.Except))
+				for i, cidr := range caller.Network.Except {
+					except[i] = cidr
+				}
+				network["except"] = except
+			}
+			networks = append(networks, network)
+		}
+	}
+	if len(identities) > 0 {
+		ways = append(ways, way{prefix + "-identities", []any{w.meshTLS(prefix+"-identities", "identities", identities)}})
+	}
+	if len(references) > 0 {
+		ways = append(ways, way{prefix + "-accounts", []any{w.meshTLS(prefix+"-accounts", "identityRefs", references)}})
+	}
+	if len(networks) > 0 {
+		label := prefix + "-networks"
+		w.authentications = append(w.authentications, w.object(networkAuthenticationKind, w.named(label), map[string]any{"networks": networks}))
+		required := []any{reference(networkAuthenticationKind, w.named(label))}
+		if w.strict && grant != probing {
+			required = append(required, w.meshTLS(label, "identities", []any{"*"}))
+		}
+		ways = append(ways, way{label, required})
+	}
+	w.ways[grant] = ways
+	return ways
+}
+
+// meshTLS writes an authentication by identity and refers to it.
+func (w *writer) meshTLS(label, field string, values []any) map[string]any {
+	name := w.named(label)
+	w.authentications = append(w.authentications, w.object(meshTLSAuthenticationKind, name, map[string]any{field: values}))
+	return reference(meshTLSAuthenticationKind, name)
+}
+
+func reference(kind kube.Kind, name string) map[string]any {
+	return map[string]any{"group": kind.Group, "kind": kind.Name, "name": name}
+}
+
+func (w *writer) object(kind kube.Kind, name string, spec map[string]any) *unstructured.Unstructured {
+	object := kube.Ref{Kind: kind, Namespace: w.namespace, Name: name}.Object()
+	object.Object["spec"] = spec
+	return object
+}
+
+// named is the name of a part. Where it would be longer than the API takes, the
+// end of the policy's name gives way to a digest of it.
+func (r rulebook) named(part string) string {
+	whole := r.name + "-" + part
+	if len(whole) <= validation.DNS1123SubdomainMaxLength {
+		return whole
+	}
+	digest := fnv.New32a()
+	_, _ = digest.Write([]byte(r.name)) // A hash takes everything.
+	room := validation.DNS1123SubdomainMaxLength - len(part) - len("-01234567-")
+	return fmt.Sprintf("%s-%08x-%s", strings.TrimRight(r.name[:room], "-."), digest.Sum32(), part)
+}
+
+// Authorize returns the objects that let the callers of the policy in, and nobody
+// else, and what holds once they are in force. The cluster may be nil; the
+// objects depend on nothing in it.
+func (a Authorizer) Authorize(ctx context.Context, cluster *kube.Cluster, p access.Policy) ([]*unstructured.Unstructured, string, error) {
+	return nil, "", errors.ErrUnsupported
+}
