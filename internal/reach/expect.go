@@ -1,0 +1,235 @@
+package reach
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// A Selector chooses ends of connections: pods, by all of what is set besides
+// Network, or the addresses of Network, outside the cluster.
+type Selector struct {
+	Namespace string
+	PodLabels map[string]string
+	// Name of the pods, or of what manages them.
+	Name string
+	// Meshed pods, or those that are in no mesh; nil takes both.
+	Meshed *bool
+	// Network is a range of addresses; its zero value is none.
+	Network netip.Prefix
+}
+
+// String tells people what is chosen.
+func (s Selector) String() string {
+	if s.Network.IsValid() {
+		if s.Network.IsSingleIP() {
+			return s.Network.Addr().String()
+		}
+		return s.Network.String()
+	}
+	var words []string
+	if s.Meshed != nil && *s.Meshed {
+		words = append(words, "meshed")
+	} else if s.Meshed != nil {
+		words = append(words, "unmeshed")
+	}
+	words = append(words, "pods")
+	if len(s.PodLabels) > 0 {
+		words = append(words, "with "+labels.FormatLabels(s.PodLabels))
+	}
+	if s.Name != "" {
+		words = append(words, "of "+s.Name)
+	}
+	if s.Namespace != "" {
+		words = append(words, "in namespace "+s.Namespace)
+	}
+	return strings.Join(words, " ")
+}
+
+// An Expectation is that whatever From chooses reaches whatever To chooses on a
+// port, or that nothing of it does.
+type Expectation struct {
+	From, To Selector
+	Port     Port
+	Allowed  bool
+}
+
+// String is the expectation in words.
+func (e Expectation) String() string {
+	verb := "reach"
+	if !e.Allowed {
+		verb = "do not reach"
+	}
+	return fmt.Sprintf("%s %s %s on %s", e.From, verb, e.To, e.Port)
+}
+
+// An Outcome is what has come of an expectation.
+type Outcome struct {
+	Met bool
+	// Reason is that of a connection that decided, or why nothing can be said.
+	Reason string
+}
+
+// Expect holds the rules to an expectation: the proposed ones, if there are any.
+// Every connection that it is about must agree. One that is about none is not met.
+func (m *Map) Expect(e Expectation) Outcome {
+	from, to := m.choose(e.From), m.choose(e.To)
+	switch {
+	case len(from) == 0:
+		return Outcome{Reason: fmt.Sprintf("there are no %s", e.From)}
+	case len(to) == 0:
+		return Outcome{Reason: fmt.Sprintf("there are no %s", e.To)}
+	case from[0].first.Pod == nil && to[0].first.Pod == nil:
+		return Outcome{Reason: "both ends are outside of the cluster, where nothing is known of what decides"}
+	}
+	outcome := Outcome{Reason: "there is no connection but of a pod with itself"}
+	for _, callee := range to {
+		port, found := e.Port.of(callee.first.network)
+		if !found {
+			return Outcome{Reason: fmt.Sprintf("%s declares no port %s", callee.first.label(), e.Port)}
+		}
+		for _, caller := range from {
+			source, destination, distinct := pair(caller, callee)
+			if !distinct {
+				continue
+			}
+			verdicts := m.ask(question{caller.class, callee.class, port})
+			verdict := verdicts[len(m.regimes())-1]
+			if verdict.Allowed == e.Allowed {
+				if !outcome.Met {
+					outcome = Outcome{Met: true, Reason: verdict.Why()}
+				}
+				continue
+			}
+			return Outcome{Reason: fmt.Sprintf("%s %s %s on %s: %s",
+				source.label(), verdict.verb(), destination.label(), Port{Protocol: port.Protocol, Number: port.Number}, verdict.Why())}
+		}
+	}
+	return outcome
+}
+
+// verb is the verdict between its subject and its object.
+func (v Verdict) verb() string {
+	switch {
+	case !v.Allowed:
+		return "does not reach"
+	case v.Partly:
+		return "reaches by some requests"
+	default:
+		return "reaches"
+	}
+}
+
+// chosen are the ends of one class that a selector chooses.
+type chosen struct {
+	class         int
+	first, second end // second is zero if there is only one
+}
+
+// pair takes an end of each; it reports false if there is but one pod.
+func pair(from, to chosen) (source, destination end, distinct bool) {
+	if from.class != to.class || from.first.Pod != to.first.Pod {
+		return from.first, to.first, true
+	}
+	switch {
+	case to.second.Pod != nil:
+		return from.first, to.second, true
+	case from.second.Pod != nil:
+		return from.second, to.first, true
+	default:
+		return end{}, end{}, false
+	}
+}
+
+// choose returns what a selector chooses by class, in the order of the classes.
+func (m *Map) choose(s Selector) []chosen {
+	found := map[int]chosen{}
+	add := func(e end) {
+		c, known := found[e.class]
+		switch {
+		case !known:
+			c = chosen{class: e.class, first: e}
+		case c.second.Pod == nil:
+			c.second = e
+		}
+		found[e.class] = c
+	}
+	if s.Network.IsValid() {
+		for _, address := range m.samples(s.Network) {
+			e := outside(address)
+			e.class = m.classify(e)
+			add(e)
+		}
+	} else {
+		for _, e := range m.pods {
+			if s.matches(e) {
+				add(e)
+			}
+		}
+	}
+	var all []chosen
+	for number := range m.classes {
+		if c, known := found[number]; known {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func (s Selector) matches(e end) bool {
+	return (s.Namespace == "" || e.Pod.Namespace == s.Namespace) &&
+		(s.Name == "" || e.Pod.Name == s.Name || e.party.Name == s.Name) &&
+		(s.Meshed == nil || (e.party.Mesh != "") == *s.Meshed) &&
+		labels.SelectorFromSet(s.PodLabels).Matches(labels.Set(e.Pod.Labels))
+}
+
+// samples are addresses of a network, at least one of each sort that anything
+// tells apart: a new sort can only begin where a range of the rules begins, or
+// behind its end.
+func (m *Map) samples(network netip.Prefix) []netip.Addr {
+	network = network.Masked()
+	found := []netip.Addr{network.Addr()}
+	for _, r := range m.regimes() {
+		ranges := r.policies.Networks()
+		for _, authority := range r.authorities {
+			ranges = append(ranges, authority.Networks()...)
+		}
+		for _, told := range ranges {
+			for _, address := range []netip.Addr{told.Masked().Addr(), last(told).Next()} {
+				if network.Contains(address) {
+					found = append(found, address)
+				}
+			}
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return slices.Compact(found)
+}
+
+// last is the last address of a range.
+func last(network netip.Prefix) netip.Addr {
+	bytes := network.Addr().AsSlice()
+	for i := range bytes {
+		if own := network.Bits() - 8*i; own <= 0 {
+			bytes[i] = 0xff
+		} else if own < 8 {
+			bytes[i] |= 0xff >> own
+		}
+	}
+	address, _ := netip.AddrFromSlice(bytes)
+	return address
+}
+
+// label names an end for people.
+func (e end) label() string {
+	if e.Pod == nil {
+		return e.IP.String()
+	}
+	if !e.party.split {
+		return e.party.owner()
+	}
+	return fmt.Sprintf("%s (%s)", e.party.owner(), e.Pod.Name)
+}
