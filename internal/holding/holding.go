@@ -4,6 +4,7 @@
 package holding
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -25,6 +27,9 @@ const (
 	ownerAnnotation  = "aksmesh.io/owner"
 	intentAnnotation = "aksmesh.io/intent"
 )
+
+// separator is between two documents, at the start of a line.
+const separator = "---\n"
 
 // A Holding is the objects of one thing of ours.
 type Holding struct {
@@ -74,15 +79,19 @@ func Manifest(objects []*unstructured.Unstructured) (string, error) {
 		}
 		documents = append(documents, string(text))
 	}
-	return strings.Join(documents, "---\n"), nil
+	return strings.Join(documents, separator), nil
 }
 
 // Parse reads what Manifest has printed.
 func Parse(manifest string) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
-	for document := range strings.SplitSeq(manifest, "---\n") {
+	for document := range strings.SplitSeq(manifest, "\n"+separator) {
+		text, err := yaml.YAMLToJSON([]byte(document))
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
 		object := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal([]byte(document), &object.Object); err != nil {
+		if err := object.UnmarshalJSON(text); err != nil {
 			return nil, fmt.Errorf("read manifest: %w", err)
 		}
 		objects = append(objects, object)
@@ -98,137 +107,166 @@ func sorted(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
 
 // Find reads the objects of the holding from the shared reads.
 func (h Holding) Find(ctx context.Context) (Found, error) {
+	present, err := h.list(ctx)
+	if err != nil {
+		return Found{}, err
+	}
 	var found Found
-	for _, kind := range h.Kinds {
-		_, err := h.Cluster.KindFor(ctx, kind.GVK())
-		if meta.IsNoMatchError(err) {
-			continue
-		}
-		if err != nil {
-			return Found{}, err
-		}
-		objects, err := h.Cluster.List(ctx, kind, h.Namespace)
-		if err != nil {
-			return Found{}, err
-		}
-		for _, object := range objects {
-			if h.Owns(object) {
-				found.Objects = append(found.Objects, object)
-				found.intents = append(found.intents, object.GetAnnotations()[intentAnnotation])
-			}
+	for _, object := range sorted(present) {
+		if object.GetAnnotations()[ownerAnnotation] == h.Owner {
+			found.Objects = append(found.Objects, object)
+			found.intents = append(found.intents, object.GetAnnotations()[intentAnnotation])
 		}
 	}
-	found.Objects = sorted(found.Objects)
-	var err error
 	found.Manifest, err = Manifest(found.Objects)
 	return found, err
 }
 
-// Apply writes the objects, in their order, by server-side apply, and then
-// removes the others of the holding. The intent is recorded with them as JSON,
-// notes are annotations that they bear besides. An object that belongs to another
-// holding is [kube.ErrExists]. So are, unless force is set, one that is nobody's,
-// and one of this holding that was made from another intent: those of the same
-// were left by an apply that was cut off.
-func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured, intent any, notes map[string]string, force bool) error {
+// list returns all objects of the kinds in the namespace, whosever they are.
+func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	var present []*unstructured.Unstructured
+	for _, kind := range h.Kinds {
+		objects, err := h.listKind(ctx, kind)
+		if apierrors.IsNotFound(err) {
+			// What was known of the kind may be older than the end of its CRD.
+			h.Cluster.Mapper().Reset()
+			objects, err = h.listKind(ctx, kind)
+		}
+		if err != nil {
+			return nil, err
+		}
+		present = append(present, objects...)
+	}
+	return present, nil
+}
+
+// listKind is list of one kind; nothing if the cluster does not serve it.
+func (h Holding) listKind(ctx context.Context, kind kube.Kind) ([]*unstructured.Unstructured, error) {
+	_, err := h.Cluster.KindFor(ctx, kind.GVK())
+	if meta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.Cluster.List(ctx, kind, h.Namespace)
+}
+
+// Apply writes the objects by server-side apply, what lets callers in before what
+// refuses them, and then removes the others of the holding. The intent is recorded
+// with them as JSON, notes are annotations that they bear besides. Fields of
+// another manager are a *[kube.ConflictError] unless force is set; an object of
+// another holding is [kube.ErrExists], and unless force is set so is one of this
+// holding that was made from another intent: those of the same were left by an
+// apply that was cut off. Begun tells whether anything may have been written.
+func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured, intent any, notes map[string]string, force bool) (begun bool, err error) {
 	record, err := json.Marshal(intent)
 	if err != nil {
-		return fmt.Errorf("%s of namespace %s: record intent: %w", h.Owner, h.Namespace, err)
+		return false, fmt.Errorf("%s of Namespace %s: record intent: %w", h.Owner, h.Namespace, err)
 	}
-	before, err := h.Find(ctx)
+	namespace, err := h.Cluster.Namespace(ctx, h.Namespace)
 	if err != nil {
-		return err
+		return false, fmt.Errorf("%s: %w", h.Owner, err)
 	}
-	if !force {
-		for _, object := range before.Objects {
-			if object.GetAnnotations()[intentAnnotation] != string(record) {
-				return fmt.Errorf("%s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), kube.ErrExists)
-			}
-		}
+	if namespace.DeletionTimestamp != nil {
+		return false, fmt.Errorf("%s: Namespace %s is being deleted, and no object can be made in it any more", h.Owner, h.Namespace)
 	}
-	if err := h.vacant(ctx, objects, force); err != nil {
-		return err
+	present, err := h.list(ctx)
+	if err != nil {
+		return false, err
 	}
 	wanted := map[string]bool{}
 	for _, object := range objects {
 		wanted[place(object)] = true
+	}
+	for _, object := range present {
+		if err := h.taken(object, string(record), wanted[place(object)], force); err != nil {
+			return false, err
+		}
+	}
+	for _, object := range slices.SortedStableFunc(slices.Values(objects), byRank) {
 		applied := object.DeepCopy()
 		applied.SetLabels(kube.OursLabels())
-		annotations := maps.Clone(notes)
-		if annotations == nil {
-			annotations = map[string]string{}
-		}
+		annotations := map[string]string{}
+		maps.Copy(annotations, notes)
 		annotations[ownerAnnotation], annotations[intentAnnotation] = h.Owner, string(record)
 		applied.SetAnnotations(annotations)
 		if _, err := h.Cluster.Apply(ctx, applied, kube.ApplyOptions{Manager: h.Manager, Force: force}); err != nil {
-			return err
+			return begun, err
 		}
+		begun = true
 	}
-	return h.remove(ctx, before, func(object *unstructured.Unstructured) bool { return !wanted[place(object)] })
+	return true, h.remove(ctx, present, func(object *unstructured.Unstructured) bool { return !wanted[place(object)] })
 }
 
-// Owns reports whether an object is one of the holding.
-func (h Holding) Owns(object *unstructured.Unstructured) bool {
-	return object.GetNamespace() == h.Namespace && object.GetAnnotations()[ownerAnnotation] == h.Owner
-}
-
-// vacant refuses the places of objects that are not the holding's: server-side
-// apply by the same manager would overwrite those of another holding without a
-// word, and make one of what others have written and what is wanted.
-func (h Holding) vacant(ctx context.Context, objects []*unstructured.Unstructured, force bool) error {
-	for _, object := range objects {
-		ref, err := h.Cluster.RefOf(ctx, object)
-		if err != nil {
-			return err
-		}
-		live, err := h.Cluster.Find(ctx, ref)
-		if errors.Is(err, kube.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		switch owner := live.GetAnnotations()[ownerAnnotation]; {
-		case owner == h.Owner, owner == "" && force:
-		case owner != "":
-			return fmt.Errorf("%s: %w: it belongs to %s of the same namespace; give one of the two another name", ref, kube.ErrExists, owner)
-		default:
-			var managers []string
-			for _, entry := range live.GetManagedFields() {
-				managers = append(managers, entry.Manager)
-			}
-			return fmt.Errorf("%s: %w: it is managed by %s", ref, kube.ErrExists, strings.Join(slices.Compact(slices.Sorted(slices.Values(managers))), ", "))
-		}
+// taken refuses to write over objects that this provider has made for something
+// else: applied by the same manager, they would be overwritten without a word.
+func (h Holding) taken(object *unstructured.Unstructured, record string, wanted, force bool) error {
+	owner := object.GetAnnotations()[ownerAnnotation]
+	switch {
+	case owner == "" || owner != h.Owner && !wanted:
+		return nil
+	case owner != h.Owner:
+		return fmt.Errorf("%s %s/%s, which is of %s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), owner, kube.ErrExists)
+	case !force && object.GetAnnotations()[intentAnnotation] != record:
+		return fmt.Errorf("%s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), kube.ErrExists)
 	}
 	return nil
 }
 
 // Delete deletes the objects; those that are gone already are no error.
 func (h Holding) Delete(ctx context.Context) error {
-	found, err := h.Find(ctx)
+	present, err := h.list(ctx)
 	if err != nil {
 		return err
 	}
-	return h.remove(ctx, found, func(*unstructured.Unstructured) bool { return true })
+	return h.remove(ctx, present, func(*unstructured.Unstructured) bool { return true })
 }
 
-// remove deletes the doomed objects, by their kinds from the last of Z to the
-// first of A: what refuses (Server) goes before what lets in
-// (AuthorizationPolicy), so that no caller who is let in is refused on the way.
-func (h Holding) remove(ctx context.Context, found Found, doomed func(*unstructured.Unstructured) bool) error {
-	for _, object := range slices.Backward(found.Objects) {
-		if !doomed(object) {
+// remove deletes those of the holding that are doomed, what refuses callers
+// before what lets them in, so that nobody who is let in is refused on the way.
+func (h Holding) remove(ctx context.Context, present []*unstructured.Unstructured, doomed func(*unstructured.Unstructured) bool) error {
+	for _, object := range slices.Backward(slices.SortedStableFunc(slices.Values(present), byRank)) {
+		if object.GetAnnotations()[ownerAnnotation] != h.Owner || !doomed(object) {
 			continue
 		}
 		ref, err := h.Cluster.RefOf(ctx, object)
 		if err != nil {
 			return err
 		}
-		if err := h.Cluster.Delete(ctx, ref, kube.DeleteOptions{Wait: true}); err != nil && !errors.Is(err, kube.ErrNotFound) {
+		// Whoever has put another in its place has not been asked.
+		options := kube.DeleteOptions{UID: object.GetUID(), Wait: true}
+		err = h.Cluster.Delete(ctx, ref, options)
+		if apierrors.IsNotFound(err) {
+			// Not the object alone is gone, but its kind.
+			h.Cluster.Mapper().Reset()
+			if _, kindErr := h.Cluster.KindFor(ctx, ref.Kind.GVK()); meta.IsNoMatchError(kindErr) {
+				continue
+			}
+		}
+		if err != nil && !errors.Is(err, kube.ErrChanged) {
 			return err
 		}
 	}
 	return nil
+}
+
+// byRank orders objects so that each comes after those that it refers to, and what
+// refuses callers after what lets them in.
+func byRank(a, b *unstructured.Unstructured) int {
+	return cmp.Compare(rank(a.GetKind()), rank(b.GetKind()))
+}
+
+func rank(kind string) int {
+	order := []string{"MeshTLSAuthentication", "NetworkAuthentication", "HTTPRoute", "AuthorizationPolicy"}
+	switch at := slices.Index(order, kind); {
+	case kind == kube.NetworkPolicy.Name:
+		return len(order) + 1
+	case at < 0:
+		return len(order)
+	default:
+		return at
+	}
 }
 
 func place(object *unstructured.Unstructured) string {
