@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
@@ -64,7 +65,7 @@ type Authorizer struct {
 	Version string `json:"version,omitempty"`
 }
 
-// The parts of a policy that other objects name.
+// All addresses of either family.
 const (
 	everybodyV4 = "0.0.0.0/0"
 	everybodyV6 = "::/0"
@@ -308,8 +309,160 @@ func (r rulebook) named(part string) string {
 }
 
 // Authorize returns the objects that let the callers of the policy in, and nobody
-// else, and what holds once they are in force. The cluster may be nil; the
-// objects depend on nothing in it.
+// else, in the order in which to apply them, and what holds once they are in force.
+// They depend on nothing in the cluster, which is asked only whether the control
+// plane, if it is there, takes them; it may be nil.
 func (a Authorizer) Authorize(ctx context.Context, cluster *kube.Cluster, p access.Policy) ([]*unstructured.Unstructured, string, error) {
-	return nil, "", errors.ErrUnsupported
+	if err := a.CheckPolicy(p); err != nil {
+		return nil, "", err
+	}
+	w, err := wireOf(ctx, cluster, a.ControlPlane, a.Version)
+	if err == nil {
+		err = servesPolicies(w.version)
+	}
+	if err != nil && !errors.Is(err, mesh.ErrNoControlPlane) {
+		return nil, "", err
+	}
+	book := rulebook{
+		namespace: p.Namespace, name: p.Name, pods: p.Pods, protocol: p.Protocol, strict: p.MTLS == access.StrictMTLS,
+		grants: p.Grants, probes: p.Probes,
+	}
+	grants := make([]int, len(p.Grants))
+	for i := range grants {
+		grants[i] = i
+	}
+	for _, port := range p.Ports {
+		book.ports = append(book.ports, governed{port: port, grants: grants})
+	}
+	objects, err := book.write()
+	return objects, authorizationGuarantee(p), err
+}
+
+// authorizationGuarantee says what holds once a policy is in force, and what does
+// not.
+func authorizationGuarantee(p access.Policy) string {
+	var said sentences
+	ports := make([]string, len(p.Ports))
+	for i, port := range p.Ports {
+		ports[i] = port.String()
+	}
+	routes, networks := false, false
+	for _, grant := range p.Grants {
+		routes = routes || len(grant.Routes) > 0
+		networks = networks || slices.ContainsFunc(grant.Callers, func(c access.Caller) bool { return c.Network != nil })
+	}
+	if len(p.Grants) == 0 {
+		said.say("The proxies let nobody reach ports %s", strings.Join(ports, ", "))
+	} else {
+		said.say("The proxies let the granted callers reach ports %s, and nobody else", strings.Join(ports, ", "))
+	}
+	said.add(", but for those whom other authorization of the namespace lets in: grants add up.")
+	if networks && p.MTLS != access.StrictMTLS {
+		said.say("Callers that are granted by their address need no identity: whoever can send from it, or is translated to it, passes.")
+	}
+	said.say("Identities are proved by mTLS; whoever may create pods with a ServiceAccount has its identity.")
+	if routes {
+		said.say("Requests that no route matches are refused, and so is what is not HTTP, to those who are granted routes only.")
+	}
+	said.say("Probes by HTTP are let in without an identity, whoever sends them.")
+	said.say("It binds pods with a proxy only, and ports that do not bypass it; other ports follow the pods' default inbound policy (%s).", DefaultInboundPolicyAnnotation)
+	return said.String()
+}
+
+// CheckPolicy refuses what no cluster would take.
+func (Authorizer) CheckPolicy(p access.Policy) error {
+	switch {
+	case p.AllPorts || len(p.Ports) == 0:
+		return errors.New("Linkerd authorizes callers port by port: name the ports; for all others of the pods there is the default inbound policy")
+	case len(validation.IsDNS1123Subdomain(p.Name)) > 0:
+		return fmt.Errorf("%q cannot begin the names of objects: %s", p.Name, validation.IsDNS1123Subdomain(p.Name)[0])
+	case !slices.Contains([]access.MTLS{"", access.StrictMTLS, access.PermissiveMTLS}, p.MTLS):
+		return fmt.Errorf("mtls is %s or %s, not %q", access.StrictMTLS, access.PermissiveMTLS, p.MTLS)
+	case !slices.Contains(protocols(), p.Protocol) && p.Protocol != "":
+		return fmt.Errorf("%q is no protocol that Linkerd knows: take %s", p.Protocol, strings.Join(protocols(), ", "))
+	}
+	for i, port := range p.Ports {
+		if err := checkPort(port); err != nil {
+			return err
+		}
+		if slices.Contains(p.Ports[:i], port) {
+			return fmt.Errorf("port %s is named twice", port.String())
+		}
+	}
+	for i, grant := range p.Grants {
+		if err := checkGrant(grant, p.Protocol); err != nil {
+			return fmt.Errorf("grant %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func protocols() []string { return []string{"unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"} }
+
+func checkPort(port access.Port) error {
+	if port.Type == intstr.String {
+		if problems := validation.IsValidPortName(port.StrVal); len(problems) > 0 {
+			return fmt.Errorf("%q is neither a number nor a name of a port: %s", port.StrVal, problems[0])
+		}
+		return nil
+	}
+	switch {
+	case port.IntVal < 1 || port.IntVal > 65535:
+		return fmt.Errorf("port %d is not within 1 to 65535", port.IntVal)
+	case port.IntVal == adminPort:
+		return nil // Its metrics and probes are subject to authorization.
+	}
+	return CheckPorts([]int32{port.IntVal})
+}
+
+func checkGrant(grant access.Grant, protocol string) error {
+	if len(grant.Callers) == 0 {
+		return errors.New("it names no callers")
+	}
+	for _, caller := range grant.Callers {
+		if err := checkCaller(caller); err != nil {
+			return err
+		}
+	}
+	if len(grant.Routes) > 0 && (protocol == "opaque" || protocol == "TLS") {
+		return fmt.Errorf("routes are of HTTP, which proxies do not look for where the protocol is %s", protocol)
+	}
+	for _, route := range grant.Routes {
+		if !strings.HasPrefix(route.Path, "/") || strings.ContainsAny(route.Path, "?#") || len(route.Path) > maxPath {
+			return fmt.Errorf("%q is no path of a request: it begins with /, has no query, and is no longer than %d", route.Path, maxPath)
+		}
+		for _, method := range route.Methods {
+			if !slices.Contains(methods(), method) {
+				return fmt.Errorf("%q is no method that routes know: take %s", method, strings.Join(methods(), ", "))
+			}
+		}
+	}
+	return nil
+}
+
+func methods() []string {
+	return []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+}
+
+func checkCaller(caller access.Caller) error {
+	set := 0
+	for _, is := range []bool{caller.Meshed, caller.Account != nil, caller.Namespace != "", caller.Identity != "", caller.Network != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return errors.New("a caller is one of: everybody meshed, an account, a namespace, an identity, a network")
+	}
+	switch {
+	case caller.Network != nil:
+		return caller.Network.Check()
+	case caller.Namespace != "" && len(validation.IsDNS1123Label(caller.Namespace)) > 0:
+		return fmt.Errorf("%q is no name of a namespace", caller.Namespace)
+	case caller.Identity != "" && caller.Identity != "*":
+		if problems := validation.IsDNS1123Subdomain(strings.TrimPrefix(caller.Identity, "*.")); len(problems) > 0 {
+			return fmt.Errorf("%q is no identity of Linkerd, such as web.shop.serviceaccount.identity.linkerd.cluster.local or, for all of a namespace, *.shop.serviceaccount.identity.linkerd.cluster.local: %s", caller.Identity, problems[0])
+		}
+	}
+	return nil
 }

@@ -17,6 +17,7 @@ const everything = -2
 const (
 	maxMatches = 8
 	maxRules   = 16
+	maxPath    = 1024
 )
 
 // match is what one match of an HTTPRoute lets through.

@@ -66,11 +66,11 @@ func (h Health) subjects(ctx context.Context) (s subjects, err error) {
 func proxiesReady(meshed []*corev1.Pod) error {
 	var waiting []string
 	for _, pod := range meshed {
-		if !mesh.ContainerReady(pod, proxyContainer) {
+		if !mesh.ContainerReady(pod, ProxyContainer) {
 			waiting = append(waiting, podRef(pod).String())
 		}
 	}
-	return check.Lacking("the proxy is not ready of ", waiting, "; kubectl logs -c "+proxyContainer+" tells why")
+	return check.Lacking("the proxy is not ready of ", waiting, "; kubectl logs -c "+ProxyContainer+" tells why")
 }
 
 // proxiesCurrent tells which proxies are not of the version that the control plane

@@ -42,7 +42,7 @@ func (h Health) podsOf(name string, judge func([]*corev1.Pod) error) func(contex
 func injected(pods []*corev1.Pod) error {
 	var without []string
 	for _, pod := range pods {
-		if proxy, _ := mesh.FindSidecar(pod, proxyContainer); proxy == nil {
+		if proxy, _ := mesh.FindSidecar(pod, ProxyContainer); proxy == nil {
 			without = append(without, podRef(pod).String())
 		}
 	}
@@ -81,7 +81,7 @@ func (h Health) proxiesOf(category, name, prefix string) []check.Check {
 
 func withProxies(pods []*corev1.Pod) []*corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
-		proxy, _ := mesh.FindSidecar(pod, proxyContainer)
+		proxy, _ := mesh.FindSidecar(pod, ProxyContainer)
 		return proxy == nil
 	})
 }

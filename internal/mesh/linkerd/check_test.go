@@ -212,13 +212,13 @@ func (w *checkWorld) pod(namespace, name string, number int, labels map[string]s
 	w.Put(kube.Pod, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels, Annotations: map[string]string{proxyVersionAnnotation: checkedVersion}},
 		Spec: corev1.PodSpec{ServiceAccountName: "default", Containers: []corev1.Container{{Name: "main", Ports: []corev1.ContainerPort{{ContainerPort: 3306}}}, {
-			Name: proxyContainer, Image: "cr.l5d.io/linkerd/proxy:" + checkedVersion,
+			Name: ProxyContainer, Image: "cr.l5d.io/linkerd/proxy:" + checkedVersion,
 			Env: []corev1.EnvVar{{Name: anchorsVariable, Value: string(pki.NewBundle(w.anchor.Certificate()).PEM())}},
 		}}},
 		Status: corev1.PodStatus{
 			Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: fmt.Sprintf("10.244.%d.%d", number/250, number%250)}},
 			Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
-			ContainerStatuses: []corev1.ContainerStatus{{Name: proxyContainer, Ready: true}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: ProxyContainer, Ready: true}},
 		},
 	})
 }
@@ -544,7 +544,7 @@ func (w *checkWorld) issue(anchor *pki.KeyPair, options pki.AuthorityOptions) {
 }
 
 func (w *checkWorld) unready(namespace, pod string) {
-	w.change(kube.Pod, namespace, pod, []any{map[string]any{"name": proxyContainer, "ready": false}}, "status", "containerStatuses")
+	w.change(kube.Pod, namespace, pod, []any{map[string]any{"name": ProxyContainer, "ready": false}}, "status", "containerStatuses")
 }
 
 func (w *checkWorld) age(namespace, pod string) {

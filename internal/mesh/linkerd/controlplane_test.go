@@ -370,7 +370,7 @@ func TestStale(t *testing.T) {
 }
 
 func (s staleTest) subject() mesh.Subject {
-	proxy := corev1.Container{Name: proxyContainer, Image: "cr.l5d.io/linkerd/proxy", Env: s.env}
+	proxy := corev1.Container{Name: ProxyContainer, Image: "cr.l5d.io/linkerd/proxy", Env: s.env}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "alpha-0", Namespace: "shop", Annotations: s.pod}}
 	if s.mode == mesh.Sidecar {
 		pod.Spec.Containers = []corev1.Container{proxy}

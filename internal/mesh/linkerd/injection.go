@@ -150,7 +150,7 @@ func (Injection) Exempt(pod *corev1.Pod) string {
 	case pod.Labels[cniResourceLabel] != "":
 		return "it is part of Linkerd's CNI plugin"
 	}
-	if proxy, _ := mesh.FindSidecar(pod, proxyContainer); proxy == nil {
+	if proxy, _ := mesh.FindSidecar(pod, ProxyContainer); proxy == nil {
 		if reason := otherProxy(pod); reason != "" {
 			return reason
 		}
@@ -175,7 +175,7 @@ func otherProxy(pod *corev1.Pod) string {
 		case c.Name == "istio-proxy" || c.Name == "istio-init",
 			image("gcr.io/istio-release/proxyv2:"), image("gcr.io/istio-release/proxy_init:"):
 			return fmt.Sprintf("it already has a proxy of Istio (container %s)", c.Name)
-		case c.Name == proxyContainer || c.Name == "linkerd-init",
+		case c.Name == ProxyContainer || c.Name == "linkerd-init",
 			image("cr.l5d.io/linkerd/proxy:"), image("cr.l5d.io/linkerd/proxy-init:"):
 			return fmt.Sprintf("its own container %s passes for Linkerd's, so the injector leaves the pod alone", c.Name)
 		}
@@ -186,7 +186,7 @@ func otherProxy(pod *corev1.Pod) string {
 // Proxy implements mesh.Mesh. The label linkerd.io/control-plane-ns proves
 // nothing: anyone who may label a pod can set it.
 func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
-	container, mode := mesh.FindSidecar(pod, proxyContainer)
+	container, mode := mesh.FindSidecar(pod, ProxyContainer)
 	if container == nil {
 		return mesh.Proxy{}
 	}
@@ -196,7 +196,7 @@ func (Injection) Proxy(pod *corev1.Pod) mesh.Proxy {
 		Image:      container.Image,
 		TrustRoots: pod.Annotations[trustRootAnnotation],
 		Settings:   map[string]string{},
-		Ready:      mesh.ContainerReady(pod, proxyContainer),
+		Ready:      mesh.ContainerReady(pod, ProxyContainer),
 	}
 	if proxy.Version == "" {
 		proxy.Version = mesh.TagOf(container.Image)

@@ -8,9 +8,9 @@ const (
 	// DefaultNamespace is where the control plane lives unless told otherwise.
 	DefaultNamespace = "linkerd"
 
-	// proxyContainer is the name of the proxy in an injected pod, be it a
+	// ProxyContainer is the name of the proxy in an injected pod, be it a
 	// container or a native sidecar.
-	proxyContainer = "linkerd-proxy"
+	ProxyContainer = "linkerd-proxy"
 
 	injectAnnotation       = "linkerd.io/inject"
 	controlPlaneLabel      = "linkerd.io/control-plane-ns"

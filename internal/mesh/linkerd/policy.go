@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -90,7 +89,7 @@ func (w wire) compile(p access.Protection) (access.Compiled, error) {
 		network.RestrictEgress, network.Egress = true, w.egress(*p.Egress)
 	}
 	if p.ControlPlane != nil {
-		network.Ingress = append(w.controlPlaneIngress(*p.ControlPlane), exceptions(p)...)
+		network.Ingress = append(w.controlPlaneIngress(*p.ControlPlane), p.Excepted(append(controlPlaneAdminPorts(), adminPort)...)...)
 		compiled.Guarantee = w.controlPlaneGuarantee(p)
 		return compiled, nil
 	}
@@ -101,7 +100,7 @@ func (w wire) compile(p access.Protection) (access.Compiled, error) {
 	if err := w.checkPorts(p); err != nil {
 		return access.Compiled{}, err
 	}
-	network.Ingress = append([]netpol.Admission{w.meshIngress(compiled.Strength, p.Ports)}, exceptions(p)...)
+	network.Ingress = append([]netpol.Admission{w.meshIngress(compiled.Strength, p.Ports)}, p.Excepted(adminPort)...)
 	if p.Identity {
 		if compiled.Authorization, err = w.identity(p); err != nil {
 			return access.Compiled{}, err
@@ -210,48 +209,9 @@ func (w wire) meshIngress(strength access.Strength, ports []int32) netpol.Admiss
 	}
 }
 
-// exceptions are let in at the ports themselves: without a proxy nobody dials
-// 4143.
-func exceptions(p access.Protection) []netpol.Admission {
-	var admitted []netpol.Admission
-	for _, exception := range p.Exceptions {
-		admission := netpol.Admission{Peers: exception.Peers, Anyone: exception.Anyone}
-		ports := exception.Ports
-		if len(ports) == 0 {
-			ports = p.Ports
-		}
-		switch {
-		case exception.Metrics && p.ControlPlane != nil:
-			admission.Ports = netpol.TCP(append(controlPlaneAdminPorts(), adminPort)...)
-		case exception.Metrics:
-			admission.Ports = netpol.TCP(adminPort)
-		case len(ports) == 0:
-			admission.AnyPort = true
-		default:
-			admission.Ports = netpol.TCP(ports...)
-		}
-		admitted = append(admitted, admission)
-	}
-	return admitted
-}
-
 func (w wire) controlPlaneIngress(c access.ControlPlane) []netpol.Admission {
-	admitted := []netpol.Admission{{Peers: w.labelled(), Ports: netpol.TCP(append(controlPlanePorts(), inboundPort)...)}}
-	webhooks := netpol.Admission{Ports: netpol.TCP(controlPlaneWebhooks()...)}
-	if c.Everyone {
-		webhooks.Anyone = true
-		return append(admitted, webhooks)
-	}
-	if c.Konnectivity {
-		webhooks.Peers = append(webhooks.Peers, netpol.InNamespace(metav1.NamespaceSystem, metav1.LabelSelector{MatchLabels: map[string]string{"app": "konnectivity-agent"}}))
-	}
-	for _, block := range c.Networks {
-		webhooks.Peers = append(webhooks.Peers, netpol.Peer{Block: &block})
-	}
-	if len(webhooks.Peers) == 0 {
-		return admitted
-	}
-	return append(admitted, webhooks)
+	proxies := netpol.Admission{Peers: w.labelled(), Ports: netpol.TCP(append(controlPlanePorts(), inboundPort)...)}
+	return append([]netpol.Admission{proxies}, c.Webhooks(controlPlaneWebhooks()...)...)
 }
 
 // egress opens the ports at which peers are to be found: the control plane's own
@@ -260,13 +220,7 @@ func (w wire) controlPlaneIngress(c access.ControlPlane) []netpol.Admission {
 func (w wire) egress(e access.Egress) []netpol.Admission {
 	var admitted []netpol.Admission
 	if e.DNS {
-		dns := []netpol.Port{{Protocol: corev1.ProtocolUDP, Number: 53}, {Protocol: corev1.ProtocolTCP, Number: 53}}
-		var peers []netpol.Peer
-		// The second is AKS's cache on the nodes (LocalDNS), where there is one.
-		for _, app := range []string{"kube-dns", "node-local-dns"} {
-			peers = append(peers, netpol.InNamespace(metav1.NamespaceSystem, metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": app}}))
-		}
-		admitted = append(admitted, netpol.Admission{Peers: peers, Ports: dns})
+		admitted = append(admitted, access.DNS())
 	}
 	if e.ControlPlane {
 		admitted = append(admitted, netpol.Admission{
@@ -309,10 +263,7 @@ func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error
 		if exception.Metrics {
 			continue // The proxy and its metrics are not governed.
 		}
-		at := exception.Ports
-		if len(at) == 0 {
-			at = p.Ports
-		}
+		at := p.ExceptedPorts(exception)
 		book.grants = append(book.grants, access.Grant{Callers: addresses(exception)})
 		for i, number := range numbers {
 			if slices.Contains(at, number) {

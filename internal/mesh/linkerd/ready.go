@@ -91,7 +91,7 @@ func probes(namespace string) map[string]install.Probe {
 	}
 	return map[string]install.Probe{
 		proxyInjector: install.PodProbe("linkerd-proxy-injector.linkerd.io", namespace, nil, map[string]string{injectAnnotation: enabled}, func(made *corev1.Pod) bool {
-			proxy, _ := mesh.FindSidecar(made, proxyContainer)
+			proxy, _ := mesh.FindSidecar(made, ProxyContainer)
 			return proxy != nil
 		}),
 		spValidator: install.DeniedProbe("linkerd-sp-validator.linkerd.io", object("linkerd.io/v1alpha2", "ServiceProfile", map[string]any{

@@ -203,7 +203,7 @@ func (c controlPlane) lacksVariables(subject mesh.Subject) bool {
 		return false // There are none, or the injector has ignored them.
 	}
 	outer, err := environment(subject.Namespace.Annotations[additionalEnvAnnotation])
-	proxy, _ := mesh.FindSidecar(subject.Pod, proxyContainer)
+	proxy, _ := mesh.FindSidecar(subject.Pod, ProxyContainer)
 	if err != nil || proxy == nil {
 		return false
 	}

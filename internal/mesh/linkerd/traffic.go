@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -71,4 +72,15 @@ func recordedValues(ctx context.Context, cluster *kube.Cluster, namespace string
 		return "", nil, fmt.Errorf("%s: it does not say which version of Linkerd it belongs to", ref)
 	}
 	return version, values, nil
+}
+
+// ControlPlaneOf is the namespace of the control plane that the proxies of pods
+// belong to, by the first pod that has one; DefaultNamespace if none has.
+func ControlPlaneOf(pods []*corev1.Pod) string {
+	for _, pod := range pods {
+		if proxy, _ := mesh.FindSidecar(pod, ProxyContainer); proxy != nil && pod.Labels[controlPlaneLabel] != "" {
+			return pod.Labels[controlPlaneLabel]
+		}
+	}
+	return DefaultNamespace
 }

@@ -59,7 +59,7 @@ func (t Trust) Serves(pod *corev1.Pod) bool {
 // Trusts is the bundle that a proxy was given when its pod was made; ok is false
 // for the control plane's own, which take the published one when they start.
 func (Trust) Trusts(pod *corev1.Pod) (bundle string, ok bool) {
-	proxy, _ := mesh.FindSidecar(pod, proxyContainer)
+	proxy, _ := mesh.FindSidecar(pod, ProxyContainer)
 	if proxy == nil {
 		return "", false
 	}
