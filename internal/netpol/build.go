@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -177,20 +176,20 @@ func (p Peer) convert() (networkingv1.NetworkPolicyPeer, error) {
 	return networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: p.Block.CIDR, Except: slices.Clone(p.Block.Except)}}, nil
 }
 
-// Check refuses ranges that the API refuses: what is not a CIDR, and exceptions
-// that are not strictly within the range.
+// Check refuses what API servers refuse: what is not a CIDR, exceptions that are
+// not strictly within the range, and, since Kubernetes 1.36, ranges that are not
+// in their canonical form.
 func (b Block) Check() error {
-	whole, err := netip.ParsePrefix(b.CIDR)
-	if err != nil {
-		return fmt.Errorf("%q is not a range of addresses in CIDR notation", b.CIDR)
+	if _, err := compileBlock(networkingv1.IPBlock{CIDR: b.CIDR, Except: b.Except}); err != nil {
+		return err
 	}
-	for _, text := range b.Except {
-		part, err := netip.ParsePrefix(text)
+	for _, text := range append([]string{b.CIDR}, b.Except...) {
+		prefix, err := parsePrefix(text)
 		if err != nil {
-			return fmt.Errorf("%q is not a range of addresses in CIDR notation", text)
+			return err
 		}
-		if part.Bits() <= whole.Bits() || !whole.Contains(part.Addr()) {
-			return fmt.Errorf("%s is not within %s", text, b.CIDR)
+		if canonical := prefix.String(); text != canonical {
+			return fmt.Errorf("%s has to be written %s", text, canonical)
 		}
 	}
 	return nil

@@ -151,7 +151,10 @@ func compilePeer(object networkingv1.NetworkPolicyPeer, policyNamespace string) 
 			return peer{}, errors.New("it takes selectors or an ipBlock, not both")
 		}
 		compiled, err := compileBlock(*object.IPBlock)
-		return peer{block: compiled}, err
+		if err != nil {
+			return peer{}, fmt.Errorf("ipBlock: %w", err)
+		}
+		return peer{block: compiled}, nil
 	}
 	if object.NamespaceSelector == nil && object.PodSelector == nil {
 		return peer{}, errors.New("it selects nothing: it takes an ipBlock, a namespaceSelector or a podSelector, {} for all")
@@ -174,16 +177,16 @@ func compilePeer(object networkingv1.NetworkPolicyPeer, policyNamespace string) 
 func compileBlock(object networkingv1.IPBlock) (*block, error) {
 	within, err := parsePrefix(object.CIDR)
 	if err != nil {
-		return nil, fmt.Errorf("ipBlock: %w", err)
+		return nil, err
 	}
 	compiled := &block{within: within}
 	for _, text := range object.Except {
 		except, err := parsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("ipBlock: except: %w", err)
+			return nil, fmt.Errorf("except: %w", err)
 		}
 		if except.Bits() <= within.Bits() || !within.Contains(except.Addr()) {
-			return nil, fmt.Errorf("ipBlock: except: %s is not within %s", text, object.CIDR)
+			return nil, fmt.Errorf("except: %s is not within %s", text, object.CIDR)
 		}
 		compiled.except = append(compiled.except, except)
 	}

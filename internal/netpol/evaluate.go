@@ -151,17 +151,17 @@ func (p *Policies) Class(e Endpoint) string {
 			}
 		}
 	}
-	return key.String()
+	return string(key)
 }
 
 // A classKey is what is true of an end, and the numbers of its named ports.
-type classKey struct{ strings.Builder }
+type classKey []byte
 
 func (k *classKey) bit(set bool) {
 	if set {
-		k.WriteByte('1')
+		*k = append(*k, '1')
 	} else {
-		k.WriteByte('0')
+		*k = append(*k, '0')
 	}
 }
 
@@ -175,10 +175,10 @@ func (r rule) classify(key *classKey, e Endpoint) {
 		if ports.name == "" {
 			continue
 		}
-		for _, number := range slices.Sorted(ports.named(e)) {
-			key.WriteString(strconv.Itoa(int(number)) + ",")
+		for _, number := range slices.Compact(slices.Sorted(ports.named(e))) {
+			*key = append(strconv.AppendInt(*key, int64(number), 10), ',')
 		}
-		key.WriteByte(';')
+		*key = append(*key, ';')
 	}
 }
 
