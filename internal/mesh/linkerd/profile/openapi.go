@@ -19,7 +19,7 @@ import (
 
 // Limits of what routes are derived from.
 const (
-	maxDocument = 32 << 20 // bytes of an OpenAPI document or a protobuf definition
+	maxDocument = 16 << 20 // bytes of an OpenAPI document or a protobuf definition
 	// maxEntries is how many routes and response classes a profile can have: an API
 	// server keeps no object of more than 1.5 MiB, and the shortest takes 46 bytes.
 	maxEntries = 1536 << 10 / 46
@@ -275,7 +275,7 @@ func classes(responses *yaml.Node) ([]ResponseClass, error) {
 		if code < lowestStatus || code > highestStatus {
 			return nil, fmt.Errorf("line %d: %d is not a status code from %d to %d", response.Line, code, lowestStatus, highestStatus)
 		}
-		codes = append(codes, int32(code)) //nolint:gosec // It was just seen to be in range.
+		codes = append(codes, int32(code))
 	}
 	slices.Sort(codes)
 	found := make([]ResponseClass, len(codes))

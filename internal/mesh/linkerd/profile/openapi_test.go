@@ -206,10 +206,11 @@ func TestFromOpenAPIRefuses(t *testing.T) {
 		"too large":           {strings.Repeat(" ", maxDocument+1), OpenAPIOptions{}, "are read at most"},
 		"aliases within aliases": {
 			"a: &a [x, x, x, x, x, x, x, x, x]\n" + doubled("a", "b") + doubled("b", "c") + doubled("c", "d") + doubled("d", "e") + doubled("e", "f") + doubled("f", "g") + "openapi: *g\npaths: *g",
-			OpenAPIOptions{}, "cannot unmarshal !!seq",
+			OpenAPIOptions{},
+			"cannot unmarshal !!seq",
 		},
 		"aliases of merges": {"a: &a {k: v}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + mergedOf("f", "g") + "openapi: 3.0.0\npaths: *g", OpenAPIOptions{}, "excessive aliasing"},
-		"much from little": {document("  /a: &a {get: &o {responses: " + codes() + "}, put: *o, post: *o, head: *o}\n" + aliases(100)), OpenAPIOptions{}, "too large for Kubernetes"},
+		"much from little":  {document("  /a: &a {get: &o {responses: " + codes() + "}, put: *o, post: *o, head: *o}\n" + aliases(100)), OpenAPIOptions{}, "too large for Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -273,6 +274,7 @@ func FuzzFromOpenAPI(f *testing.F) {
 		f.Add(seed, "/base")
 	}
 	f.Fuzz(func(t *testing.T, text, base string) {
+		text, base = strings.ToValidUTF8(text, "?"), strings.ToValidUTF8(base, "?") // As all strings of Terraform are.
 		routes, err := FromOpenAPI([]byte(text), OpenAPIOptions{BasePath: &base})
 		again, err2 := FromOpenAPI([]byte(text), OpenAPIOptions{BasePath: &base})
 		if !reflect.DeepEqual(routes, again) || (err == nil) != (err2 == nil) || err != nil && err.Error() != err2.Error() {
