@@ -18,6 +18,8 @@ const defaultTrustDomain = "cluster.local"
 // A meshConfig is what a control plane says of the mesh as a whole, in its
 // ConfigMap istio or istio-<revision>.
 type meshConfig struct {
+	plane Plane
+	// TrustDomain of the identities that it issues.
 	TrustDomain        string   `json:"trustDomain"`
 	TrustDomainAliases []string `json:"trustDomainAliases"`
 	// RootNamespace is the one whose policies without labels are everybody's.
@@ -43,7 +45,7 @@ func meshConfigsIn(ctx context.Context, cluster *kube.Cluster) ([]meshConfig, er
 			continue
 		}
 		seen = append(seen, plane)
-		config := meshConfig{}
+		config := meshConfig{plane: plane}
 		ref := kube.Ref{Kind: kube.ConfigMap, Namespace: plane.Namespace, Name: suffixed("istio", plane.Revision)}
 		switch found, err := cluster.ConfigMap(ctx, ref.Namespace, ref.Name); {
 		case err == nil:
