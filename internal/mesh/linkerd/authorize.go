@@ -53,7 +53,7 @@ func servesPolicies(version Version) error {
 	if version.Has(Since{Edge: [3]int{24, 5, 2}, Numbered: [3]int{2, 16, 0}}) {
 		return nil
 	}
-	return fmt.Errorf("Linkerd %s is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.5.2 at least", version, serverKind.GVK().GroupVersion())
+	return fmt.Errorf("version %s of Linkerd is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.5.2 at least", version, serverKind.GVK().GroupVersion())
 }
 
 // Authorizer lets callers in by the policies of Linkerd.
@@ -181,6 +181,9 @@ func (w *writer) route(server string, g governed) error {
 	}
 	if !needed {
 		return nil
+	}
+	if slices.Contains(protocolsWithoutRoutes(), w.protocol) {
+		return fmt.Errorf("probes by gRPC cannot be let in where the protocol is %s; leave it out, or take HTTP/2 for gRPC", w.protocol)
 	}
 	if whole {
 		// Routes inherit what is granted at their Server.
@@ -373,7 +376,7 @@ func authorizationGuarantee(p access.Policy) string {
 func (Authorizer) CheckPolicy(p access.Policy) error {
 	switch {
 	case p.AllPorts || len(p.Ports) == 0:
-		return errors.New("Linkerd authorizes callers port by port: name the ports; for all others of the pods there is the default inbound policy")
+		return errors.New("callers are authorized port by port in Linkerd: name the ports; for all others of the pods there is the default inbound policy")
 	case len(validation.IsDNS1123Subdomain(p.Name)) > 0:
 		return fmt.Errorf("%q cannot begin the names of objects: %s", p.Name, validation.IsDNS1123Subdomain(p.Name)[0])
 	case !slices.Contains([]access.MTLS{"", access.StrictMTLS, access.PermissiveMTLS}, p.MTLS):
@@ -396,6 +399,9 @@ func (Authorizer) CheckPolicy(p access.Policy) error {
 	}
 	return nil
 }
+
+// protocolsWithoutRoutes have none, or, as gRPC, none of HTTP.
+func protocolsWithoutRoutes() []string { return []string{"opaque", "TLS", "gRPC"} }
 
 func protocols() []string { return []string{"unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"} }
 
@@ -424,8 +430,8 @@ func checkGrant(grant access.Grant, protocol string) error {
 			return err
 		}
 	}
-	if len(grant.Routes) > 0 && (protocol == "opaque" || protocol == "TLS") {
-		return fmt.Errorf("routes are of HTTP, which proxies do not look for where the protocol is %s", protocol)
+	if len(grant.Routes) > 0 && slices.Contains(protocolsWithoutRoutes(), protocol) {
+		return fmt.Errorf("proxies look at no routes where the protocol is %s; leave it out, or take HTTP/2 for gRPC", protocol)
 	}
 	for _, route := range grant.Routes {
 		if !strings.HasPrefix(route.Path, "/") || strings.ContainsAny(route.Path, "?#") || len(route.Path) > maxPath {

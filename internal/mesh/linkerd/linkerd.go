@@ -44,8 +44,10 @@ const (
 
 // Annotations of the port settings, as proxies read them from their pod.
 const (
-	SkipInboundPortsAnnotation = configPrefix + "skip-inbound-ports"
-	OpaquePortsAnnotation      = configPrefix + "opaque-ports"
+	SkipInboundPortsAnnotation  = configPrefix + "skip-inbound-ports"
+	skipOutboundPortsAnnotation = configPrefix + "skip-outbound-ports"
+	OpaquePortsAnnotation       = configPrefix + "opaque-ports"
+	requireIdentityAnnotation   = configPrefix + "proxy-require-identity-inbound-ports"
 )
 
 // NamespaceMetadata returns the labels and annotations that the Linkerd CLI

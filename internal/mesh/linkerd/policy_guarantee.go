@@ -90,7 +90,7 @@ type sentences struct{ strings.Builder }
 
 func (s *sentences) say(format string, args ...any) {
 	if s.Len() > 0 {
-		s.WriteByte(' ')
+		format = " " + format
 	}
 	s.add(format, args...)
 }

@@ -1,0 +1,336 @@
+package linkerd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
+)
+
+// authority judges connections as the proxies and the policy controller do
+// (linkerd2's policy-controller/k8s/index/src/inbound/index.rs).
+type authority struct {
+	planes map[string]terms // by their namespaces
+	rules  rules
+}
+
+var _ access.Authority = (*authority)(nil)
+
+// terms is what a control plane tells its proxies unless pods say otherwise.
+type terms struct {
+	header                    bool   // meshed clients address the proxy's port
+	identities                string // what identities end in: identity.<namespace>.<trust domain>
+	networks                  []netip.Prefix
+	policy                    string // the default inbound policy
+	inbound, outbound, opaque string // ports that bypass the proxy, and opaque ones
+}
+
+// ReadAuthority reads how Linkerd sends and authorizes in the cluster, by shared
+// reads. It is nil if nothing of Linkerd is there.
+func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority, error) {
+	a, err := readAuthority(ctx, cluster)
+	if a == nil || err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func readAuthority(ctx context.Context, cluster *kube.Cluster) (*authority, error) {
+	pods, err := cluster.Pods(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	namespaces, err := cluster.Namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	candidates := map[string]string{} // with the version of a proxy of theirs
+	for _, namespace := range namespaces {
+		if namespace.Name == DefaultNamespace {
+			candidates[DefaultNamespace] = ""
+		}
+	}
+	proxies := false
+	for _, pod := range pods {
+		if proxy := (Injection{}).Proxy(pod); proxy.Mode != "" {
+			proxies = true
+			candidates[ControlPlaneOf([]*corev1.Pod{pod})] = proxy.Version
+		}
+	}
+	planes := map[string]terms{}
+	for _, namespace := range slices.Sorted(maps.Keys(candidates)) {
+		version, values, err := recordedValues(ctx, cluster, namespace)
+		switch {
+		case err == nil:
+		case errors.Is(err, mesh.ErrNoControlPlane) && candidates[namespace] != "":
+			version = candidates[namespace] // Its proxies go on as they were told last.
+		case errors.Is(err, mesh.ErrNoControlPlane):
+			continue
+		default:
+			return nil, err
+		}
+		planes[namespace] = termsOf(namespace, version, values)
+	}
+	if len(planes) == 0 && !proxies {
+		return nil, nil //nolint:nilnil // Nothing of Linkerd is there.
+	}
+	found, err := readPolicies(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	return newAuthority(planes, found), nil
+}
+
+func newAuthority(planes map[string]terms, found policies) *authority {
+	return &authority{planes: planes, rules: found.resolve(planes)}
+}
+
+// termsOf reads what the control plane was installed with; what it does not say
+// are the chart's defaults.
+func termsOf(namespace, version string, values map[string]any) terms {
+	parsed, err := ParseVersion(version)
+	said := func(fallback string, path ...string) string {
+		text, _, err := unstructured.NestedString(values, path...)
+		if err != nil || text == "" {
+			return fallback
+		}
+		return text
+	}
+	p := terms{
+		// What cannot be read is newer than what numbers are for: a build of one's own.
+		header:     err != nil || TransportHeader(parsed, values),
+		identities: "identity." + namespace + "." + said(said("cluster.local", "clusterDomain"), "identityTrustDomain"),
+		policy:     said("all-unauthenticated", "proxy", "defaultInboundPolicy"),
+		opaque:     said("25,587,3306,4444,5432,6379,9300,11211", "proxy", "opaquePorts"),
+		inbound:    strings.Join(ignoredPorts(values), ","),
+	}
+	p.outbound = said("", "proxyInit", "ignoreOutboundPorts")
+	for network := range strings.SplitSeq(said("10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8", "clusterNetworks"), ",") {
+		if prefix, err := netip.ParsePrefix(strings.TrimSpace(network)); err == nil {
+			p.networks = append(p.networks, prefix.Masked())
+		}
+	}
+	return p
+}
+
+// readPolicies lists the policies of the cluster, of the kinds that it serves.
+func readPolicies(ctx context.Context, cluster *kube.Cluster) (policies, error) {
+	var found policies
+	for _, wanted := range []struct {
+		kind  kube.Kind
+		older string // a version that is served where kind's is not
+		into  *[]*unstructured.Unstructured
+	}{
+		{serverKind, "v1beta1", &found.servers},
+		{authorizationPolicyKind, "", &found.authorizations},
+		{meshTLSAuthenticationKind, "", &found.meshTLS},
+		{networkAuthenticationKind, "", &found.networks},
+		{serverAuthorizationKind, "", &found.legacy},
+		{httpRouteKind, "v1beta1", &found.routes},
+		{gatewayHTTPRouteKind, "", &found.routes},
+		{gatewayGRPCRouteKind, "", &found.routes},
+	} {
+		kind := wanted.kind
+		_, err := cluster.KindFor(ctx, kind.GVK())
+		if apimeta.IsNoMatchError(err) && wanted.older != "" {
+			kind.Version = wanted.older
+			_, err = cluster.KindFor(ctx, kind.GVK())
+		}
+		if apimeta.IsNoMatchError(err) {
+			continue
+		}
+		if err != nil {
+			return policies{}, err
+		}
+		objects, err := cluster.List(ctx, kind, "")
+		if err != nil {
+			return policies{}, err
+		}
+		*wanted.into = append(*wanted.into, objects...)
+	}
+	return found, nil
+}
+
+// member is what the authority goes by in a pod with a proxy.
+type member struct {
+	terms
+	pod *corev1.Pod
+}
+
+// member tells whether an end is a pod with a proxy of Linkerd.
+func (a *authority) member(end access.End) (member, bool) {
+	if end.Pod == nil || (Injection{}).Proxy(end.Pod).Mode == "" {
+		return member{}, false
+	}
+	namespace := ControlPlaneOf([]*corev1.Pod{end.Pod})
+	told, known := a.planes[namespace]
+	if !known {
+		told = termsOf(namespace, "", nil)
+	}
+	return member{told, end.Pod}, true
+}
+
+// setting is what an annotation of the pod says, or else its control plane.
+func (m member) setting(annotation, fallback string) string {
+	if said, is := m.pod.Annotations[annotation]; is {
+		return said
+	}
+	return fallback
+}
+
+func (m member) skipsInbound() string { return m.setting(SkipInboundPortsAnnotation, m.inbound) }
+func (m member) skipsOutbound() string {
+	return m.setting(skipOutboundPortsAnnotation, m.outbound)
+}
+
+// identity is what the proxy proves to be.
+func (m member) identity() string {
+	account := cmp.Or(m.pod.Spec.ServiceAccountName, "default")
+	return account + "." + m.pod.Namespace + ".serviceaccount." + m.identities
+}
+
+// inboundPolicy is the default inbound policy of the pod. What the controller
+// does not know it passes over.
+func (m member) inboundPolicy() string {
+	if said := m.pod.Annotations[DefaultInboundPolicyAnnotation]; slices.Contains(DefaultInboundPolicies(), said) {
+		return said
+	}
+	return m.policy
+}
+
+// listed tells whether a port is among ports and ranges, of which those that
+// cannot be read count for nothing, as for the proxies.
+func listed(ports string, port int32) bool {
+	for text := range strings.SplitSeq(ports, ",") {
+		if hit, err := skips([]string{text}, port); err == nil && hit {
+			return true
+		}
+	}
+	return false
+}
+
+// Mesh implements access.Authority.
+func (a *authority) Mesh(pod access.End) string {
+	if _, is := a.member(pod); is {
+		return Injection{}.Name()
+	}
+	return ""
+}
+
+// Networks implements access.Authority.
+func (a *authority) Networks() []netip.Prefix {
+	networks := slices.Clone(a.rules.networks)
+	for _, namespace := range slices.Sorted(maps.Keys(a.planes)) {
+		networks = append(networks, a.planes[namespace].networks...)
+	}
+	return networks
+}
+
+// Class implements access.Authority.
+func (a *authority) Class(end access.End) string {
+	var class strings.Builder
+	say := func(format string, args ...any) { fmt.Fprintf(&class, format+"\n", args...) }
+	address := sourceOf(end)
+	var within strings.Builder
+	for _, network := range a.Networks() {
+		if address.IsValid() && network.Contains(address) {
+			within.WriteByte('1')
+		} else {
+			within.WriteByte('0')
+		}
+	}
+	say("address %s", within.String())
+	m, is := a.member(end)
+	if !is {
+		return class.String()
+	}
+	say("terms %s identity %s", m.identities, m.identity())
+	say("policy %s %s", m.inboundPolicy(), m.pod.Annotations[requireIdentityAnnotation])
+	say("skips %s, %s", m.skipsInbound(), m.skipsOutbound())
+	say("opaque %s", m.setting(OpaquePortsAnnotation, m.opaque))
+	for _, s := range a.rules.servers[m.pod.Namespace] {
+		if s.selector.Matches(labels.Set(m.pod.Labels)) {
+			say("server %s of ports %v", s.name, s.ports(m.pod))
+		}
+	}
+	for _, probe := range access.ProbesOf([]*corev1.Pod{m.pod}) {
+		say("probe %+v", probe)
+	}
+	return class.String()
+}
+
+// sourceOf is the address that an end sends from; invalid if it has none yet.
+func sourceOf(end access.End) netip.Addr {
+	if end.IP.IsValid() || end.Pod == nil {
+		return end.IP.Unmap()
+	}
+	address, err := netip.ParseAddr(end.Pod.Status.PodIP)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Unmap()
+}
+
+// encrypted tells whether two proxies speak mTLS with each other on a connection
+// to the port: nothing bypasses either, and both are of one control plane.
+func (a *authority) encrypted(from, to access.End, port netpol.Port) (caller member, callee member, both bool) {
+	callee, received := a.member(to)
+	caller, sent := a.member(from)
+	both = sent && received && port.Protocol == corev1.ProtocolTCP && caller.identities == callee.identities &&
+		!listed(caller.skipsOutbound(), port.Number) && !callee.bypassed(port.Number)
+	return caller, callee, both
+}
+
+// bypassed tells whether a connection to the port does not go through the proxy.
+func (m member) bypassed(port int32) bool {
+	return port == controlPort || listed(m.skipsInbound(), port)
+}
+
+// Wire implements access.Authority.
+func (a *authority) Wire(from, to access.End, port netpol.Port) netpol.Port {
+	_, callee, both := a.encrypted(from, to, port)
+	switch {
+	case !both || port.Number == adminPort || port.Number == inboundPort:
+	case callee.header, listed(callee.setting(OpaquePortsAnnotation, callee.opaque), port.Number):
+		port.Number = inboundPort
+	}
+	return port
+}
+
+// Judge implements access.Authority.
+func (a *authority) Judge(from, to access.End, port netpol.Port) access.Verdict {
+	caller, callee, both := a.encrypted(from, to, port)
+	switch {
+	case callee.pod == nil:
+		return access.Verdict{Allowed: true, Reason: "without a proxy of Linkerd, everybody is let in"}
+	case port.Protocol != corev1.ProtocolTCP:
+		return access.Verdict{Allowed: true, Reason: fmt.Sprintf("%s bypasses the proxy", port.Protocol)}
+	case port.Number == controlPort:
+		return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("at port %d the proxy shows traffic to the identity of the viz extension only", controlPort)}
+	case listed(callee.skipsInbound(), port.Number):
+		return access.Verdict{Allowed: true, Reason: fmt.Sprintf("port %d bypasses the proxy (%s)", port.Number, SkipInboundPortsAnnotation)}
+	case port.Number == inboundPort:
+		return access.Verdict{Reason: fmt.Sprintf("at port %d the proxy takes connections from other proxies only, to other ports", inboundPort)}
+	case port.Number == outboundPort:
+		return access.Verdict{Reason: fmt.Sprintf("at port %d the proxy listens to its own pod only", outboundPort)}
+	}
+	c := client{address: sourceOf(from)}
+	if both {
+		c.identity = caller.identity()
+	}
+	return a.rules.judge(c, callee, port.Number)
+}
