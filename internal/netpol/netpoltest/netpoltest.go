@@ -214,7 +214,7 @@ func (m *maker) selector() metav1.LabelSelector {
 		if m.in(4) {
 			selector.MatchLabels["tier"] = pick(m, "front", "back")
 		}
-		if m.in(8) {
+		if m.in(16) {
 			selector.MatchLabels["canary"] = ""
 		}
 	default:
@@ -227,7 +227,7 @@ func (m *maker) selector() metav1.LabelSelector {
 
 func (m *maker) requirement() metav1.LabelSelectorRequirement {
 	requirement := metav1.LabelSelectorRequirement{
-		Key: pick(m, "app", "app", "tier", "canary"),
+		Key: pick(m, "app", "app", "app", "app", "tier", "canary"),
 		Operator: pick(m, metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn,
 			metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist),
 	}
