@@ -60,27 +60,28 @@ func checkSwap(t *testing.T, policies *netpol.Policies, from, to, fromInstead, t
 func TestClassTellsApart(t *testing.T) {
 	t.Parallel()
 	policies := compile(t, policy(t, "db", "p", `{podSelector: {matchLabels: {app: alpha}}, ingress: [
-		{from: [{namespaceSelector: {matchLabels: {team: client}}, podSelector: {matchLabels: {role: reader}}}], ports: [{port: web}]},
+		{from: [{namespaceSelector: {matchLabels: {team: client}}, podSelector: {matchLabels: {role: reader}}}], ports: [{port: web}, {port: admin}]},
 		{from: [{ipBlock: {cidr: 10.9.0.0/16}}]}]}`))
 	base := pod("client/web")
 	for name, test := range map[string]struct {
 		change func(*netpol.Endpoint)
 		apart  bool
 	}{
-		"name":                          {func(e *netpol.Endpoint) { e.Name = "other" }, false},
-		"a label nobody asks for":       {func(e *netpol.Endpoint) { e.Labels = map[string]string{"x": "y"} }, false},
-		"a label of the peer":           {func(e *netpol.Endpoint) { e.Labels = map[string]string{"role": "reader"} }, true},
-		"a label in another namespace":  {func(e *netpol.Endpoint) { e.Labels = map[string]string{"app": "alpha"} }, false},
-		"a namespace that is alike":     {func(e *netpol.Endpoint) { e.Namespace = "other" }, false},
-		"a protected pod":               {func(e *netpol.Endpoint) { e.Namespace, e.Labels = "db", map[string]string{"app": "alpha"} }, true},
-		"an address":                    {func(e *netpol.Endpoint) { e.IPs = addresses("10.1.2.4") }, false},
-		"an address in the block":       {func(e *netpol.Endpoint) { e.IPs = addresses("10.9.2.4") }, true},
-		"an address as IPv6":            {func(e *netpol.Endpoint) { e.IPs = addresses("::ffff:10.1.2.3") }, false},
-		"an address of both families":   {func(e *netpol.Endpoint) { e.IPs = addresses("10.1.2.3", "fd00::1") }, true},
-		"the named port's number":       {func(e *netpol.Endpoint) { e.Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 80}} }, true},
-		"another container's same port": {func(e *netpol.Endpoint) { e.Ports = append(e.Ports[1:2:2], e.Ports[0], e.Ports[0]) }, false},
-		"the number of another port":    {func(e *netpol.Endpoint) { e.Ports = e.Ports[:1] }, false},
-		"the node's network":            {func(e *netpol.Endpoint) { e.HostNetwork = true }, true},
+		"name":                             {func(e *netpol.Endpoint) { e.Name = "other" }, false},
+		"a label nobody asks for":          {func(e *netpol.Endpoint) { e.Labels = map[string]string{"x": "y"} }, false},
+		"a label of the peer":              {func(e *netpol.Endpoint) { e.Labels = map[string]string{"role": "reader"} }, true},
+		"a label in another namespace":     {func(e *netpol.Endpoint) { e.Labels = map[string]string{"app": "alpha"} }, false},
+		"a namespace that is alike":        {func(e *netpol.Endpoint) { e.Namespace = "other" }, false},
+		"a protected pod":                  {func(e *netpol.Endpoint) { e.Namespace, e.Labels = "db", map[string]string{"app": "alpha"} }, true},
+		"an address":                       {func(e *netpol.Endpoint) { e.IPs = addresses("10.1.2.4") }, false},
+		"an address in the block":          {func(e *netpol.Endpoint) { e.IPs = addresses("10.9.2.4") }, true},
+		"an address as IPv6":               {func(e *netpol.Endpoint) { e.IPs = addresses("::ffff:10.1.2.3") }, false},
+		"an address of both families":      {func(e *netpol.Endpoint) { e.IPs = addresses("10.1.2.3", "fd00::1") }, true},
+		"the named port's number":          {func(e *netpol.Endpoint) { e.Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 80}} }, true},
+		"the same number, named otherwise": {func(e *netpol.Endpoint) { e.Ports = []corev1.ContainerPort{{Name: "admin", ContainerPort: 8080}} }, true},
+		"another container's same port":    {func(e *netpol.Endpoint) { e.Ports = append(e.Ports[1:2:2], e.Ports[0], e.Ports[0]) }, false},
+		"the number of another port":       {func(e *netpol.Endpoint) { e.Ports = e.Ports[:1] }, false},
+		"the node's network":               {func(e *netpol.Endpoint) { e.HostNetwork = true }, true},
 	} {
 		changed := base
 		test.change(&changed)

@@ -122,12 +122,11 @@ func (p *Policies) Evaluate(from, to Endpoint, port Port) Verdict {
 			Egress:  p.egress.decide(from, to, family, destination),
 			Ingress: p.ingress.decide(to, from, family, destination),
 		}
-		attempt.Allowed = attempt.Egress.Allowed && attempt.Ingress.Allowed
-		if i == 0 || attempt.Allowed {
-			verdict = attempt
+		if attempt.Allowed = attempt.Egress.Allowed && attempt.Ingress.Allowed; attempt.Allowed {
+			return attempt
 		}
-		if attempt.Allowed {
-			break
+		if i == 0 {
+			verdict = attempt
 		}
 	}
 	return verdict
@@ -139,7 +138,6 @@ func (p *Policies) Evaluate(from, to Endpoint, port Port) Verdict {
 // is comparable with keys of the same Policies only.
 func (p *Policies) Class(e Endpoint) string {
 	var key classKey
-	key.bit(e.isPod())
 	for _, family := range families {
 		key.bit(family.among(e.IPs))
 	}
