@@ -41,6 +41,7 @@ type rules struct {
 
 // gate is a Server with all that is let in there.
 type gate struct {
+	object          *unstructured.Unstructured
 	namespace, name string
 	selector        labels.Selector
 	port            intstr.IntOrString
@@ -186,8 +187,8 @@ func (p policies) resolve(planes map[string]terms) rules {
 			continue
 		}
 		s := gate{
-			namespace: object.GetNamespace(), name: object.GetName(), selector: selector, port: spec.Port,
-			labels: object.GetLabels(), protocol: cmp.Or(spec.ProxyProtocol, "unknown"),
+			object: object, namespace: object.GetNamespace(), name: object.GetName(), labels: object.GetLabels(),
+			selector: selector, port: spec.Port, protocol: cmp.Or(spec.ProxyProtocol, "unknown"),
 		}
 		s.authorizations = append(r.ofServer(s), defaultAuthorizations(spec.AccessPolicy, "accessPolicy "+spec.AccessPolicy, r.cluster)...)
 		s.routes = r.routesOf(s)

@@ -1,0 +1,164 @@
+package linkerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
+)
+
+// AuthorizationFindings says, one line each, what of the policy may not be meant
+// or will be refused, by the cluster as it is: by shared reads, and by one of their
+// own for each account or namespace that is not there. owned tells the policy's own
+// objects from others. That it selects no pods, or pods without a proxy, it leaves
+// to others to say.
+func (a Authorizer) AuthorizationFindings(ctx context.Context, cluster *kube.Cluster, p access.Policy, owned func(*unstructured.Unstructured) bool) ([]string, error) {
+	judge, err := readAuthority(ctx, cluster)
+	if err != nil || judge == nil {
+		return nil, err
+	}
+	all, err := cluster.Pods(ctx, p.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	f := findings{policy: p, owned: owned}
+	for _, pod := range all {
+		if m, is := judge.member(access.End{Pod: pod}); is && labels.SelectorFromSet(p.Pods).Matches(labels.Set(pod.Labels)) {
+			f.pods = append(f.pods, m)
+		}
+	}
+	for _, port := range p.Ports {
+		f.ofPort(port, judge.rules.servers[p.Namespace])
+	}
+	if err := f.ofCallers(ctx, cluster); err != nil {
+		return nil, err
+	}
+	return f.lines, nil
+}
+
+// findings collects what is found of a policy.
+type findings struct {
+	policy access.Policy
+	pods   []member // those that it selects, and that have a proxy
+	owned  func(*unstructured.Unstructured) bool
+	lines  []string
+}
+
+func (f *findings) say(format string, args ...any) {
+	if line := fmt.Sprintf(format, args...); !slices.Contains(f.lines, line) {
+		f.lines = append(f.lines, line)
+	}
+}
+
+// ofPort looks at one port of the policy, with the Servers of the namespace.
+func (f *findings) ofPort(port access.Port, servers []gate) {
+	mine := gate{selector: labels.SelectorFromSet(f.policy.Pods), port: port}
+	governed, taken := false, false
+	for _, s := range servers {
+		if f.owned(s.object) {
+			governed = governed || s.port == port
+			continue
+		}
+		if f.overlaps(mine, s) {
+			taken = true
+			f.say("Server %s/%s is for port %s of the same pods: Linkerd refuses a second one, or picks one of them; delete it, or select other pods",
+				s.namespace, s.name, port.String())
+		}
+	}
+	declared, defaults := false, []string{}
+	for _, m := range f.pods {
+		ports := mine.ports(m.pod)
+		declared = declared || slices.ContainsFunc(ports, func(number int32) bool { return declares(m.pod, number) })
+		for _, number := range ports {
+			if listed(m.skipsInbound(), number) {
+				f.say("port %d bypasses the proxies (%s or the chart value proxyInit.ignoreInboundPorts): everybody reaches it whatever is authorized", number, SkipInboundPortsAnnotation)
+			}
+			f.ofProbes(m, port, number)
+		}
+		if policy := m.inboundPolicy(); len(ports) > 0 && policy != "deny" && !slices.Contains(defaults, policy) {
+			defaults = append(defaults, policy)
+		}
+	}
+	switch {
+	case len(f.pods) == 0:
+	case !declared && port.Type == intstr.String:
+		f.say("no container of the selected pods names a port %s: a Server for it governs nothing", port.String())
+		return
+	case !declared && port.IntVal != adminPort:
+		f.say("no container of the selected pods declares port %s: by its documentation Linkerd governs declared ports only; add it to the ports of the container", port.String())
+	}
+	if !governed && !taken && len(defaults) > 0 {
+		slices.Sort(defaults)
+		f.say("so far no Server is for port %s of the selected pods, and their default inbound policy is %s: once there is one, all callers but the granted are refused",
+			port.String(), strings.Join(defaults, " or "))
+	}
+}
+
+// overlaps tells whether two Servers are for a port of the same pods, or plainly
+// will be, which the admission webhook goes by.
+func (f *findings) overlaps(mine, other gate) bool {
+	if mine.port == other.port && (mine.selector.Empty() || other.selector.Empty() || mine.selector.String() == other.selector.String()) {
+		return true
+	}
+	return slices.ContainsFunc(f.pods, func(m member) bool {
+		return other.selector.Matches(labels.Set(m.pod.Labels)) &&
+			slices.ContainsFunc(other.ports(m.pod), func(port int32) bool { return slices.Contains(mine.ports(m.pod), port) })
+	})
+}
+
+func declares(pod *corev1.Pod, number int32) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == number })
+	})
+}
+
+// ofProbes looks for probes of a pod that its proxy would refuse.
+func (f *findings) ofProbes(m member, port access.Port, number int32) {
+	routed := slices.ContainsFunc(f.policy.Grants, func(g access.Grant) bool { return len(g.Routes) > 0 })
+	for _, probe := range access.ProbesOf([]*corev1.Pod{m.pod}) {
+		route := probeRoute(probe)
+		switch {
+		case probe.Port != number:
+		case slices.Contains(protocolsWithoutRoutes(), f.policy.Protocol):
+			f.say("port %s is probed by %s %s, which proxies do not tell from other traffic where the protocol is %s, and refuse unless its address is granted: leave the protocol out",
+				port.String(), route.Methods[0], route.Path, f.policy.Protocol)
+		case (routed || probe.GRPC) && !slices.ContainsFunc(f.policy.Probes, func(known access.Probe) bool {
+			return known.GRPC == probe.GRPC && known.Path == probe.Path && (known.Port == probe.Port || known.Name != "" && known.Name == port.StrVal)
+		}):
+			f.say("port %s is probed by %s %s, which nothing lets in: the pods would not be taken for alive or ready", port.String(), route.Methods[0], route.Path)
+		}
+	}
+}
+
+// ofCallers looks for callers that are not there.
+func (f *findings) ofCallers(ctx context.Context, cluster *kube.Cluster) error {
+	for _, grant := range f.policy.Grants {
+		for _, caller := range grant.Callers {
+			var ref kube.Ref
+			switch {
+			case caller.Account != nil:
+				ref = kube.Ref{Kind: kube.ServiceAccount, Namespace: caller.Account.Namespace, Name: caller.Account.Name}
+			case caller.Namespace != "":
+				ref = kube.Ref{Kind: kube.Namespace, Name: caller.Namespace}
+			default:
+				continue
+			}
+			_, err := cluster.Find(ctx, ref)
+			if errors.Is(err, kube.ErrNotFound) {
+				f.say("%s, which is let in, does not exist: until it does, nobody has its identity, and whoever may create it decides who will", ref)
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
