@@ -58,6 +58,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newInjectionResource,
 		newReleaseResource,
 		newNetworkPolicyResource,
+		newServiceProfileResource,
 	}
 }
 
@@ -77,5 +78,7 @@ func (p *meshProvider) EphemeralResources(context.Context) []func() ephemeral.Ep
 func (p *meshProvider) Functions(context.Context) []func() function.Function {
 	return []func() function.Function{
 		newInjectFunction,
+		newOpenAPIRoutesFunction,
+		newProtoRoutesFunction,
 	}
 }

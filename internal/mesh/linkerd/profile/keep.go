@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -53,6 +54,9 @@ func Apply(ctx context.Context, cluster *kube.Cluster, p Profile, force bool) (b
 	sum := sha256.Sum256([]byte(manifest))
 	record := intent{OpaquePorts: p.OpaquePorts, SpecSHA256: hex.EncodeToString(sum[:])}
 	begun, err = p.holding(cluster).Apply(ctx, []*unstructured.Unstructured{object}, record, nil, force)
+	if meta.IsNoMatchError(err) {
+		return begun, fmt.Errorf("%s: the cluster does not serve its kind, because Linkerd's CRDs are not installed; install them first, and have the profile depend on aksmesh_linkerd: %w", p.ref(), err)
+	}
 	if err != nil {
 		return begun, err
 	}

@@ -50,6 +50,21 @@ type OpenAPIOptions struct {
 	BasePath *string
 }
 
+// Check refuses a base path that no path can begin with.
+func (o OpenAPIOptions) Check() error {
+	if o.BasePath == nil {
+		return nil
+	}
+	return checkBasePath(*o.BasePath)
+}
+
+func checkBasePath(base string) error {
+	if strings.TrimRight(base, "/") != "" && !strings.HasPrefix(base, "/") {
+		return fmt.Errorf("the base path %q does not begin with /", base)
+	}
+	return nil
+}
+
 // FromOpenAPI derives routes from an OpenAPI document of version 2 or 3, in YAML
 // or JSON, as `linkerd profile --open-api` does: one for each operation, by path
 // and method, with a response class for each status code that it names. References
@@ -67,10 +82,10 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 	if options.BasePath != nil {
 		base = *options.BasePath
 	}
-	base = strings.TrimRight(base, "/")
-	if base != "" && !strings.HasPrefix(base, "/") {
-		return nil, fmt.Errorf("the base path %q does not begin with /", base)
+	if err := checkBasePath(base); err != nil {
+		return nil, err
 	}
+	base = strings.TrimRight(base, "/")
 	paths, err := members(&d.header.Paths)
 	if err != nil {
 		return nil, fmt.Errorf("paths: %w", err)
