@@ -67,6 +67,8 @@ func checkGrant(grant access.Grant) error {
 	}
 	for _, caller := range grant.Callers {
 		switch {
+		case caller == access.Caller{}:
+			return errors.New("a caller is nobody")
 		case caller.Network != nil:
 			if err := caller.Network.Check(); err != nil {
 				return err

@@ -35,7 +35,7 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-func meta(namespace, name string, labels map[string]string) metav1.ObjectMeta {
+func named(namespace, name string, labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}
 }
 
@@ -43,24 +43,24 @@ func newCheckWorld(pods int) *checkWorld {
 	now := time.Now()
 	w := &checkWorld{API: checktest.New(), now: now, anchor: must(pki.NewAnchor(pki.AuthorityOptions{Now: now}))}
 	bundle := pki.NewBundle(w.anchor.Certificate())
-	w.Put(kube.Node, &corev1.Node{ObjectMeta: meta("", "one", map[string]string{corev1.LabelOSStable: "linux"}), Status: corev1.NodeStatus{
+	w.Put(kube.Node, &corev1.Node{ObjectMeta: named("", "one", map[string]string{corev1.LabelOSStable: "linux"}), Status: corev1.NodeStatus{
 		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.NewTime(now)}},
 	}})
 	w.Name(kube.Namespace, "", "default", "istio-system")
-	w.Put(kube.Namespace, &corev1.Namespace{ObjectMeta: meta("", "shop", map[string]string{injectionLabel: enabled})})
+	w.Put(kube.Namespace, &corev1.Namespace{ObjectMeta: named("", "shop", map[string]string{injectionLabel: enabled})})
 	w.Name(kube.CustomResourceDefinition, "", crds()...)
 	w.Name(kube.Service, "istio-system", "istiod")
 	w.Name(kube.StatefulSet, "")
 	w.Name(kube.DaemonSet, "")
 	w.issue(pki.AuthorityOptions{Now: now})
-	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: meta("istio-system", rootConfigMap, nil), Data: map[string]string{rootCertFile: string(bundle.PEM())}})
-	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: meta("istio-system", injectorConfigMap, nil), Data: map[string]string{
+	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: named("istio-system", rootConfigMap, nil), Data: map[string]string{rootCertFile: string(bundle.PEM())}})
+	w.Put(kube.ConfigMap, &corev1.ConfigMap{ObjectMeta: named("istio-system", injectorConfigMap, nil), Data: map[string]string{
 		"values": `{"global":{"hub":"registry.istio.io/release","tag":"1.31.0","proxy":{"image":"proxyv2","statusPort":15020}}}`,
 		"config": "policy: enabled",
 	}})
 	replicas := int32(1)
 	w.Put(kube.Deployment, &appsv1.Deployment{
-		ObjectMeta: meta("istio-system", "istiod", nil),
+		ObjectMeta: named("istio-system", "istiod", nil),
 		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: &metav1.LabelSelector{}, Template: corev1.PodTemplateSpec{
 			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: "registry.istio.io/release/pilot:1.31.0"}}},
 		}},
@@ -87,7 +87,7 @@ func newCheckWorld(pods int) *checkWorld {
 // issue gives istiod a CA.
 func (w *checkWorld) issue(options pki.AuthorityOptions) {
 	data := must(CACertsSecretData(must(pki.NewIssuer(w.anchor, options)), pki.NewBundle(w.anchor.Certificate())))
-	w.Put(kube.Secret, &corev1.Secret{ObjectMeta: meta("istio-system", CACertsSecret, nil), Data: data})
+	w.Put(kube.Secret, &corev1.Secret{ObjectMeta: named("istio-system", CACertsSecret, nil), Data: data})
 }
 
 // pod makes a pod with a sidecar that is ready.
@@ -113,7 +113,7 @@ func (w *checkWorld) ztunnel() {
 // gateway makes a Deployment that leaves the image of its proxy to injection.
 func (w *checkWorld) gateway(namespace string) {
 	w.Put(kube.Deployment, &appsv1.Deployment{
-		ObjectMeta: meta(namespace, "gateway", nil),
+		ObjectMeta: named(namespace, "gateway", nil),
 		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{}, Template: corev1.PodTemplateSpec{
 			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: proxyContainer, Image: autoImage}}},
 		}},
@@ -260,7 +260,7 @@ func TestHealthTells(t *testing.T) {
 		{"a CA from elsewhere", func(w *checkWorld) { w.drop(kube.Secret, "istio-system", CACertsSecret) }, "istio-ca-valid", check.Skipped, "elsewhere"},
 		{"a CA that istiod has made", func(w *checkWorld) {
 			w.drop(kube.Secret, "istio-system", CACertsSecret)
-			w.Put(kube.Secret, &corev1.Secret{ObjectMeta: meta("istio-system", selfSignedSecret, nil), Data: map[string][]byte{caCertFile: w.anchor.CertificatePEM()}})
+			w.Put(kube.Secret, &corev1.Secret{ObjectMeta: named("istio-system", selfSignedSecret, nil), Data: map[string][]byte{caCertFile: w.anchor.CertificatePEM()}})
 		}, "istio-roots-published", check.Success, ""},
 		{"roots of before", func(w *checkWorld) {
 			w.anchor = must(pki.NewAnchor(pki.AuthorityOptions{Now: w.now}))
@@ -276,7 +276,7 @@ func TestHealthTells(t *testing.T) {
 		{"an old proxy", func(w *checkWorld) { w.image("registry.istio.io/release/proxyv2:1.30.2") }, "IST0158", check.Warning, "proxyv2:1.30.2 instead of"},
 		{"a variant of the image", func(w *checkWorld) { w.image("registry.istio.io/release/proxyv2:1.31.0-distroless") }, "IST0158", check.Success, ""},
 		{"no proxy", func(w *checkWorld) {
-			w.Put(kube.Pod, &corev1.Pod{ObjectMeta: meta("shop", "bare", nil), Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}}})
+			w.Put(kube.Pod, &corev1.Pod{ObjectMeta: named("shop", "bare", nil), Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main"}}}})
 		}, "IST0103", check.Warning, "Pod shop/bare"},
 		{"two injectors", func(w *checkWorld) {
 			w.change(kube.Namespace, "", "shop", "canary", "metadata", "labels", revisionLabel)

@@ -1,0 +1,96 @@
+package istio
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
+)
+
+// ReadAuthority reads, by shared reads, what Istio's proxies let in. It is nil if
+// there is nothing of Istio in the cluster.
+func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority, error) {
+	configs, err := meshConfigsIn(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	policies, err := placedIn[authorization](ctx, cluster, authorizationPolicies, "")
+	if err != nil {
+		return nil, err
+	}
+	authentications, err := placedIn[peerAuthentication](ctx, cluster, peerAuthentications, "")
+	if err != nil {
+		return nil, err
+	}
+	pods, err := cluster.Pods(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	meshed := slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return roleOf(access.End{Pod: pod}) != outside })
+	if len(configs) == 0 && len(policies) == 0 && len(authentications) == 0 && !meshed {
+		return nil, nil
+	}
+	services, err := cluster.Services(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	return newEnforcement(configs, policies, authentications, services), nil
+}
+
+// dryRunAnnotation has a policy logged and not enforced.
+const dryRunAnnotation = "istio.io/dry-run"
+
+// placedIn reads the specs of a kind in a namespace, or in all if it is "". A kind
+// that the cluster does not serve has no objects, and one that is not enforced is
+// left out.
+func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, namespace string) ([]placed[T], error) {
+	objects, err := servedIn(ctx, cluster, kind, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var found []placed[T]
+	for _, object := range objects {
+		if object.GetAnnotations()[dryRunAnnotation] == yes {
+			continue
+		}
+		spec, err := specOf[T](kind, object)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, placed[T]{
+			namespace: object.GetNamespace(), name: object.GetName(), created: object.GetCreationTimestamp().Time, spec: spec,
+		})
+	}
+	return found, nil
+}
+
+// servedIn lists the objects of a kind that the cluster may not serve.
+func servedIn(ctx context.Context, cluster *kube.Cluster, kind kube.Kind, namespace string) ([]*unstructured.Unstructured, error) {
+	_, err := cluster.KindFor(ctx, kind.GVK())
+	if meta.IsNoMatchError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cluster.List(ctx, kind, namespace)
+}
+
+func specOf[T any](kind kube.Kind, object *unstructured.Unstructured) (T, error) {
+	var spec T
+	content, _, err := unstructured.NestedMap(object.Object, "spec")
+	if err == nil {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(content, &spec)
+	}
+	if err != nil {
+		return spec, fmt.Errorf("%s: %w", kube.Ref{Kind: kind, Namespace: object.GetNamespace(), Name: object.GetName()}, err)
+	}
+	return spec, nil
+}
