@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -150,4 +151,18 @@ func bigCluster(pods, replicas, policies int) netpoltest.Cluster {
 		}
 	}
 	return cluster
+}
+
+func TestNetworks(t *testing.T) {
+	t.Parallel()
+	policies := compile(t,
+		policy(t, "db", "in", `{podSelector: {}, ingress: [{}, {from: [{podSelector: {}}, {ipBlock: {cidr: 10.0.0.1/8, except: [10.1.0.0/16]}}]}]}`),
+		policy(t, "db", "out", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "fd00::/64"}}]}], ingress: [{from: [{ipBlock: {cidr: 11.0.0.0/8}}]}]}`))
+	got := policies.Networks()
+	slices.SortFunc(got, netip.Prefix.Compare)
+	// No policy of type ingress has the block that is left out.
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/64")}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -89,19 +88,6 @@ func (d Decision) reason(direction string) string {
 	return fmt.Sprintf("no %s rule of NetworkPolicy %s allows it", direction, strings.Join(names, " or "))
 }
 
-// Evaluate asks only once.
-func Evaluate(policies []networkingv1.NetworkPolicy, from, to Endpoint, port Port) (Verdict, error) {
-	pointers := make([]*networkingv1.NetworkPolicy, len(policies))
-	for i := range policies {
-		pointers[i] = &policies[i]
-	}
-	compiled, err := Compile(pointers)
-	if err != nil {
-		return Verdict{}, err
-	}
-	return compiled.Evaluate(from, to, port), nil
-}
-
 // Evaluate tells whether from may open a connection to a port of to, by the text
 // of the API (networking.k8s.io/v1), and with a network plugin that enforces it.
 // Both from's egress and to's ingress must allow it; a pod that no policy selects
@@ -150,6 +136,24 @@ func (p *Policies) Class(e Endpoint) string {
 		}
 	}
 	return string(key)
+}
+
+// Networks are the ranges by which the policies tell addresses apart: two that
+// are in the same of them are alike.
+func (p *Policies) Networks() []netip.Prefix {
+	var networks []netip.Prefix
+	for _, side := range []*side{&p.egress, &p.ingress} {
+		for _, policy := range side.policies {
+			for _, rule := range policy.rules {
+				for _, peer := range rule.peers {
+					if peer.block != nil {
+						networks = append(append(networks, peer.block.within), peer.block.except...)
+					}
+				}
+			}
+		}
+	}
+	return networks
 }
 
 // A classKey is what is true of an end, and the numbers of its named ports.

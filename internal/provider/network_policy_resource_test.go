@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,14 +40,22 @@ func admits(t *testing.T, cluster *testcluster.Cluster, namespace string, labels
 		if err != nil {
 			return err
 		}
-		verdict, err := netpol.Evaluate(policies.Items,
+		pointers := make([]*networkingv1.NetworkPolicy, len(policies.Items))
+		for i := range policies.Items {
+			pointers[i] = &policies.Items[i]
+		}
+		compiled, err := netpol.Compile(pointers)
+		if err != nil {
+			return err
+		}
+		verdict := compiled.Evaluate(
 			netpol.Endpoint{Namespace: "clients", Labels: labels},
 			netpol.Endpoint{Namespace: namespace, Labels: map[string]string{"app": "alpha"}},
 			netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
-		if err == nil && verdict.Allowed != want {
-			err = fmt.Errorf("port %d from %v: allowed is %t, want %t: %s", port, labels, verdict.Allowed, want, verdict.Reason())
+		if verdict.Allowed != want {
+			return fmt.Errorf("port %d from %v: allowed is %t, want %t: %s", port, labels, verdict.Allowed, want, verdict.Reason())
 		}
-		return err
+		return nil
 	}
 }
 

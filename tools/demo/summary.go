@@ -154,6 +154,16 @@ func (s summary) reach(ctx context.Context) error {
 		return fmt.Errorf("list the network policies: %w", err)
 	}
 
+	pointers := make([]*networkingv1.NetworkPolicy, len(policies.Items))
+	for i := range policies.Items {
+		pointers[i] = &policies.Items[i]
+	}
+
+	compiled, err := netpol.Compile(pointers)
+	if err != nil {
+		return fmt.Errorf("read the network policies: %w", err)
+	}
+
 	databases, err := s.pods(ctx, databaseNamespace)
 	if err != nil {
 		return err
@@ -177,13 +187,9 @@ func (s summary) reach(ctx context.Context) error {
 
 		for i := range clients {
 			for _, port := range []int32{8080, 9080} {
-				allowed, err := s.reaches(policies.Items, &clients[i], &databases[alpha], port)
-				if err != nil {
-					return err
-				}
-
-				if allowed != expected {
-					return fmt.Errorf("%w: client %s/%s on port %d: allowed is %t", errStory, namespace, clients[i].Name, port, allowed)
+				if verdict := s.reaches(compiled, &clients[i], &databases[alpha], port); verdict.Allowed != expected {
+					return fmt.Errorf("%w: client %s/%s on port %d: allowed is %t: %s",
+						errStory, namespace, clients[i].Name, port, verdict.Allowed, verdict.Reason())
 				}
 			}
 		}
@@ -195,18 +201,13 @@ func (s summary) reach(ctx context.Context) error {
 }
 
 // reaches tells whether a client may open a connection to a port of a meshed pod.
-func (s summary) reaches(policies []networkingv1.NetworkPolicy, client, server *corev1.Pod, port int32) (bool, error) {
+func (s summary) reaches(policies *netpol.Policies, client, server *corev1.Pod, port int32) netpol.Verdict {
 	if s.story.arrival != 0 && s.story.mesh.Proxy(client).Mode != "" {
 		port = s.story.arrival
 	}
 
-	verdict, err := netpol.Evaluate(policies, endpoint(client), endpoint(server), netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
-
-	return verdict.Allowed, err
-}
-
-func endpoint(pod *corev1.Pod) netpol.Endpoint {
-	return netpol.Endpoint{Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels}
+	return policies.Evaluate(netpol.PodEndpoint(nil, client), netpol.PodEndpoint(nil, server),
+		netpol.Port{Protocol: corev1.ProtocolTCP, Number: port})
 }
 
 // describeIngress says what a policy admits: who, and on which ports.
