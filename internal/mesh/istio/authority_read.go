@@ -21,11 +21,12 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority
 	if err != nil {
 		return nil, err
 	}
-	policies, err := placedIn[authorization](ctx, cluster, authorizationPolicies, "")
+	all := func(*unstructured.Unstructured) bool { return true }
+	policies, err := placedIn[authorization](ctx, cluster, authorizationPolicies, all)
 	if err != nil {
 		return nil, err
 	}
-	authentications, err := placedIn[peerAuthentication](ctx, cluster, peerAuthentications, "")
+	authentications, err := placedIn[peerAuthentication](ctx, cluster, peerAuthentications, all)
 	if err != nil {
 		return nil, err
 	}
@@ -47,17 +48,17 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority
 // dryRunAnnotation has a policy logged and not enforced.
 const dryRunAnnotation = "istio.io/dry-run"
 
-// placedIn reads the specs of a kind in a namespace, or in all if it is "". A kind
-// that the cluster does not serve has no objects, and one that is not enforced is
-// left out.
-func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, namespace string) ([]placed[T], error) {
-	objects, err := servedIn(ctx, cluster, kind, namespace)
+// placedIn reads the specs of those objects of a kind, in all namespaces, that are
+// wanted. A kind that the cluster does not serve has no objects, and one that is not
+// enforced is left out.
+func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, wanted func(*unstructured.Unstructured) bool) ([]placed[T], error) {
+	objects, err := servedIn(ctx, cluster, kind, "")
 	if err != nil {
 		return nil, err
 	}
 	var found []placed[T]
 	for _, object := range objects {
-		if object.GetAnnotations()[dryRunAnnotation] == yes {
+		if !wanted(object) || object.GetAnnotations()[dryRunAnnotation] == yes {
 			continue
 		}
 		spec, err := specOf[T](kind, object)

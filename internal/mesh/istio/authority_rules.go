@@ -54,9 +54,10 @@ func (a *enforcement) decide(c call, to access.End) access.Verdict {
 		case action == customAction, action == denyAction, action == auditAction:
 		default:
 			allowing = append(allowing, policy.String())
-			if m == always {
+			switch m {
+			case always:
 				allowed = append(allowed, rule+" allows it")
-			} else if m == perhaps {
+			case perhaps:
 				allowedInPart = append(allowedInPart, rule+" allows some of it")
 			}
 		}

@@ -272,10 +272,22 @@ func TestWire(t *testing.T) {
 		from, to string
 		want     int32
 	}{
-		{"sidecar-a", "sidecar-b", 8080}, {"sidecar-a", "hbone-b", 8080}, {"sidecar-a", "ambient-b", 15008}, {"sidecar-a", "plain-b", 8080},
-		{"ambient-a", "sidecar-b", 8080}, {"ambient-a", "hbone-b", 15008}, {"ambient-a", "ambient-b", 15008}, {"ambient-a", "plain-b", 8080},
-		{"plain-a", "sidecar-b", 8080}, {"plain-a", "ambient-b", 8080}, {"gateway", "ambient-b", 15008}, {"gateway", "sidecar-b", 8080},
-		{"waypoint", "ambient-b", 15008}, {"waypoint", "hbone-b", 15008}, {"ambient-a", "gateway", 8080}, {"ztunnel", "ambient-b", 8080},
+		{"sidecar-a", "sidecar-b", 8080},
+		{"sidecar-a", "hbone-b", 8080},
+		{"sidecar-a", "ambient-b", 15008},
+		{"sidecar-a", "plain-b", 8080},
+		{"ambient-a", "sidecar-b", 8080},
+		{"ambient-a", "hbone-b", 15008},
+		{"ambient-a", "ambient-b", 15008},
+		{"ambient-a", "plain-b", 8080},
+		{"plain-a", "sidecar-b", 8080},
+		{"plain-a", "ambient-b", 8080},
+		{"gateway", "ambient-b", 15008},
+		{"gateway", "sidecar-b", 8080},
+		{"waypoint", "ambient-b", 15008},
+		{"waypoint", "hbone-b", 15008},
+		{"ambient-a", "gateway", 8080},
+		{"ztunnel", "ambient-b", 8080},
 	} {
 		from, to := end("shop", test.from, ""), end("shop", test.to, "")
 		if got := e.Wire(from, to, netpol.TCP(8080)[0]); got.Number != test.want || got.Protocol != corev1.ProtocolTCP {

@@ -2,7 +2,6 @@ package linkerd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,10 +38,8 @@ func (a Authorizer) AuthorizationFindings(ctx context.Context, cluster *kube.Clu
 	for _, port := range p.Ports {
 		f.ofPort(port, judge.rules.servers[p.Namespace])
 	}
-	if err := f.ofCallers(ctx, cluster); err != nil {
-		return nil, err
-	}
-	return f.lines, nil
+	missing, err := access.MissingCallers(ctx, cluster, p)
+	return append(f.lines, missing...), err
 }
 
 // findings collects what is found of a policy.
@@ -137,28 +134,4 @@ func (f *findings) ofProbes(m member, port access.Port, number int32) {
 			f.say("port %s is probed by %s %s, which nothing lets in: the pods would not be taken for alive or ready", port.String(), route.Methods[0], route.Path)
 		}
 	}
-}
-
-// ofCallers looks for callers that are not there.
-func (f *findings) ofCallers(ctx context.Context, cluster *kube.Cluster) error {
-	for _, grant := range f.policy.Grants {
-		for _, caller := range grant.Callers {
-			var ref kube.Ref
-			switch {
-			case caller.Account != nil:
-				ref = kube.Ref{Kind: kube.ServiceAccount, Namespace: caller.Account.Namespace, Name: caller.Account.Name}
-			case caller.Namespace != "":
-				ref = kube.Ref{Kind: kube.Namespace, Name: caller.Namespace}
-			default:
-				continue
-			}
-			_, err := cluster.Find(ctx, ref)
-			if errors.Is(err, kube.ErrNotFound) {
-				f.say("%s, which is let in, does not exist: until it does, nobody has its identity, and whoever may create it decides who will", ref)
-			} else if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
