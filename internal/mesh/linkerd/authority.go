@@ -24,8 +24,9 @@ import (
 // authority judges connections as the proxies and the policy controller do
 // (linkerd2's policy-controller/k8s/index/src/inbound/index.rs).
 type authority struct {
-	planes map[string]terms // by their namespaces
-	rules  rules
+	planes   map[string]terms // by their namespaces
+	rules    rules
+	networks []netip.Prefix // by which addresses are told apart
 }
 
 var _ access.Authority = (*authority)(nil)
@@ -96,7 +97,12 @@ func readAuthority(ctx context.Context, cluster *kube.Cluster) (*authority, erro
 }
 
 func newAuthority(planes map[string]terms, found policies) *authority {
-	return &authority{planes: planes, rules: found.resolve(planes)}
+	a := &authority{planes: planes, rules: found.resolve(planes)}
+	a.networks = a.rules.networks
+	for _, namespace := range slices.Sorted(maps.Keys(planes)) {
+		a.networks = append(a.networks, planes[namespace].networks...)
+	}
+	return a
 }
 
 // termsOf reads what the control plane was installed with; what it does not say
@@ -232,13 +238,7 @@ func (a *authority) Mesh(pod access.End) string {
 }
 
 // Networks implements access.Authority.
-func (a *authority) Networks() []netip.Prefix {
-	networks := slices.Clone(a.rules.networks)
-	for _, namespace := range slices.Sorted(maps.Keys(a.planes)) {
-		networks = append(networks, a.planes[namespace].networks...)
-	}
-	return networks
-}
+func (a *authority) Networks() []netip.Prefix { return a.networks }
 
 // Class implements access.Authority.
 func (a *authority) Class(end access.End) string {
@@ -246,7 +246,7 @@ func (a *authority) Class(end access.End) string {
 	say := func(format string, args ...any) { fmt.Fprintf(&class, format+"\n", args...) }
 	address := sourceOf(end)
 	var within strings.Builder
-	for _, network := range a.Networks() {
+	for _, network := range a.networks {
 		if address.IsValid() && network.Contains(address) {
 			within.WriteByte('1')
 		} else {

@@ -36,7 +36,6 @@ type policies struct {
 type rules struct {
 	servers  map[string][]gate // by namespace, in order of name
 	networks []netip.Prefix    // that they tell addresses apart by
-	cluster  []netip.Prefix
 }
 
 // gate is a Server with all that is let in there.
@@ -171,11 +170,8 @@ func (p policies) resolve(planes map[string]terms) rules {
 	resolved := rules{servers: map[string][]gate{}}
 	// The controller that watches the policies is one; with several, the first.
 	for _, namespace := range slices.Sorted(maps.Keys(planes)) {
-		r.identities, resolved.cluster = planes[namespace].identities, planes[namespace].networks
+		r.identities, r.cluster = planes[namespace].identities, wholly(planes[namespace].networks)
 		break
-	}
-	for _, prefix := range resolved.cluster {
-		r.cluster = append(r.cluster, network{within: prefix})
 	}
 	for _, object := range p.servers {
 		spec, ok := specOf[serverSpec](object)
@@ -223,7 +219,16 @@ func defaultAuthorizations(policy, object string, cluster []network) []authoriza
 }
 
 func everywhere() []network {
-	return []network{{within: netip.MustParsePrefix(everybodyV4)}, {within: netip.MustParsePrefix(everybodyV6)}}
+	return wholly([]netip.Prefix{netip.MustParsePrefix(everybodyV4), netip.MustParsePrefix(everybodyV6)})
+}
+
+// wholly are ranges without exceptions.
+func wholly(prefixes []netip.Prefix) []network {
+	networks := make([]network, len(prefixes))
+	for i, prefix := range prefixes {
+		networks[i] = network{within: prefix}
+	}
+	return networks
 }
 
 // networkOf reads a range, or a single address.
@@ -448,11 +453,7 @@ func (r rules) judge(c client, to member, port int32) access.Verdict {
 	governing := r.governing(to.pod, port)
 	if len(governing) == 0 {
 		policy := to.inboundPolicy()
-		cluster := make([]network, len(to.networks))
-		for i, prefix := range to.networks {
-			cluster[i] = network{within: prefix}
-		}
-		authorizations := defaultAuthorizations(policy, "", cluster)
+		authorizations := defaultAuthorizations(policy, "", wholly(to.networks))
 		for i := range authorizations {
 			authorizations[i].tls = authorizations[i].tls || policy != "audit" && listed(to.pod.Annotations[requireIdentityAnnotation], port)
 		}

@@ -90,22 +90,30 @@ func TestCompileIngress(t *testing.T) {
 		says       []string
 	}{
 		"the strongest": {
-			headed(t, nil), access.Protection{Ports: []int32{9080, 8080}}, access.MTLSPort,
+			headed(t, nil),
+			access.Protection{Ports: []int32{9080, 8080}},
+			access.MTLSPort,
 			[]netpol.Admission{{Anyone: true, Ports: netpol.TCP(4143)}},
 			[]string{"Only TCP 4143", "callers of the mesh reach every port", "own node"},
 		},
 		"the strongest there is": {
-			plain(t), access.Protection{Ports: []int32{9080, 8080}}, access.Label,
+			plain(t),
+			access.Protection{Ports: []int32{9080, 8080}},
+			access.Label,
 			[]netpol.Admission{{Peers: wearing("l5d"), Ports: netpol.TCP(9080, 8080, 4143)}},
 			[]string{"Ports 8080, 9080, and TCP 4143", "whoever may label a pod", "Nothing else tells"},
 		},
 		"both": {
-			headed(t, nil), access.Protection{Strength: access.Both}, access.Both,
+			headed(t, nil),
+			access.Protection{Strength: access.Both},
+			access.Both,
 			[]netpol.Admission{{Peers: wearing("linkerd"), Ports: netpol.TCP(4143)}},
 			[]string{"Only TCP 4143", "linkerd.io/control-plane-ns=linkerd"},
 		},
 		"label without ports": {
-			headed(t, nil), access.Protection{Strength: access.Label}, access.Label,
+			headed(t, nil),
+			access.Protection{Strength: access.Label},
+			access.Label,
 			[]netpol.Admission{{Peers: wearing("linkerd"), AnyPort: true}},
 			[]string{"All ports are open to pods labelled"},
 		},
@@ -115,7 +123,8 @@ func TestCompileIngress(t *testing.T) {
 				{Peers: []netpol.Peer{prometheus}, Metrics: true},
 				{Peers: []netpol.Peer{office}},
 				{Anyone: true, Ports: []int32{9080}},
-			}}, access.MTLSPort,
+			}},
+			access.MTLSPort,
 			[]netpol.Admission{
 				{Anyone: true, Ports: netpol.TCP(4143)},
 				{Peers: []netpol.Peer{prometheus}, Ports: netpol.TCP(4191)},
@@ -125,7 +134,9 @@ func TestCompileIngress(t *testing.T) {
 			[]string{"bypass the proxies (4567, 7000-7100)", "Exceptions get in without the mesh"},
 		},
 		"exception of everything": {
-			headed(t, nil), access.Protection{Exceptions: []access.Exception{{Peers: []netpol.Peer{office}}}}, access.MTLSPort,
+			headed(t, nil),
+			access.Protection{Exceptions: []access.Exception{{Peers: []netpol.Peer{office}}}},
+			access.MTLSPort,
 			[]netpol.Admission{{Anyone: true, Ports: netpol.TCP(4143)}, {Peers: []netpol.Peer{office}, AnyPort: true}},
 			nil,
 		},
@@ -188,7 +199,8 @@ func TestCompileControlPlane(t *testing.T) {
 	}{
 		"everyone": {
 			access.Protection{ControlPlane: &access.ControlPlane{Everyone: true}},
-			[]netpol.Admission{proxies, {Anyone: true, Ports: netpol.TCP(8443, 9443)}}, "open to everybody",
+			[]netpol.Admission{proxies, {Anyone: true, Ports: netpol.TCP(8443, 9443)}},
+			"open to everybody",
 		},
 		"a subnet and metrics": {
 			access.Protection{
@@ -196,9 +208,11 @@ func TestCompileControlPlane(t *testing.T) {
 				Exceptions:   []access.Exception{{Peers: []netpol.Peer{prometheus}, Metrics: true}},
 			},
 			[]netpol.Admission{
-				proxies, {Peers: []netpol.Peer{{Block: &subnet}}, Ports: netpol.TCP(8443, 9443)},
+				proxies,
+				{Peers: []netpol.Peer{{Block: &subnet}}, Ports: netpol.TCP(8443, 9443)},
 				{Peers: []netpol.Peer{prometheus}, Ports: netpol.TCP(9990, 9995, 9996, 9997, 4191)},
-			}, "where the API server comes from",
+			},
+			"where the API server comes from",
 		},
 		"nobody": {access.Protection{ControlPlane: &access.ControlPlane{}}, []netpol.Admission{proxies}, "no pod is injected"},
 	} {
@@ -278,10 +292,18 @@ func TestCompileIdentity(t *testing.T) {
 		port int32
 		want bool
 	}{
-		{meshed, 8080, true}, {meshed, 9080, true}, {meshed, 5080, false}, {meshed, 7081, false},
-		{unmeshed, 8080, false}, {unmeshed, 9080, false}, {unmeshed, 5080, false},
-		{addressed("192.0.2.7"), 8080, true}, {addressed("192.0.2.8"), 8080, false}, {addressed("192.0.2.7"), 9080, false},
-		{meshed, 7080, true}, {unmeshed, 7080, true}, // The proxy cannot tell pods by labels.
+		{meshed, 8080, true},
+		{meshed, 9080, true},
+		{meshed, 5080, false},
+		{meshed, 7081, false},
+		{unmeshed, 8080, false},
+		{unmeshed, 9080, false},
+		{unmeshed, 5080, false},
+		{addressed("192.0.2.7"), 8080, true},
+		{addressed("192.0.2.8"), 8080, false},
+		{addressed("192.0.2.7"), 9080, false},
+		{meshed, 7080, true},
+		{unmeshed, 7080, true}, // The proxy cannot tell pods by labels.
 		{unmeshed, 6000, true}, // Not declared, and so under the default policy.
 	} {
 		if got := a.Judge(test.from, alpha, tcp(test.port)); got.Allowed != test.want || got.Partly {
