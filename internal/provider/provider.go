@@ -66,6 +66,7 @@ func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSour
 	return []func() datasource.DataSource{
 		newProxiesDataSource,
 		newCheckDataSource,
+		newConnectivityDataSource,
 	}
 }
 

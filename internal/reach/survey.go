@@ -247,22 +247,7 @@ func (m *Map) arrange() {
 
 // endOf is a pod as an end.
 func endOf(namespace *corev1.Namespace, pod *corev1.Pod) end {
-	e := end{
-		End: access.End{Namespace: namespace, Pod: pod},
-		network: netpol.Endpoint{
-			Namespace: pod.Namespace, NamespaceLabels: namespace.Labels, Name: pod.Name, Labels: pod.Labels,
-			HostNetwork: pod.Spec.HostNetwork,
-		},
-	}
-	for _, ip := range pod.Status.PodIPs {
-		if address, err := netip.ParseAddr(ip.IP); err == nil {
-			e.network.IPs = append(e.network.IPs, address)
-		}
-	}
-	for _, container := range lasting(pod) {
-		e.network.Ports = append(e.network.Ports, container.Ports...)
-	}
-	return e
+	return end{End: access.End{Namespace: namespace, Pod: pod}, network: netpol.PodEndpoint(namespace.Labels, pod)}
 }
 
 // outside is an address outside the cluster as an end.
