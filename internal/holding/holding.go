@@ -4,6 +4,7 @@
 package holding
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -158,7 +159,8 @@ func (h Holding) listKind(ctx context.Context, kind kube.Kind) ([]*unstructured.
 // another manager are a *[kube.ConflictError] unless force is set; an object of
 // another holding is [kube.ErrExists], and unless force is set so is one of this
 // holding that was made from another intent: those of the same were left by an
-// apply that was cut off. Begun tells whether anything may have been written.
+// apply that was cut off. With force, fields that others have added to the specs
+// are removed. Begun tells whether anything may have been written.
 func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured, intent any, notes map[string]string, force bool) (begun bool, err error) {
 	record, err := json.Marshal(intent)
 	if err != nil {
@@ -191,12 +193,52 @@ func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured
 		maps.Copy(annotations, notes)
 		annotations[ownerAnnotation], annotations[intentAnnotation] = h.Owner, string(record)
 		applied.SetAnnotations(annotations)
-		if _, err := h.Cluster.Apply(ctx, applied, kube.ApplyOptions{Manager: h.Manager, Force: force}); err != nil {
+		live, err := h.Cluster.Apply(ctx, applied, kube.ApplyOptions{Manager: h.Manager, Force: force})
+		if err != nil {
 			return begun, err
 		}
 		begun = true
+		if !force {
+			continue
+		}
+		// What others have added is no conflict, and stays.
+		if stray := strays(live.Object["spec"], object.Object["spec"]); len(stray) > 0 {
+			if _, err := h.Cluster.Amend(ctx, live, map[string]any{"spec": stray}, h.Manager); err != nil {
+				return begun, err
+			}
+		}
 	}
 	return true, h.remove(ctx, present, func(object *unstructured.Unstructured) bool { return !wanted[place(object)] })
+}
+
+// strays is the JSON merge patch by which what is there becomes what is wanted;
+// empty if it is that already.
+func strays(live, wanted any) map[string]any {
+	there, _ := live.(map[string]any)
+	want, _ := wanted.(map[string]any)
+	patch := map[string]any{}
+	for key, value := range there {
+		wish, known := want[key]
+		_, nested := wish.(map[string]any)
+		switch {
+		case !known:
+			patch[key] = nil
+		case nested:
+			if inner := strays(value, wish); len(inner) > 0 {
+				patch[key] = inner
+			}
+		case !sameJSON(value, wish):
+			patch[key] = wish
+		}
+	}
+	return patch
+}
+
+// sameJSON compares values whose numbers may be of different types.
+func sameJSON(a, b any) bool {
+	first, err := json.Marshal(a)
+	second, otherErr := json.Marshal(b)
+	return err == nil && otherErr == nil && bytes.Equal(first, second)
 }
 
 // taken refuses to write over objects that this provider has made for something

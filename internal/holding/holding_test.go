@@ -212,7 +212,7 @@ func TestAccDrift(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.apply(t, "first", f.policy(t, "a", "web"))
-	patch := []byte(`{"spec":{"podSelector":{"matchLabels":{"app":"db"}}}}`)
+	patch := []byte(`{"spec":{"podSelector":{"matchLabels":{"app":"db","tier":"extra"}},"egress":[{}],"policyTypes":["Ingress","Egress"]}}`)
 	_, err := f.embedded.Client().NetworkingV1().NetworkPolicies(f.Namespace).Patch(t.Context(), "a", types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "somebody"})
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +230,8 @@ func TestAccDrift(t *testing.T) {
 	if _, err = after.Apply(t.Context(), []*unstructured.Unstructured{f.policy(t, "a", "web")}, intent{"first"}, nil, true); err != nil {
 		t.Fatal(err)
 	}
-	if found, err = after.Find(t.Context()); err != nil || !strings.Contains(found.Manifest, "app: web") {
+	if found, err = after.Find(t.Context()); err != nil || !strings.Contains(found.Manifest, "app: web") ||
+		strings.Contains(found.Manifest, "extra") || strings.Contains(found.Manifest, "egress") {
 		t.Errorf("it is not repaired: %v\n%s", err, found.Manifest)
 	}
 }
