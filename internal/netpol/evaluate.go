@@ -138,8 +138,8 @@ func (p *Policies) Class(e Endpoint) string {
 	return string(key)
 }
 
-// Networks are the ranges by which the policies tell addresses apart: two that
-// are in the same of them are alike.
+// Networks are the ranges by which the policies tell addresses apart: two of one IP
+// family that are in the same ranges are alike.
 func (p *Policies) Networks() []netip.Prefix {
 	var networks []netip.Prefix
 	for _, side := range []*side{&p.egress, &p.ingress} {
