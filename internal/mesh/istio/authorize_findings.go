@@ -3,6 +3,7 @@ package istio
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -352,12 +353,12 @@ func targetOf(port corev1.ServicePort, pod *corev1.Pod) int32 {
 func (f *findings) ofCallers() {
 	for _, grant := range f.policy.Grants {
 		for _, caller := range grant.Callers {
-			for why, pods := range f.strangers(caller) {
-				f.say("pods of %s, which is let in by its identity, are refused, as %s: %s", callerName(caller), why, kube.Few(pods))
+			strangers := f.strangers(caller)
+			for _, why := range slices.Sorted(maps.Keys(strangers)) {
+				f.say("pods of %s, which is let in by its identity, are refused (%s): %s", callerName(caller), why, kube.Few(strangers[why]))
 			}
 		}
 	}
-	slices.Sort(f.lines)
 }
 
 func callerName(caller access.Caller) string {

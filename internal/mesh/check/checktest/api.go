@@ -7,6 +7,7 @@ package checktest
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -176,6 +177,10 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, parts []string) {
 	if parts[0] == "apis" {
 		root = 3
 	}
+	if len(parts) <= root {
+		a.discover(w, parts, root)
+		return
+	}
 	below := parts[root:]
 	namespace := ""
 	if below[0] == "namespaces" && len(below) > 2 {
@@ -216,6 +221,33 @@ func (a *API) read(w http.ResponseWriter, r *http.Request, parts []string) {
 		list = append(list, i.data)
 	}
 	answer(w, http.StatusOK, map[string]any{"kind": a.kinds[path].Name + "List", "apiVersion": strings.Join(parts[1:root], "/"), "metadata": metadata, "items": list})
+}
+
+// discover answers which groups there are, or which kinds of a version of one.
+func (a *API) discover(w http.ResponseWriter, parts []string, root int) {
+	if len(parts) == root {
+		list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: strings.Join(parts[1:], "/")}
+		for _, kind := range a.kinds {
+			if kind.GVK().GroupVersion().String() == list.GroupVersion {
+				list.APIResources = append(list.APIResources, metav1.APIResource{Name: kind.Resource, Kind: kind.Name, Namespaced: kind.Namespaced})
+			}
+		}
+		answer(w, http.StatusOK, list)
+		return
+	}
+	if parts[0] == "api" {
+		answer(w, http.StatusOK, metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}})
+		return
+	}
+	groups := map[string]metav1.APIGroup{}
+	for _, kind := range a.kinds {
+		if kind.Group == "" {
+			continue
+		}
+		version := metav1.GroupVersionForDiscovery{GroupVersion: kind.GVK().GroupVersion().String(), Version: kind.Version}
+		groups[kind.Group] = metav1.APIGroup{Name: kind.Group, Versions: []metav1.GroupVersionForDiscovery{version}, PreferredVersion: version}
+	}
+	answer(w, http.StatusOK, metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: slices.Collect(maps.Values(groups))})
 }
 
 func groupOf(parts []string) string {
