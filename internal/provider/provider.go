@@ -58,6 +58,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newInjectionResource,
 		newReleaseResource,
 		newNetworkPolicyResource,
+		newAuthorizationResource,
 		newServiceProfileResource,
 	}
 }

@@ -31,6 +31,8 @@ resource "terraform_data" "this" {
     chart    = { name = "x" }
     workload = { kind = "Deployment", name = "x" }
     values   = { base = ["a: b"] }
+    routes   = [{ name = "x", method = "GET" }]
+    budget   = { retry_ratio = 1, min_retries_per_second = 1, ttl = "1s" }
     signer   = { kms_key_uri = "x" }
     certificate = { pem = "x", request_id = "x" }
   }
@@ -207,6 +209,31 @@ resource "aksmesh_release" "manifests" {
   follows       = [local.later.text]
 }
 
+resource "aksmesh_authorization" "parts" {
+  namespace    = local.later.text
+  name         = "x"
+  mesh         = { linkerd = local.later.linkerd }
+  pod_selector = { app = local.later.text }
+  ports        = [local.later.port, local.later.text]
+  mtls         = local.later.text
+  protocol     = local.later.text
+  allow = [{
+    service_accounts = [local.later.text]
+    namespaces       = local.later.texts
+    networks         = [{ cidr = local.later.text }]
+    meshed           = local.later.switch
+    routes           = [{ methods = [local.later.text], path = local.later.text }]
+  }]
+}
+
+resource "aksmesh_authorization" "default" {
+  namespace      = "x"
+  name           = local.later.text
+  mesh           = local.later.mesh
+  default_policy = local.later.text
+  workload       = { kind = "Deployment", name = local.later.text }
+}
+
 resource "aksmesh_network_policy" "whole" {
   namespace    = local.later.text
   pod_selector = local.later.labels
@@ -219,6 +246,27 @@ resource "aksmesh_network_policy" "parts" {
   pod_selector = { app = local.later.text }
   ports        = [local.later.port]
   mesh         = { linkerd = local.later.linkerd }
+}
+
+resource "aksmesh_service_profile" "whole" {
+  namespace        = local.later.text
+  service          = local.later.text
+  cluster_domain   = local.later.text
+  client_namespace = local.later.text
+  routes           = local.later.routes
+  retry_budget     = local.later.budget
+}
+
+resource "aksmesh_service_profile" "parts" {
+  namespace = "x"
+  service   = "x"
+  routes = [
+    { name = local.later.text, method = "GET", timeout = local.later.text, response_classes = [{ status_min = local.later.number }] },
+    { name = "x", condition_json = jsonencode({ method = local.later.text }) },
+  ]
+  retry_budget  = { retry_ratio = local.later.number, min_retries_per_second = 1, ttl = "1s" }
+  opaque_ports  = [local.later.port]
+  dst_overrides = [{ authority = local.later.text, weight = "1" }]
 }
 `,
 			PlanOnly:           true,

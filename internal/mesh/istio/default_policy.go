@@ -1,7 +1,6 @@
 package istio
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -45,36 +44,33 @@ func DefaultPolicy(policy, namespace, name string, pods map[string]string) (*uns
 		spec["selector"] = map[string]any{"matchLabels": matched}
 		whose = "the pods with the labels " + labels.Set(pods).String()
 	}
-	kind, guarantee := "PeerAuthentication", ""
+	kind, guarantee := peerAuthentications, ""
 	mode := defaultPolicies()[policy]
 	switch mode {
 	case "":
-		kind, spec["action"] = "AuthorizationPolicy", "ALLOW"
-		guarantee = "Nobody gets to %s whom no other AuthorizationPolicy lets in: policies that allow add up."
+		kind, spec["action"] = authorizationPolicies, "ALLOW"
+		guarantee = "Nobody gets to %s whom no other AuthorizationPolicy lets in: those that allow add up."
 	case "STRICT":
-		guarantee = "Sidecars and the nodes' proxies refuse every connection to %s that is not mTLS of the mesh, unless another PeerAuthentication is closer to the pods. It says nothing of who of the mesh may call what."
+		guarantee = "Whatever comes to %s without mTLS of the mesh is refused, unless another PeerAuthentication is closer to the pods. It says nothing of who in the mesh may call what."
 	default:
-		guarantee = "Connections to %s are taken with mTLS and without, unless another PeerAuthentication is closer to the pods; whoever has no identity is known by address alone."
+		guarantee = "What comes to %s is taken with mTLS and without, unless another PeerAuthentication is closer to the pods; whoever has no identity is known by address alone."
 	}
 	if mode != "" {
 		spec["mtls"] = map[string]any{"mode": mode}
 	}
-	object := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	object.SetAPIVersion("security.istio.io/v1")
-	object.SetKind(kind)
-	object.SetNamespace(namespace)
-	object.SetName(name)
+	object := kube.Ref{Kind: kind, Namespace: namespace, Name: name}.Object()
+	object.Object["spec"] = spec
 	return object, fmt.Sprintf(guarantee, whose) + " Pods outside the mesh are not protected. Probes of the pods pass.", nil
 }
 
 // DefaultPolicyFindings says which PeerAuthentications besides those owned decide
-// instead of the one of a default policy: for all pods of the namespace, or, if it
-// is that of the whole namespace, for some of them.
-func DefaultPolicyFindings(ctx context.Context, cluster *kube.Cluster, policy, namespace string, pods map[string]string, owned func(*unstructured.Unstructured) bool) ([]string, error) {
-	if defaultPolicies()[policy] == "" || len(pods) > 0 {
+// instead of that of the default policy of a whole namespace: for all of its pods or
+// for some of them. One for pods with some labels is as close to them as can be.
+func DefaultPolicyFindings(ctx context.Context, cluster *kube.Cluster, policy, namespace string, owned func(*unstructured.Unstructured) bool) ([]string, error) {
+	if defaultPolicies()[policy] == "" {
 		return nil, nil
 	}
-	others, err := listed(ctx, cluster, peerAuthenticationKind, namespace)
+	others, err := servedIn(ctx, cluster, peerAuthentications, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -83,20 +79,19 @@ func DefaultPolicyFindings(ctx context.Context, cluster *kube.Cluster, policy, n
 		if owned(other) {
 			continue
 		}
-		spec, _, err := unstructured.NestedMap(other.Object, "spec")
+		spec, err := specOf[peerAuthentication](peerAuthentications, other)
 		if err != nil {
-			return nil, fmt.Errorf("PeerAuthentication %s/%s: %w", namespace, other.GetName(), err)
+			return nil, err
 		}
-		matched, _, err := unstructured.NestedStringMap(spec, "selector", "matchLabels")
-		if err != nil {
-			return nil, fmt.Errorf("PeerAuthentication %s/%s: %w", namespace, other.GetName(), err)
-		}
-		if len(matched) == 0 {
+		if spec.Selector == nil || len(spec.Selector.MatchLabels) == 0 {
 			lines = append(lines, fmt.Sprintf("PeerAuthentication %s/%s is for the whole namespace, too, and the oldest of them decides: delete it", namespace, other.GetName()))
 			continue
 		}
-		mode, _, _ := unstructured.NestedString(spec, "mtls", "mode")
-		lines = append(lines, fmt.Sprintf("PeerAuthentication %s/%s decides for the pods with the labels %s: %s", namespace, other.GetName(), labels.Set(matched), cmp.Or(mode, "UNSET")))
+		mode := "as the mesh has it"
+		if spec.MTLS != nil && spec.MTLS.Mode != "" {
+			mode = spec.MTLS.Mode
+		}
+		lines = append(lines, fmt.Sprintf("PeerAuthentication %s/%s decides for the pods with the labels %s: %s", namespace, other.GetName(), labels.Set(spec.Selector.MatchLabels), mode))
 	}
 	return lines, nil
 }

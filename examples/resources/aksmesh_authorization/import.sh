@@ -1,0 +1,2 @@
+# By <namespace>/<name>.
+terraform import aksmesh_authorization.alpha dgraph/alpha
