@@ -1,5 +1,6 @@
 # Emojivoto, deployed without a mesh and then brought into a Linkerd that is
 # there already: its namespace is enrolled, and what runs in it is restarted.
+# Metrics, retries and timeouts by route come from its own descriptions.
 
 terraform {
   required_version = ">= 1.11"
@@ -36,6 +37,24 @@ resource "aksmesh_injection" "emojivoto" {
   mesh = {
     linkerd = {}
   }
+}
+
+resource "aksmesh_service_profile" "web" {
+  namespace = aksmesh_release.emojivoto.namespace
+  service   = "web-svc"
+  routes    = provider::aksmesh::openapi_routes(file("${path.module}/openapi.yaml"))
+
+  retry_budget = {
+    retry_ratio            = 0.2
+    min_retries_per_second = 10
+    ttl                    = "10s"
+  }
+}
+
+resource "aksmesh_service_profile" "voting" {
+  namespace = aksmesh_release.emojivoto.namespace
+  service   = "voting-svc"
+  routes    = provider::aksmesh::proto_routes(file("${path.module}/voting.proto"))
 }
 
 output "emojivoto" {

@@ -46,7 +46,13 @@ func (e everything) config() string {
 	  version    = %q
 	  repository = %q
 	  issuer_id  = %s
-	}`, cmp.Or(e.version, linkerdNew), e.charts.Repository, e.issuerID)
+	}
+	resource "aksmesh_service_profile" "this" {
+	  namespace               = %q
+	  service                 = "web"
+	  control_plane_namespace = %s
+	  routes                  = [{ name = "all", path_regex = ".*" }]
+	}`, cmp.Or(e.version, linkerdNew), e.charts.Repository, e.issuerID, e.namespace, e.controlPlane)
 	policy := fmt.Sprintf("{ linkerd = { control_plane_namespace = %s } }", e.controlPlane)
 	if e.mesh == "istio" {
 		controlPlane = fmt.Sprintf(`
@@ -146,6 +152,7 @@ func objectWords(e everything) map[string]*regexp.Regexp {
 	}
 	if e.mesh == "linkerd" {
 		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-linkerd|Secret linkerd/linkerd-identity-issuer`
+		words["aksmesh_service_profile.this"] = `serviceprofile`
 		words["aksmesh_linkerd.this"] = `namespace linkerd: list the records of its releases|WebhookConfiguration linkerd-|release linkerd/linkerd-`
 	} else {
 		words["aksmesh_issuer.this"] = `trust_anchor_id: .*aksmesh-trust-anchor-istio|Secret istio-system/cacerts`

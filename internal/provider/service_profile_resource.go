@@ -211,9 +211,8 @@ func (r *serviceProfileResource) ModifyPlan(ctx context.Context, req resource.Mo
 		domain, err := linkerd.ClusterDomain(ctx, cluster, plan.ControlPlane.ValueString())
 		switch {
 		case errors.Is(err, mesh.ErrNoControlPlane): // It may be there by the apply.
-		case err != nil:
-			problem(&resp.Diagnostics, "Unable to Plan Service Profile", err)
-			return
+		case err != nil: // Nor does a cluster that does not answer keep others from being planned.
+			resp.Diagnostics.AddWarning("Unable to Read the Domain of the Cluster", explain(err))
 		default:
 			plan.ClusterDomain = types.StringValue(domain)
 		}
