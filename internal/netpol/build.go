@@ -202,27 +202,3 @@ func isEmpty(selector metav1.LabelSelector) bool {
 func checkSelector(selector metav1.LabelSelector) error {
 	return validation.ValidateLabelSelector(&selector, validation.LabelSelectorValidationOptions{}, field.NewPath("selector")).ToAggregate()
 }
-
-// Rules are what a mesh wants admitted so that its traffic, and as far as
-// possible only its traffic, reaches the pods.
-type Rules struct {
-	Admit []Admission
-	// Guarantee tells people in a few sentences what holds once the rules are in
-	// force, and what does not.
-	Guarantee string
-}
-
-// NormalizePorts returns the ports sorted and without duplicates. It refuses an
-// empty list and numbers outside 1 to 65535.
-func NormalizePorts(ports []int32) ([]int32, error) {
-	if len(ports) == 0 {
-		return nil, errors.New("no ports")
-	}
-	sorted := slices.Compact(slices.Sorted(slices.Values(ports)))
-	for _, port := range sorted {
-		if port < 1 || port > 65535 {
-			return nil, fmt.Errorf("port %d is not within 1 to 65535", port)
-		}
-	}
-	return sorted, nil
-}

@@ -271,9 +271,3 @@ func compileControlPlane(p access.Protection) (access.Compiled, error) {
 	compiled.Guarantee = controlPlaneGuarantee(p)
 	return compiled, nil
 }
-
-// Rules returns what to admit so that sidecars and gateways reach the ports.
-func (t Traffic) Rules(ctx context.Context, cluster *kube.Cluster, ports []int32) (netpol.Rules, error) {
-	compiled, err := Traffic{Mode: ModeSidecar}.Compile(ctx, cluster, access.Protection{Namespace: "default", Name: "default", Ports: ports})
-	return netpol.Rules{Admit: compiled.Network.Ingress, Guarantee: compiled.Guarantee}, err
-}
