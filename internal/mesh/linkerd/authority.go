@@ -41,16 +41,17 @@ type terms struct {
 }
 
 // ReadAuthority reads how Linkerd sends and authorizes in the cluster, by shared
-// reads. It is nil if nothing of Linkerd is there.
-func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority, error) {
-	a, err := readAuthority(ctx, cluster)
+// reads, as it would be with the proposed objects. It is nil if nothing of Linkerd
+// is there.
+func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unstructured.Unstructured) (access.Authority, error) {
+	a, err := readAuthority(ctx, cluster, proposed)
 	if a == nil || err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-func readAuthority(ctx context.Context, cluster *kube.Cluster) (*authority, error) {
+func readAuthority(ctx context.Context, cluster *kube.Cluster, proposed []*unstructured.Unstructured) (*authority, error) {
 	pods, err := cluster.Pods(ctx, "")
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func readAuthority(ctx context.Context, cluster *kube.Cluster) (*authority, erro
 	if len(planes) == 0 && !proxies {
 		return nil, nil //nolint:nilnil // Nothing of Linkerd is there.
 	}
-	found, err := readPolicies(ctx, cluster)
+	found, err := readPolicies(ctx, cluster, proposed)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func termsOf(namespace, version string, values map[string]any) terms {
 		header:     err != nil || TransportHeader(parsed, values),
 		identities: "identity." + namespace + "." + said(said("cluster.local", "clusterDomain"), "identityTrustDomain"),
 		policy:     said("all-unauthenticated", "proxy", "defaultInboundPolicy"),
-		opaque:     said("25,587,3306,4444,5432,6379,9300,11211", "proxy", "opaquePorts"),
+		opaque:     defaultOpaquePorts(values),
 		inbound:    strings.Join(ignoredPorts(values), ","),
 	}
 	p.outbound = said("", "proxyInit", "ignoreOutboundPorts")
@@ -134,7 +135,7 @@ func termsOf(namespace, version string, values map[string]any) terms {
 }
 
 // readPolicies lists the policies of the cluster, of the kinds that it serves.
-func readPolicies(ctx context.Context, cluster *kube.Cluster) (policies, error) {
+func readPolicies(ctx context.Context, cluster *kube.Cluster, proposed []*unstructured.Unstructured) (policies, error) {
 	var found policies
 	for _, wanted := range []struct {
 		kind  kube.Kind
@@ -166,7 +167,7 @@ func readPolicies(ctx context.Context, cluster *kube.Cluster) (policies, error) 
 		if err != nil {
 			return policies{}, err
 		}
-		*wanted.into = append(*wanted.into, objects...)
+		*wanted.into = append(*wanted.into, access.Propose(objects, access.OfKind(proposed, kind.GVK().GroupKind()))...)
 	}
 	return found, nil
 }
@@ -201,6 +202,12 @@ func (m member) setting(annotation, fallback string) string {
 func (m member) skipsInbound() string { return m.setting(SkipInboundPortsAnnotation, m.inbound) }
 func (m member) skipsOutbound() string {
 	return m.setting(skipOutboundPortsAnnotation, m.outbound)
+}
+
+// opaquePort tells whether the proxy does not look into what goes to the port, if
+// no Server says otherwise.
+func (m member) opaquePort(port int32) bool {
+	return listed(m.setting(OpaquePortsAnnotation, m.opaque), port)
 }
 
 // identity is what the proxy proves to be.
@@ -305,10 +312,19 @@ func (a *authority) Wire(from, to access.End, port netpol.Port) netpol.Port {
 	_, callee, both := a.encrypted(from, to, port)
 	switch {
 	case !both || port.Number == adminPort || port.Number == inboundPort:
-	case callee.header, listed(callee.setting(OpaquePortsAnnotation, callee.opaque), port.Number):
+	case callee.header, a.opaque(callee, port.Number):
 		port.Number = inboundPort
 	}
 	return port
+}
+
+// opaque tells whether callers are told not to look into what goes to the port. A
+// Server for it comes before the pod's own setting.
+func (a *authority) opaque(m member, port int32) bool {
+	for _, s := range a.rules.governing(m.pod, port) {
+		return s.protocol == opaqueProtocol
+	}
+	return m.opaquePort(port)
 }
 
 // Judge implements access.Authority.

@@ -394,7 +394,7 @@ func (r *resolver) routesOf(s gate) []boundRoute {
 	for _, object := range r.routes {
 		spec, ok := specOf[routeSpec](object)
 		grpc := object.GetKind() == gatewayGRPCRouteKind.Name
-		if !ok || object.GetNamespace() != s.namespace || grpc != (s.protocol == "gRPC") || s.protocol == "opaque" || s.protocol == "TLS" ||
+		if !ok || object.GetNamespace() != s.namespace || grpc != (s.protocol == "gRPC") || s.protocol == opaqueProtocol || s.protocol == "TLS" ||
 			!slices.ContainsFunc(spec.ParentRefs, func(p objectRef) bool {
 				return p.is(policyGroup, "Server") && p.Name == s.name && (p.Namespace == "" || p.Namespace == s.namespace)
 			}) {

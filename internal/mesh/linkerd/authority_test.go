@@ -355,14 +355,17 @@ func TestJudgeByTheCaller(t *testing.T) {
 // TestWireWithoutHeader holds that only opaque ports go to the proxy's port then.
 func TestWireWithoutHeader(t *testing.T) {
 	t.Parallel()
-	a := authorityBy(t, map[string]any{"proxy": map[string]any{"outboundTransportMode": "transparent"}})
-	from := podOf("a", "b", "10.0.0.1")
+	a := authorityBy(t, map[string]any{"proxy": map[string]any{"outboundTransportMode": "transparent"}}, parsed(t, `
+{kind: Server, name: opaque, spec: {podSelector: {matchLabels: {app: served}}, port: 8080, proxyProtocol: opaque}}
+---
+{kind: Server, name: looked-into, spec: {podSelector: {matchLabels: {app: served}}, port: 5432}}`)...)
+	from, served := podOf("a", "b", "10.0.0.1"), podOf("dgraph", "web", "10.0.0.9", labelled("app", "served"))
 	to, opaque := podOf("dgraph", "web", "10.0.0.9"), podOf("dgraph", "web", "10.0.0.9", annotated("opaque-ports", "8080"))
 	for _, test := range []struct {
 		to   access.End
 		port int32
 		want int32
-	}{{to, 8080, 8080}, {to, 5432, 4143}, {opaque, 8080, 4143}, {opaque, 5432, 5432}, {opaque, 4191, 4191}} {
+	}{{to, 8080, 8080}, {to, 5432, 4143}, {opaque, 8080, 4143}, {opaque, 5432, 5432}, {opaque, 4191, 4191}, {served, 8080, 4143}, {served, 5432, 5432}} {
 		if got := a.Wire(from, test.to, tcp(test.port)); got != tcp(test.want) {
 			t.Errorf("port %d arrives at %v, want %d", test.port, got, test.want)
 		}

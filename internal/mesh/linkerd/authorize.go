@@ -1,6 +1,7 @@
 package linkerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 )
 
 const (
-	policyGroup = "policy.linkerd.io"
+	policyGroup    = "policy.linkerd.io"
+	opaqueProtocol = "opaque"
+
 	// DefaultInboundPolicyAnnotation on a pod, or on its namespace when it is
 	// injected, says who may call ports that no Server governs.
 	DefaultInboundPolicyAnnotation = configPrefix + "default-inbound-policy"
@@ -33,7 +36,7 @@ func DefaultInboundPolicies() []string {
 	}
 }
 
-// The kinds of Linkerd's policies. The versions are served since edge-24.5.2 and
+// The kinds of Linkerd's policies. The versions are served since edge-24.7.5 and
 // 2.16; before, Servers had no accessPolicy.
 var (
 	serverKind                = kube.Kind{Group: policyGroup, Version: "v1beta3", Resource: "servers", Name: "Server", Namespaced: true}
@@ -50,10 +53,10 @@ func PolicyKinds() []kube.Kind {
 
 // servesPolicies says why a version does not take the objects.
 func servesPolicies(version Version) error {
-	if version.Has(Since{Edge: [3]int{24, 5, 2}, Numbered: [3]int{2, 16, 0}}) {
+	if version.Has(Since{Edge: [3]int{24, 7, 5}, Numbered: [3]int{2, 16, 0}}) {
 		return nil
 	}
-	return fmt.Errorf("version %s of Linkerd is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.5.2 at least", version, serverKind.GVK().GroupVersion())
+	return fmt.Errorf("version %s of Linkerd is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.7.5 at least", version, serverKind.GVK().GroupVersion())
 }
 
 // Authorizer lets callers in by the policies of Linkerd.
@@ -81,8 +84,7 @@ func everybody() []access.Caller {
 type rulebook struct {
 	namespace, name string
 	pods            map[string]string
-	protocol        string // of all ports; empty for unknown
-	strict          bool   // callers by network need an identity as well
+	strict          bool // callers by network need an identity as well
 	grants          []access.Grant
 	probes          []access.Probe
 	ports           []governed
@@ -90,8 +92,9 @@ type rulebook struct {
 
 // governed is a port with the indexes of the grants that hold there.
 type governed struct {
-	port   access.Port
-	grants []int
+	port     access.Port
+	protocol string // empty for unknown
+	grants   []int
 }
 
 // A writer collects the objects of a rulebook.
@@ -137,10 +140,6 @@ func (w *writer) govern(g governed) error {
 	if err := w.route(server, g); err != nil {
 		return fmt.Errorf("port %s: %w", g.port.String(), err)
 	}
-	protocol := w.protocol
-	if protocol == "" {
-		protocol = "unknown"
-	}
 	var port any = g.port.StrVal
 	if g.port.Type == intstr.Int {
 		port = int64(g.port.IntVal)
@@ -154,7 +153,7 @@ func (w *writer) govern(g governed) error {
 		selector["matchLabels"] = labels
 	}
 	w.servers = append(w.servers, w.object(serverKind, server, map[string]any{
-		"podSelector": selector, "port": port, "proxyProtocol": protocol, "accessPolicy": "deny",
+		"podSelector": selector, "port": port, "proxyProtocol": cmp.Or(g.protocol, "unknown"), "accessPolicy": "deny",
 	}))
 	return nil
 }
@@ -182,8 +181,8 @@ func (w *writer) route(server string, g governed) error {
 	if !needed {
 		return nil
 	}
-	if slices.Contains(protocolsWithoutRoutes(), w.protocol) {
-		return fmt.Errorf("probes by gRPC cannot be let in where the protocol is %s; leave it out, or take HTTP/2 for gRPC", w.protocol)
+	if slices.Contains(protocolsWithoutRoutes(), g.protocol) {
+		return fmt.Errorf("probes by gRPC cannot be let in where the protocol is %s; leave it out, or take HTTP/2 for gRPC", g.protocol)
 	}
 	if whole {
 		// Routes inherit what is granted at their Server.
@@ -327,7 +326,7 @@ func (a Authorizer) Authorize(ctx context.Context, cluster *kube.Cluster, p acce
 		return nil, "", err
 	}
 	book := rulebook{
-		namespace: p.Namespace, name: p.Name, pods: p.Pods, protocol: p.Protocol, strict: p.MTLS == access.StrictMTLS,
+		namespace: p.Namespace, name: p.Name, pods: p.Pods, strict: p.MTLS == access.StrictMTLS,
 		grants: p.Grants, probes: p.Probes,
 	}
 	grants := make([]int, len(p.Grants))
@@ -335,7 +334,7 @@ func (a Authorizer) Authorize(ctx context.Context, cluster *kube.Cluster, p acce
 		grants[i] = i
 	}
 	for _, port := range p.Ports {
-		book.ports = append(book.ports, governed{port: port, grants: grants})
+		book.ports = append(book.ports, governed{port: port, protocol: p.Protocol, grants: grants})
 	}
 	objects, err := book.write()
 	return objects, authorizationGuarantee(p), err
@@ -401,9 +400,11 @@ func (Authorizer) CheckPolicy(p access.Policy) error {
 }
 
 // protocolsWithoutRoutes have none, or, as gRPC, none of HTTP.
-func protocolsWithoutRoutes() []string { return []string{"opaque", "TLS", "gRPC"} }
+func protocolsWithoutRoutes() []string { return []string{opaqueProtocol, "TLS", "gRPC"} }
 
-func protocols() []string { return []string{"unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"} }
+func protocols() []string {
+	return []string{"unknown", "HTTP/1", "HTTP/2", "gRPC", opaqueProtocol, "TLS"}
+}
 
 func checkPort(port access.Port) error {
 	if port.Type == intstr.String {

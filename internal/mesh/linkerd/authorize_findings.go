@@ -21,7 +21,7 @@ import (
 // objects from others. That it selects no pods, or pods without a proxy, it leaves
 // to others to say.
 func (a Authorizer) AuthorizationFindings(ctx context.Context, cluster *kube.Cluster, p access.Policy, owned func(*unstructured.Unstructured) bool) ([]string, error) {
-	judge, err := readAuthority(ctx, cluster)
+	judge, err := readAuthority(ctx, cluster, nil)
 	if err != nil || judge == nil {
 		return nil, err
 	}
@@ -78,6 +78,10 @@ func (f *findings) ofPort(port access.Port, servers []gate) {
 		for _, number := range ports {
 			if listed(m.skipsInbound(), number) {
 				f.say("port %d bypasses the proxies (%s or the chart value proxyInit.ignoreInboundPorts): everybody reaches it whatever is authorized", number, SkipInboundPortsAnnotation)
+			}
+			if m.opaquePort(number) && f.policy.Protocol != opaqueProtocol && f.policy.Protocol != "TLS" {
+				f.say("port %s is opaque to the proxies (%s), and no more once a Server for it says otherwise: servers that speak first would wait for ten seconds; set the protocol to %s",
+					port.String(), OpaquePortsAnnotation, opaqueProtocol)
 			}
 			f.ofProbes(m, port, number)
 		}

@@ -191,6 +191,15 @@ func ignoredPorts(values map[string]any) []string {
 	return strings.Split(text, ",")
 }
 
+// defaultOpaquePorts are those that proxies do not look into unless pods say otherwise.
+func defaultOpaquePorts(values map[string]any) string {
+	text, _, err := unstructured.NestedString(values, "proxy", "opaquePorts")
+	if err != nil || text == "" {
+		return "25,587,3306,4444,5432,6379,9300,11211"
+	}
+	return text
+}
+
 // labelled are the pods of all namespaces that wear the mesh's label.
 func (w wire) labelled() []netpol.Peer {
 	return []netpol.Peer{{Pods: metav1.LabelSelector{MatchLabels: map[string]string{controlPlaneLabel: w.controlPlane}}}}
@@ -255,6 +264,10 @@ func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error
 	ports := make([]governed, len(numbers))
 	for i, number := range numbers {
 		ports[i].port = intstr.FromInt32(number)
+		// A Server's protocol comes before the ports' being opaque by default.
+		if listed(defaultOpaquePorts(w.values), number) {
+			ports[i].protocol = opaqueProtocol
+		}
 		if slices.Contains(p.Ports, number) {
 			ports[i].grants = []int{0}
 		}

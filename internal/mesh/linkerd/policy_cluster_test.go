@@ -84,10 +84,11 @@ func TestPoliciesAreTaken(t *testing.T) {
 	expect(t, "before", findings(t, authorizer, cluster, policy, none),
 		"so far no Server is for port 8080", "so far no Server is for port rpc", "ServiceAccount "+name+"/nobody, which is let in, does not exist")
 	other := policy
-	other.Ports = []access.Port{intstr.FromInt32(7000), intstr.FromInt32(4567), intstr.FromString("odd")}
-	other.Probes, other.Grants = nil, policy.Grants[:1]
+	other.Ports = []access.Port{intstr.FromInt32(7000), intstr.FromInt32(4567), intstr.FromInt32(3306), intstr.FromString("odd")}
+	other.Probes, other.Grants, other.Protocol = nil, policy.Grants[:1], ""
 	expect(t, "ports", findings(t, authorizer, cluster, other, none),
-		"declares port 7000", "declares port 4567", "port 4567 bypasses the proxies", "names a port odd", "so far no Server is for port 7000", "so far no Server is for port 4567")
+		"declares port 7000", "declares port 4567", "port 4567 bypasses the proxies", "names a port odd",
+		"declares port 3306", "port 3306 is opaque", "so far no Server is for port 7000", "so far no Server is for port 4567", "so far no Server is for port 3306")
 	unprobed := policy
 	unprobed.Probes = nil
 	expect(t, "probes", findings(t, authorizer, cluster, unprobed, none), "port 8080 is probed by GET /healthz", "port rpc is probed by POST /grpc", "so far", "so far", "does not exist")

@@ -311,3 +311,26 @@ func TestCompileIdentity(t *testing.T) {
 		}
 	}
 }
+
+// TestCompileOpaque holds that what proxies do not look into stays so: the protocol
+// of a Server comes before everything else that says so.
+func TestCompileOpaque(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		values map[string]any
+		want   []string // of ports 3306 and 7000
+	}{
+		{nil, []string{"opaque", "unknown"}},
+		{map[string]any{"proxy": map[string]any{"opaquePorts": "6999-7001"}}, []string{"unknown", "opaque"}},
+	} {
+		var got []string
+		for _, object := range compiled(t, headed(t, test.values), access.Protection{Ports: []int32{3306}, Closed: []int32{7000}, Identity: true}).Authorization {
+			if spec, ok := specOf[serverSpec](object); ok && object.GetKind() == "Server" {
+				got = append(got, spec.ProxyProtocol)
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%v: protocols %v, want %v", test.values, got, test.want)
+		}
+	}
+}
