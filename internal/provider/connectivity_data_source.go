@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	k8stypes "k8s.io/apimachinery/pkg/types"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -114,7 +115,9 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 			},
 			"candidates": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
-				MarkdownDescription: "NetworkPolicies as YAML or JSON, that the verdicts assume: besides those of the cluster, or in place of one with the same namespace and name.",
+				MarkdownDescription: "NetworkPolicies as YAML or JSON, of one or more documents, that the verdicts assume: besides those of the cluster, or in place of one with the same namespace and name. " +
+					"The objects that let callers in or refuse them by a mesh can be among them, as in the `manifest` of `aksmesh_network_policy` and `aksmesh_authorization`: " +
+					"Linkerd's Servers, AuthorizationPolicies, MeshTLSAuthentications, NetworkAuthentications and HTTPRoutes, Istio's AuthorizationPolicies and PeerAuthentications.",
 			},
 			"without": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
@@ -323,10 +326,9 @@ func (d *connectivityDataSource) Read(ctx context.Context, req datasource.ReadRe
 		problem(&resp.Diagnostics, "Unable to Work Out Connectivity", err)
 		return
 	}
-	if len(candidates) > 0 || len(without) > 0 {
-		proposed := survey.Rules
-		proposed.Policies = reach.Propose(proposed.Policies, candidates, policyNames(without))
-		survey.Proposed = &proposed
+	if err := propose(ctx, cluster, &survey, candidates, without, &resp.Diagnostics); err != nil {
+		problem(&resp.Diagnostics, "Unable to Work Out Connectivity", err)
+		return
 	}
 	drawn, err := survey.Draw()
 	if err != nil {
@@ -375,11 +377,12 @@ func (m *connectivityModel) look(ctx context.Context, cluster *kube.Cluster, sur
 	return nil
 }
 
-// authorities are those of the meshes that are in the cluster.
-func authorities(ctx context.Context, cluster *kube.Cluster) ([]access.Authority, error) {
+// authorities are those of the meshes that are in the cluster, as they would be
+// with the proposed objects.
+func authorities(ctx context.Context, cluster *kube.Cluster, proposed ...*unstructured.Unstructured) ([]access.Authority, error) {
 	var found []access.Authority
-	for _, read := range []func(context.Context, *kube.Cluster) (access.Authority, error){linkerd.ReadAuthority, istio.ReadAuthority} {
-		authority, err := read(ctx, cluster)
+	for _, read := range []func(context.Context, *kube.Cluster, ...*unstructured.Unstructured) (access.Authority, error){linkerd.ReadAuthority, istio.ReadAuthority} {
+		authority, err := read(ctx, cluster, proposed...)
 		if err != nil {
 			return nil, err
 		}
@@ -388,6 +391,31 @@ func authorities(ctx context.Context, cluster *kube.Cluster) ([]access.Authority
 		}
 	}
 	return found, nil
+}
+
+// propose adds to the survey what the rules would be with the candidates and
+// without some NetworkPolicies, if there are any of either.
+func propose(ctx context.Context, cluster *kube.Cluster, survey *reach.Survey, candidates reach.Candidates, without []string, diags *diag.Diagnostics) error {
+	if len(candidates.Policies)+len(candidates.Others)+len(without) == 0 {
+		return nil
+	}
+	names := make([]k8stypes.NamespacedName, len(without))
+	for i, text := range without {
+		namespace, name, _ := strings.Cut(text, "/")
+		names[i] = k8stypes.NamespacedName{Namespace: namespace, Name: name}
+		if !slices.ContainsFunc(survey.Rules.Policies, func(policy *networkingv1.NetworkPolicy) bool {
+			return policy.Namespace == namespace && policy.Name == name
+		}) {
+			diags.AddAttributeWarning(path.Root("without"), "No Such NetworkPolicy", fmt.Sprintf("NetworkPolicy %s is not in the cluster, so that leaving it out changes nothing.", text))
+		}
+	}
+	survey.Proposed = &reach.Rules{Policies: reach.Propose(survey.Rules.Policies, candidates.Policies, names), Authorities: survey.Rules.Authorities}
+	if len(candidates.Others) == 0 {
+		return nil
+	}
+	var err error
+	survey.Proposed.Authorities, err = authorities(ctx, cluster, candidates.Others...)
+	return err
 }
 
 // survey is what the configuration asks about.
@@ -416,26 +444,20 @@ func (m *connectivityModel) survey(ctx context.Context, diags *diag.Diagnostics)
 	return survey
 }
 
-// candidates are the NetworkPolicies of the texts that are known.
-func (m *connectivityModel) candidates(ctx context.Context, diags *diag.Diagnostics) []*networkingv1.NetworkPolicy {
-	var all []*networkingv1.NetworkPolicy
+// candidates are the objects of the texts that are known.
+func (m *connectivityModel) candidates(ctx context.Context, diags *diag.Diagnostics) reach.Candidates {
+	kinds := slices.Concat(linkerd.PolicyKinds(), istio.PolicyKinds())
+	var all reach.Candidates
 	for i, text := range elements[types.String](ctx, m.Candidates, diags) {
 		if text.IsNull() || text.IsUnknown() {
 			continue
 		}
-		at := path.Root("candidates").AtListIndex(i)
-		policies, err := reach.Candidates(text.ValueString())
-		if err != nil {
-			problemAt(diags, at, "Invalid Candidate", err)
-			continue
+		found, err := reach.ParseCandidates(text.ValueString(), kinds)
+		if err == nil {
+			err = all.Add(found)
 		}
-		for _, policy := range policies {
-			if slices.ContainsFunc(all, func(other *networkingv1.NetworkPolicy) bool {
-				return other.Namespace == policy.Namespace && other.Name == policy.Name
-			}) {
-				diags.AddAttributeError(at, "Invalid Candidate", fmt.Sprintf("NetworkPolicy %s/%s: another candidate has the same namespace and name.", policy.Namespace, policy.Name))
-			}
-			all = append(all, policy)
+		if err != nil {
+			problemAt(diags, path.Root("candidates").AtListIndex(i), "Invalid Candidate", err)
 		}
 	}
 	return all
@@ -584,16 +606,6 @@ func (m *connectivityModel) print(ctx context.Context, rows []reach.Row, diags *
 		}
 	}
 	return nil
-}
-
-// policyNames splits names of the form that checkPolicyName accepts.
-func policyNames(texts []string) []k8stypes.NamespacedName {
-	names := make([]k8stypes.NamespacedName, len(texts))
-	for i, text := range texts {
-		namespace, name, _ := strings.Cut(text, "/")
-		names[i] = k8stypes.NamespacedName{Namespace: namespace, Name: name}
-	}
-	return names
 }
 
 func checkPolicyName(text string) error {

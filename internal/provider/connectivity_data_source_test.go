@@ -134,6 +134,18 @@ func TestAccConnectivity_linkerd(t *testing.T) {
 				}),
 			},
 			{
+				// As far as the mesh can by itself.
+				Config: w.config(false, fmt.Sprintf(`candidates = [for port in [8080, 9080] : yamlencode({
+				  apiVersion = "policy.linkerd.io/v1beta3"
+				  kind       = "Server"
+				  metadata   = { namespace = %q, name = "port-${port}" }
+				  spec       = { podSelector = { matchLabels = { app = "alpha" } }, port = port, accessPolicy = "all-authenticated" }
+				})]`, w.dgraph)),
+				Check: told(map[string]string{
+					"ok": "^true$", "summary.changed": "^2$", "matrix.0.network_reason": "no NetworkPolicy restricts it", "matrix.0.mesh_reason": "Server " + w.dgraph + "/port-8080",
+				}),
+			},
+			{
 				// As the common way has it: from pods with the mesh's label, to the application's ports.
 				Config: w.config(false, w.candidate(`{ from = [{ namespaceSelector = {}, podSelector = { matchLabels = { "linkerd.io/control-plane-ns" = "linkerd" } } }], ports = [{ port = 8080 }, { port = 9080 }] }`)),
 				Check: told(map[string]string{
@@ -188,6 +200,17 @@ func TestAccConnectivity_istio(t *testing.T) {
 				// Sidecars are called at the application's own port.
 				Config: w.config(false, w.candidate(`{ from = [{ namespaceSelector = {}, podSelector = { matchLabels = { "security.istio.io/tlsMode" = "istio" } } }], ports = [{ port = 8080 }, { port = 9080 }] }`)),
 				Check:  told(map[string]string{"ok": "^true$", "summary.changed": "^2$", "matrix.0.wire_port": "^8080$"}),
+			},
+			{
+				Config: w.config(false, fmt.Sprintf(`candidates = [yamlencode({
+				  apiVersion = "security.istio.io/v1"
+				  kind       = "AuthorizationPolicy"
+				  metadata   = { namespace = %q, name = "guard" }
+				  spec       = { selector = { matchLabels = { app = "alpha" } }, rules = [{ from = [{ source = { principals = ["*"] } }] }] }
+				})]`, w.dgraph)),
+				Check: told(map[string]string{
+					"ok": "^true$", "summary.changed": "^2$", "matrix.0.network_reason": "no NetworkPolicy restricts it", "matrix.0.mesh_reason": "AuthorizationPolicy " + w.dgraph + "/guard",
+				}),
 			},
 			{
 				Config: w.config(false, "depends_on = [aksmesh_network_policy.this]", protected),
@@ -286,17 +309,17 @@ func TestConnectivity_badInput(t *testing.T) {
 		return fmt.Sprintf("expect = [{ from = %s, to = %s, allowed = true, %s }]", from, to, rest)
 	}
 	for body, reason := range map[string]string{
-		`namespaces = ["X"]`:                           "DNS label",
-		`ports = ["99999"]`:                            "port 99999 is not within 1 to 65535",
-		`ports = []`:                                   "at least 1 elements",
-		`addresses = ["10.0.0.0/8"]`:                   "is not an IP address",
-		`without = ["db"]`:                             "<namespace>/<name> of a NetworkPolicy",
-		`list = "some"`:                                `"all" "allowed" "refused" "changed" "none"`,
-		`max_rows = 0`:                                 "between 1 and 100000",
-		`renderings = ["svg"]`:                         `"table" "json" "mermaid" "dot"`,
-		`candidates = ["kind: ["]`:                     "Invalid Candidate candidates[0] Document 1",
-		`candidates = ["{apiVersion: v1, kind: Pod}"]`: "only NetworkPolicies",
-		expect(`{}`, `{ name = "x" }`, `port = 80`):    "expect[0].from: set address, or at least one of namespace, pod_labels, name and meshed",
+		`namespaces = ["X"]`:         "DNS label",
+		`ports = ["99999"]`:          "port 99999 is not within 1 to 65535",
+		`ports = []`:                 "at least 1 elements",
+		`addresses = ["10.0.0.0/8"]`: "is not an IP address",
+		`without = ["db"]`:           "<namespace>/<name> of a NetworkPolicy",
+		`list = "some"`:              `"all" "allowed" "refused" "changed" "none"`,
+		`max_rows = 0`:               "between 1 and 100000",
+		`renderings = ["svg"]`:       `"table" "json" "mermaid" "dot"`,
+		`candidates = ["kind: ["]`:   "Invalid Candidate candidates[0] Document 1",
+		`candidates = ["{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: x}}"]`:                                                                                      "a Pod cannot be a candidate",
+		expect(`{}`, `{ name = "x" }`, `port = 80`):                                                                                                                            "expect[0].from: set address, or at least one of namespace, pod_labels, name and meshed",
 		expect(`{ address = "x" }`, `{ name = "x" }`, `port = 1`):                                                                                                              "an IP address or a range in CIDR notation",
 		expect(`{ name = "x" }`, `{ name = "x", address = "10.0.0.1" }`, `port = 1`):                                                                                           "an address is outside of the cluster",
 		expect(`{ address = "10.0.0.1" }`, `{ address = "10.0.0.2" }`, `port = 1`):                                                                                             "Both ends are outside of the cluster",

@@ -101,7 +101,7 @@ func large(b *testing.B, perWorkload int) reach.Survey {
 		}
 	}
 	for i := range 200 {
-		read, err := reach.Candidates(fmt.Sprintf(`
+		read, err := reach.ParseCandidates(fmt.Sprintf(`
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: p%[1]d, namespace: ns%[2]d}
@@ -115,11 +115,11 @@ spec:
   egress:
   - to: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: app, operator: In, values: [w%[1]d, w%[4]d]}]}}]
   - ports: [{port: 53, protocol: UDP}, {port: 53}]
-`, i, i%20, (i+3)%20, i+7))
+`, i, i%20, (i+3)%20, i+7), nil)
 		if err != nil {
 			b.Fatal(err)
 		}
-		survey.Rules.Policies = append(survey.Rules.Policies, read...)
+		survey.Rules.Policies = append(survey.Rules.Policies, read.Policies...)
 	}
 	return survey
 }

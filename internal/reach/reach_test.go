@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/reach"
@@ -95,11 +96,11 @@ func pods(namespace, name string, count int, meshed bool) []*corev1.Pod {
 // policy reads a NetworkPolicy, db/<name>, of which only the spec is given.
 func policy(t testing.TB, name, spec string) *networkingv1.NetworkPolicy {
 	t.Helper()
-	read, err := reach.Candidates(fmt.Sprintf("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: db, name: %s}, spec: %s}", name, spec))
+	read, err := reach.ParseCandidates(fmt.Sprintf("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: db, name: %s}, spec: %s}", name, spec), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return read[0]
+	return read.Policies[0]
 }
 
 func draw(t testing.TB, s reach.Survey) *reach.Map {
@@ -279,12 +280,40 @@ func TestPropose(t *testing.T) {
 	}
 }
 
+// guard is a kind of a mesh.
+var guard = kube.Kind{Group: "mesh.example", Version: "v1", Resource: "guards", Name: "Guard", Namespaced: true}
+
+func TestCandidatesOfBothLayers(t *testing.T) {
+	t.Parallel()
+	const text = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: %[1]s, namespace: db}, spec: {podSelector: {}}}\n---\n" +
+		"{apiVersion: mesh.example/v1beta1, kind: Guard, metadata: {name: %[1]s, namespace: db}}"
+	var all reach.Candidates
+	for _, name := range []string{"a", "b"} {
+		read, err := reach.ParseCandidates(fmt.Sprintf(text, name), []kube.Kind{guard})
+		if err == nil {
+			err = all.Add(read)
+		}
+		if err != nil || len(read.Policies) != 1 || read.Policies[0].Name != name || len(read.Others) != 1 || read.Others[0].GetName() != name {
+			t.Fatalf("got %v, %v", read, err)
+		}
+		if err := all.Add(reach.Candidates{Policies: read.Policies}); err == nil || !strings.Contains(err.Error(), "NetworkPolicy db/"+name+": another candidate") {
+			t.Errorf("the same policy again: got %v", err)
+		}
+		if err := all.Add(reach.Candidates{Others: read.Others}); err == nil || !strings.Contains(err.Error(), "Guard db/"+name+": another candidate") {
+			t.Errorf("the same guard again: got %v", err)
+		}
+	}
+	if len(all.Policies) != 2 || len(all.Others) != 2 {
+		t.Errorf("got %v, want two of each", all)
+	}
+}
+
 func TestCandidatesThatAreNone(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"":     "it has no objects",
 		"a: [": "document 1",
-		"{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: db}}":                                                                                                                      "document 1 (line 1): it is a ConfigMap, and only NetworkPolicies of networking.k8s.io",
+		"{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: db}}":                                                                                                                      "document 1 (line 1): a ConfigMap cannot be a candidate: only NetworkPolicy.networking.k8s.io, Guard.mesh.example can",
 		"{apiVersion: crd.projectcalico.org/v1, kind: NetworkPolicy, metadata: {name: x, namespace: db}}":                                                                                            "NetworkPolicy.crd.projectcalico.org",
 		"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: db}, spec: {podSelector: {}}}":                                                                                "no name",
 		"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x}, spec: {podSelector: {}}}":                                                                                      "no namespace",
@@ -292,7 +321,7 @@ func TestCandidatesThatAreNone(t *testing.T) {
 		"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x, namespace: db}, spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0}}]}]}}":                     "ingress rule 1: peer 1: ipBlock",
 		"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x, namespace: db}, spec: {podSelector: {}}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: db}}": "document 2 (line 3)",
 	} {
-		if _, err := reach.Candidates(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := reach.ParseCandidates(text, []kube.Kind{guard}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,19 +15,20 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 )
 
-// ReadAuthority reads, by shared reads, what Istio's proxies let in. It is nil if
-// there is nothing of Istio in the cluster.
-func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority, error) {
+// ReadAuthority reads, by shared reads, what Istio's proxies let in, or would let
+// in with the proposed objects. It is nil if there is nothing of Istio in the
+// cluster.
+func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unstructured.Unstructured) (access.Authority, error) {
 	configs, err := meshConfigsIn(ctx, cluster)
 	if err != nil {
 		return nil, err
 	}
 	all := func(*unstructured.Unstructured) bool { return true }
-	policies, err := placedIn[authorization](ctx, cluster, authorizationPolicies, all)
+	policies, err := placedIn[authorization](ctx, cluster, authorizationPolicies, all, proposed...)
 	if err != nil {
 		return nil, err
 	}
-	authentications, err := placedIn[peerAuthentication](ctx, cluster, peerAuthentications, all)
+	authentications, err := placedIn[peerAuthentication](ctx, cluster, peerAuthentications, all, proposed...)
 	if err != nil {
 		return nil, err
 	}
@@ -49,15 +51,15 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster) (access.Authority
 const dryRunAnnotation = "istio.io/dry-run"
 
 // placedIn reads the specs of those objects of a kind, in all namespaces, that are
-// wanted. A kind that the cluster does not serve has no objects, and one that is not
-// enforced is left out.
-func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, wanted func(*unstructured.Unstructured) bool) ([]placed[T], error) {
+// wanted, with the proposed ones. A kind that the cluster does not serve has no
+// objects, and one that is not enforced is left out.
+func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, wanted func(*unstructured.Unstructured) bool, proposed ...*unstructured.Unstructured) ([]placed[T], error) {
 	objects, err := servedIn(ctx, cluster, kind, "")
 	if err != nil {
 		return nil, err
 	}
 	var found []placed[T]
-	for _, object := range objects {
+	for _, object := range access.Propose(objects, access.OfKind(proposed, kind.GVK().GroupKind())) {
 		if !wanted(object) || object.GetAnnotations()[dryRunAnnotation] == yes {
 			continue
 		}
@@ -65,9 +67,11 @@ func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind,
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, placed[T]{
-			namespace: object.GetNamespace(), name: object.GetName(), created: object.GetCreationTimestamp().Time, spec: spec,
-		})
+		created := object.GetCreationTimestamp().Time
+		if created.IsZero() { // Only proposed: it is going to be the youngest.
+			created = time.Now()
+		}
+		found = append(found, placed[T]{namespace: object.GetNamespace(), name: object.GetName(), created: created, spec: spec})
 	}
 	return found, nil
 }
