@@ -181,6 +181,7 @@ func TestAccInjection(t *testing.T) {
 			}
 		}
 	})
+	t.Run("policies", func(t *testing.T) { w.tryPolicies(t, namespace) })
 	t.Run("CNI", func(t *testing.T) {
 		w.install(t, older, map[string]any{"cni": map[string]any{"enabled": true}})
 		plane, err := single.Mesh.ControlPlane(t.Context(), cluster)
