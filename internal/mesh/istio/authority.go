@@ -32,7 +32,7 @@ type enforcement struct {
 // placed is a spec with where it is from.
 type placed[T any] struct {
 	namespace, name string
-	created         time.Time
+	created         time.Time // zero if it is only proposed
 	spec            T
 }
 
@@ -52,7 +52,7 @@ func newEnforcement(configs []meshConfig, policies []placed[authorization], auth
 		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.name, y.name))
 	})
 	slices.SortFunc(a.authentications, func(x, y placed[peerAuthentication]) int {
-		return cmp.Or(x.created.Compare(y.created), cmp.Compare(x.name, y.name), cmp.Compare(x.namespace, y.namespace))
+		return cmp.Or(compareAges(x.created, y.created), cmp.Compare(x.name, y.name), cmp.Compare(x.namespace, y.namespace))
 	})
 	for _, service := range services {
 		if name := waypointOf(service.Labels); name != "" && len(service.Spec.Selector) > 0 {
@@ -61,6 +61,14 @@ func newEnforcement(configs []meshConfig, policies []placed[authorization], auth
 	}
 	a.networks = networksOf(a.policies)
 	return a
+}
+
+// compareAges puts what has not been created yet behind all others.
+func compareAges(x, y time.Time) int {
+	if x.IsZero() != y.IsZero() {
+		return y.Compare(x)
+	}
+	return x.Compare(y)
 }
 
 // A role is what part a pod has in the mesh.

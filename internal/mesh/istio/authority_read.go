@@ -58,6 +58,10 @@ func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind,
 	if err != nil {
 		return nil, err
 	}
+	ages := map[string]time.Time{}
+	for _, object := range objects {
+		ages[object.GetNamespace()+"/"+object.GetName()] = object.GetCreationTimestamp().Time
+	}
 	var found []placed[T]
 	for _, object := range access.Propose(objects, access.OfKind(proposed, kind.GVK().GroupKind())) {
 		if !wanted(object) || object.GetAnnotations()[dryRunAnnotation] == yes {
@@ -67,11 +71,9 @@ func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind,
 		if err != nil {
 			return nil, err
 		}
-		created := object.GetCreationTimestamp().Time
-		if created.IsZero() { // Only proposed: it is going to be the youngest.
-			created = time.Now()
-		}
-		found = append(found, placed[T]{namespace: object.GetNamespace(), name: object.GetName(), created: created, spec: spec})
+		found = append(found, placed[T]{
+			namespace: object.GetNamespace(), name: object.GetName(), created: ages[object.GetNamespace()+"/"+object.GetName()], spec: spec,
+		})
 	}
 	return found, nil
 }

@@ -389,6 +389,27 @@ func TestReadAuthority(t *testing.T) {
 	if v := authority.Judge(end("shop", "sidecar-x", ""), api, netpol.TCP(80)[0]); v.Allowed || !strings.Contains(v.Reason, "shop/none") {
 		t.Errorf("%+v", v)
 	}
+	propose := func(namespace, name, mode string) access.Verdict {
+		t.Helper()
+		object, err := objectOf(peerAuthentications, namespace, name, &peerAuthentication{MTLS: &mutualTLS{Mode: mode}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		with, err := ReadAuthority(t.Context(), cluster, object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return with.Judge(end("shop", "plain-x", ""), api, netpol.TCP(80)[0])
+	}
+	if v := propose("istio-system", "another", permissiveMode); !strings.Contains(v.Reason, "istio-system/default") {
+		t.Errorf("proposed beside an older one: %+v", v)
+	}
+	if v := propose("istio-system", "default", permissiveMode); strings.Contains(v.Reason, "STRICT") {
+		t.Errorf("proposed in place of it: %+v", v)
+	}
+	if v := propose("shop", "default", permissiveMode); strings.Contains(v.Reason, "STRICT") {
+		t.Errorf("proposed for the namespace: %+v", v)
+	}
 	without := checktest.New()
 	for _, kind := range []kube.Kind{kube.MutatingWebhookConfiguration, kube.ConfigMap, kube.Pod, kube.Service} {
 		without.Name(kind, "")
