@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -332,5 +333,27 @@ func TestCompileOpaque(t *testing.T) {
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%v: protocols %v, want %v", test.values, got, test.want)
 		}
+	}
+}
+
+func TestPodFindings(t *testing.T) {
+	t.Parallel()
+	p := access.Protection{Ports: []int32{3306, 8080}, Closed: []int32{7000}, Identity: true}
+	for name, test := range map[string]struct {
+		pod  access.End
+		want []string // beginnings
+	}{
+		"as wished":      {podOf("a", "b", "", annotated("default-inbound-policy", "deny")), nil},
+		"open":           {podOf("a", "b", ""), []string{"Ports that pods b-0 do not declare follow their default inbound policy, which is that of the control plane"}},
+		"opaque":         {podOf("a", "b", "", annotated("default-inbound-policy", "deny"), annotated("opaque-ports", "3306,7000-8080")), []string{"Ports 7000, 8080 are opaque to the proxies of pods b-0"}},
+		"past the proxy": {podOf("a", "b", "", annotated("default-inbound-policy", "deny"), annotated("skip-inbound-ports", "7000-7100")), []string{"Ports 7000 bypass the proxies of pods b-0"}},
+	} {
+		got := Traffic{}.PodFindings([]*corev1.Pod{test.pod.Pod}, p)
+		if !slices.EqualFunc(got, test.want, strings.HasPrefix) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := (Traffic{}).PodFindings([]*corev1.Pod{podOf("a", "b", "", annotated("opaque-ports", "7000")).Pod}, access.Protection{Ports: []int32{8080}}); got != nil {
+		t.Errorf("without identity: %q", got)
 	}
 }

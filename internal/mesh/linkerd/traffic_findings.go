@@ -12,11 +12,19 @@ import (
 )
 
 // PodFindings says in one line each what of the pods' own annotations keeps a
-// protection from holding for them: ports that bypass their proxies, and a default
-// inbound policy that opens what no Server closes.
+// protection from holding for them, or it from being harmless: ports that bypass
+// their proxies, a default inbound policy that opens what no Server closes, and ports
+// that are opaque by their annotation, which counts no more where a Server is.
 func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
-	skipping, open := map[string][]string{}, map[string][]string{}
+	skipping, open, opaque := map[string][]string{}, map[string][]string{}, map[string][]string{}
 	for _, pod := range pods {
+		unforeseen := slices.DeleteFunc(slices.Concat(p.Ports, p.Closed), func(port int32) bool {
+			return !listed(pod.Annotations[OpaquePortsAnnotation], port) || listed(defaultOpaquePorts(nil), port)
+		})
+		if p.Identity && len(unforeseen) > 0 {
+			ports := access.JoinPorts(unforeseen)
+			opaque[ports] = append(opaque[ports], pod.Name)
+		}
 		if ranges := pod.Annotations[SkipInboundPortsAnnotation]; ranges != "" {
 			skipped, err := skippedOf(strings.Split(ranges, ","), slices.Concat(p.Ports, p.Closed))
 			if err == nil && len(skipped) > 0 {
@@ -31,6 +39,10 @@ func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 	var findings []string
 	for ports, names := range skipping {
 		findings = append(findings, fmt.Sprintf("Ports %s bypass the proxies of pods %s (%s): nothing of the mesh arrives there.", ports, kube.Few(names), SkipInboundPortsAnnotation))
+	}
+	for ports, names := range opaque {
+		findings = append(findings, fmt.Sprintf("Ports %s are opaque to the proxies of pods %s (%s), but not where Servers demand identities: servers that speak first would wait for ten seconds. "+
+			"Leave require_identity off, and authorize their callers with protocol %s.", ports, kube.Few(names), OpaquePortsAnnotation, opaqueProtocol))
 	}
 	for policy, names := range open {
 		whose := "that of the control plane"
