@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
@@ -24,9 +23,9 @@ type enforcement struct {
 	configs         []meshConfig
 	policies        []placed[authorization]      // in order of namespace and name
 	authentications []placed[peerAuthentication] // the oldest first
-	// waypoints are the names of those in front of Services, by namespace.
-	waypoints map[string][]serviceWaypoint
-	networks  []netip.Prefix
+	rules           []placed[destinationRule]    // that have clients do without mTLS of the mesh
+	services        map[string][]*corev1.Service // with pods, by namespace
+	networks        []netip.Prefix
 }
 
 // placed is a spec with where it is from.
@@ -36,18 +35,12 @@ type placed[T any] struct {
 	spec            T
 }
 
-// A serviceWaypoint is in front of the pods of a Service.
-type serviceWaypoint struct {
-	pods     map[string]string
-	waypoint string
-}
-
 // newEnforcement puts what was read into the order in which istiod takes it.
-func newEnforcement(configs []meshConfig, policies []placed[authorization], authentications []placed[peerAuthentication], services []*corev1.Service) *enforcement {
+func newEnforcement(configs []meshConfig, policies []placed[authorization], authentications []placed[peerAuthentication], rules []placed[destinationRule], services []*corev1.Service) *enforcement {
 	if len(configs) == 0 {
 		configs = []meshConfig{{TrustDomain: defaultTrustDomain, RootNamespace: DefaultNamespace}}
 	}
-	a := &enforcement{configs: configs, policies: slices.Clone(policies), authentications: slices.Clone(authentications), waypoints: map[string][]serviceWaypoint{}}
+	a := &enforcement{configs: configs, policies: slices.Clone(policies), authentications: slices.Clone(authentications), services: map[string][]*corev1.Service{}}
 	slices.SortFunc(a.policies, func(x, y placed[authorization]) int {
 		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.name, y.name))
 	})
@@ -55,8 +48,13 @@ func newEnforcement(configs []meshConfig, policies []placed[authorization], auth
 		return cmp.Or(compareAges(x.created, y.created), cmp.Compare(x.name, y.name), cmp.Compare(x.namespace, y.namespace))
 	})
 	for _, service := range services {
-		if name := waypointOf(service.Labels); name != "" && len(service.Spec.Selector) > 0 {
-			a.waypoints[service.Namespace] = append(a.waypoints[service.Namespace], serviceWaypoint{service.Spec.Selector, name})
+		if len(service.Spec.Selector) > 0 {
+			a.services[service.Namespace] = append(a.services[service.Namespace], service)
+		}
+	}
+	for _, rule := range rules {
+		if rule.spec.foreignTLS() != "" {
+			a.rules = append(a.rules, rule)
 		}
 	}
 	a.networks = networksOf(a.policies)
@@ -127,15 +125,26 @@ func (a *enforcement) waypoint(end access.End) string {
 	if name, set := end.Pod.Labels["istio.io/use-waypoint"]; set {
 		return waypointOf(map[string]string{"istio.io/use-waypoint": name})
 	}
-	for _, service := range a.waypoints[end.Pod.Namespace] {
-		if labels.SelectorFromSet(service.pods).Matches(labels.Set(end.Pod.Labels)) {
-			return service.waypoint
+	for _, service := range a.servicesOf(end.Pod) {
+		if name := waypointOf(service.Labels); name != "" {
+			return name
 		}
 	}
 	if end.Namespace == nil {
 		return ""
 	}
 	return waypointOf(end.Namespace.Labels)
+}
+
+// servicesOf are the Services that lead to a pod.
+func (a *enforcement) servicesOf(pod *corev1.Pod) []*corev1.Service {
+	var found []*corev1.Service
+	for _, service := range a.services[pod.Namespace] {
+		if selects(service.Spec.Selector, pod.Labels) {
+			found = append(found, service)
+		}
+	}
+	return found
 }
 
 // Mesh implements [access.Authority].
@@ -163,12 +172,20 @@ func (a *enforcement) Class(end access.End) string {
 	}
 	pod := end.Pod
 	config := a.configOf(pod)
+	if len(a.rules) > 0 {
+		parts = append(parts, pod.Namespace)
+	}
 	if len(a.policies) > 0 {
 		parts = append(parts, principalOf(config.TrustDomain, pod.Namespace, accountOf(pod)))
 	}
 	parts = append(parts, config.RootNamespace, strconv.FormatBool(config.autoMTLS()), pod.Labels[tlsModeLabel], strconv.FormatBool(tunnelled(pod)), a.waypoint(end))
 	for _, key := range []string{excludeInboundPorts, includeInboundPorts, interceptionMode} {
 		parts = append(parts, pod.Annotations[key])
+	}
+	for i, rule := range a.rules {
+		if slices.ContainsFunc(a.servicesOf(pod), func(s *corev1.Service) bool { return rule.spec.isFor(rule.namespace, s) }) {
+			parts = append(parts, "rule", strconv.Itoa(i))
+		}
 	}
 	for i, policy := range a.policies {
 		if governs(policy, config, r, pod) {
@@ -240,10 +257,38 @@ func (a *enforcement) Judge(from, to access.End, port netpol.Port) access.Verdic
 	}
 	mode := a.authenticationOf(a.configOf(to.Pod), target, to.Pod).at(port.Number)
 	call := a.callOf(from, to, port, mode)
+	verdict := a.receive(call, to, mode)
+	if call.principal == "" || tunnels(roleOf(from), to) {
+		return verdict
+	}
+	for _, rule := range a.rulesFor(from, to.Pod) {
+		call.principal, call.why = "", ": "+rule
+		if plain := a.receive(call, to, mode); plain.Allowed != verdict.Allowed || plain.Partly != verdict.Partly {
+			return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("%s; by a Service %s", verdict.Reason, plain.Reason)}
+		}
+	}
+	return verdict
+}
+
+// receive is what a proxy makes of a call.
+func (a *enforcement) receive(call call, to access.End, mode modeBy) access.Verdict {
 	if mode.strict() && call.principal == "" {
 		return access.Verdict{Reason: fmt.Sprintf("%s takes mTLS of the mesh only (STRICT), and the caller has none%s", mode.by, call.why)}
 	}
 	return a.decide(call, to)
+}
+
+// rulesFor are the DestinationRules, as people are told of them, that have a client
+// call Services of a pod without mTLS of the mesh.
+func (a *enforcement) rulesFor(from access.End, to *corev1.Pod) []string {
+	var found []string
+	for _, rule := range a.rules {
+		root := a.configOf(from.Pod).RootNamespace
+		if rule.spec.reaches(from.Pod.Namespace, rule.namespace, to.Namespace, root) && slices.ContainsFunc(a.servicesOf(to), func(s *corev1.Service) bool { return rule.spec.isFor(rule.namespace, s) }) {
+			found = append(found, fmt.Sprintf("DestinationRule %s/%s has it use tls.mode %s", rule.namespace, rule.name, rule.spec.foreignTLS()))
+		}
+	}
+	return found
 }
 
 // bypassed says what keeps a port from a sidecar; empty if nothing does.
@@ -340,7 +385,7 @@ func (a *enforcement) authenticationOf(config meshConfig, r role, pod *corev1.Po
 		switch {
 		case len(selector) == 0 && found.namespace == config.RootNamespace:
 			first(&wide, found)
-		case found.namespace != pod.Namespace || !labels.SelectorFromSet(selector).Matches(labels.Set(pod.Labels)):
+		case found.namespace != pod.Namespace || !selects(selector, pod.Labels):
 		case len(selector) == 0:
 			first(&near, found)
 		case found.namespace != config.RootNamespace:
@@ -413,5 +458,5 @@ func governs(policy placed[authorization], config meshConfig, r role, pod *corev
 	if r == inAmbient && spec.Action != "" && spec.Action != allowAction && spec.Action != denyAction {
 		return false // The node's proxy knows no others.
 	}
-	return labels.SelectorFromSet(spec.Selector.labels()).Matches(labels.Set(pod.Labels))
+	return selects(spec.Selector.labels(), pod.Labels)
 }

@@ -32,6 +32,10 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unst
 	if err != nil {
 		return nil, err
 	}
+	rules, err := placedIn[destinationRule](ctx, cluster, destinationRules, all, proposed...)
+	if err != nil {
+		return nil, err
+	}
 	pods, err := cluster.Pods(ctx, "")
 	if err != nil {
 		return nil, err
@@ -44,7 +48,7 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unst
 	if err != nil {
 		return nil, err
 	}
-	return newEnforcement(configs, policies, authentications, services), nil
+	return newEnforcement(configs, policies, authentications, rules, services), nil
 }
 
 // dryRunAnnotation has a policy logged and not enforced.

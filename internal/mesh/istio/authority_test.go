@@ -62,11 +62,13 @@ func labelled(key, value string) func(*corev1.Pod) {
 
 // enforcementOf reads documents of PeerAuthentications and AuthorizationPolicies,
 // each of which is a day younger than the one before. The first line of each is
-// its place: pa <namespace>/<name> or ap <namespace>/<name>.
+// its place: pa <namespace>/<name> or ap <namespace>/<name>, or dr of a
+// DestinationRule.
 func enforcementOf(t *testing.T, config meshConfig, text string, services ...*corev1.Service) *enforcement {
 	t.Helper()
 	var policies []placed[authorization]
 	var authentications []placed[peerAuthentication]
+	var rules []placed[destinationRule]
 	created := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for document := range strings.SplitSeq(strings.TrimSpace(text), "---\n") {
 		head, body, _ := strings.Cut(strings.TrimSpace(document), "\n")
@@ -80,6 +82,10 @@ func enforcementOf(t *testing.T, config meshConfig, text string, services ...*co
 			p := placed[peerAuthentication]{namespace: namespace, name: name, created: created}
 			err = yaml.UnmarshalStrict([]byte(body), &p.spec)
 			authentications = append([]placed[peerAuthentication]{p}, authentications...)
+		case kind == "dr":
+			p := placed[destinationRule]{namespace: namespace, name: name, created: created}
+			err = yaml.Unmarshal([]byte(body), &p.spec)
+			rules = append(rules, p)
 		default:
 			p := placed[authorization]{namespace: namespace, name: name, created: created}
 			err = yaml.UnmarshalStrict([]byte(body), &p.spec)
@@ -93,7 +99,7 @@ func enforcementOf(t *testing.T, config meshConfig, text string, services ...*co
 		config.TrustDomain = defaultTrustDomain
 	}
 	config.RootNamespace = "istio-system"
-	return newEnforcement([]meshConfig{config}, policies, authentications, services)
+	return newEnforcement([]meshConfig{config}, policies, authentications, rules, services)
 }
 
 func TestJudge(t *testing.T) {
@@ -265,6 +271,44 @@ func TestJudgeServicesWaypoint(t *testing.T) {
 	}
 }
 
+func TestJudgeDestinationRules(t *testing.T) {
+	t.Parallel()
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "api"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "sidecar-api"}}}
+	const strict, disable = "pa istio-system/default\nmtls: {mode: STRICT}\n---\n", "trafficPolicy: {tls: {mode: DISABLE}}\n"
+	for _, test := range []struct {
+		name, objects, client string
+		partly                bool
+	}{
+		{"of the Service's namespace", strict + "dr shop/api\nhost: api\n" + disable, "web", true},
+		{"of the client's namespace", strict + "dr web/api\nhost: api.shop.svc.cluster.local\n" + disable, "web", true},
+		{"of the root namespace", strict + "dr istio-system/all\nhost: '*.local'\n" + disable, "web", true},
+		{"of another namespace", strict + "dr else/api\nhost: api.shop.svc.cluster.local\n" + disable, "web", false},
+		{"kept to its namespace", strict + "dr shop/api\nhost: api\nexportTo: ['.']\n" + disable, "web", false},
+		{"exported", strict + "dr shop/api\nhost: api\nexportTo: [web]\n" + disable, "web", true},
+		{"of another Service", strict + "dr shop/api\nhost: else\n" + disable, "web", false},
+		{"with mTLS of the mesh", strict + "dr shop/api\nhost: api\ntrafficPolicy: {tls: {mode: ISTIO_MUTUAL}}\n", "web", false},
+		{"where nothing is asked for", "dr shop/api\nhost: api\n" + disable, "web", false},
+		{"where policies ask", "ap shop/p\nrules: [{from: [{source: {principals: ['*']}}]}]\n---\ndr shop/api\nhost: api\n" + disable, "web", true},
+	} {
+		e := enforcementOf(t, meshConfig{}, test.objects, service)
+		client := end(test.client, "sidecar-client", "")
+		if v := e.Judge(client, end("shop", "sidecar-api", ""), netpol.TCP(80)[0]); !v.Allowed || v.Partly != test.partly || strings.Contains(v.Reason, "DestinationRule") != test.partly {
+			t.Errorf("%s: %+v", test.name, v)
+		}
+		if v := e.Judge(client, end("shop", "sidecar-else", ""), netpol.TCP(80)[0]); v.Partly {
+			t.Errorf("%s, another pod: %+v", test.name, v)
+		}
+		a, b := e.Class(end("shop", "sidecar-api", "", account("x"))), e.Class(end("shop", "sidecar-else", "", account("x")))
+		if a == b && test.partly {
+			t.Errorf("%s: both are of class %s", test.name, a)
+		}
+	}
+}
+
+func account(name string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = name }
+}
+
 func TestWire(t *testing.T) {
 	t.Parallel()
 	e := enforcementOf(t, meshConfig{}, "")
@@ -320,9 +364,6 @@ rules: [{from: [{source: {principals: ['*/sa/sidecar-a'], ipBlocks: [10.0.0.0/24
 		t.Errorf("networks: %v", got)
 	}
 	base := e.Class(end("shop", "sidecar-a", "10.0.0.1"))
-	account := func(name string) func(*corev1.Pod) {
-		return func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = name }
-	}
 	for name, same := range map[string]access.End{
 		"other name":    end("shop", "sidecar-a2", "10.0.0.1", account("sidecar-a")),
 		"other address": end("shop", "sidecar-a", "10.0.0.200"),

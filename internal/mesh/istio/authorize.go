@@ -134,7 +134,7 @@ func selectedPods(ctx context.Context, cluster *kube.Cluster, name string, selec
 	}
 	var pods []*corev1.Pod
 	for _, pod := range all {
-		if labels.SelectorFromSet(selector).Matches(labels.Set(pod.Labels)) && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if selects(selector, pod.Labels) && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
 			pods = append(pods, pod)
 		}
 	}

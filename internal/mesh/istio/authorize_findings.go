@@ -16,29 +16,6 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
 
-// destinationRules say how clients call hosts, mTLS included.
-var destinationRules = kube.Kind{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules", Name: "DestinationRule", Namespaced: true}
-
-// destinationRule is what of the spec of a DestinationRule is about TLS.
-type destinationRule struct {
-	Host          string        `json:"host"`
-	TrafficPolicy trafficPolicy `json:"trafficPolicy"`
-	Subsets       []struct {
-		TrafficPolicy trafficPolicy `json:"trafficPolicy"`
-	} `json:"subsets"`
-}
-
-type trafficPolicy struct {
-	TLS               clientTLS `json:"tls"`
-	PortLevelSettings []struct {
-		TLS clientTLS `json:"tls"`
-	} `json:"portLevelSettings"`
-}
-
-type clientTLS struct {
-	Mode string `json:"mode"`
-}
-
 // AuthorizationFindings says, one line each, what of the policy may not be meant or
 // will be refused, by the cluster as it is and by shared reads. owned tells the
 // policy's own objects from others. That it selects no pods, or pods without a
@@ -70,7 +47,7 @@ func (Authorizer) AuthorizationFindings(ctx context.Context, cluster *kube.Clust
 	if err := f.readPods(ctx, cluster); err != nil {
 		return nil, err
 	}
-	f.others = newEnforcement(configs, policies, authentications, nil)
+	f.others = newEnforcement(configs, policies, authentications, nil, nil)
 	lines := f.all()
 	missing, err := access.MissingCallers(ctx, cluster, p)
 	return append(lines, missing...), err
@@ -107,7 +84,7 @@ func (f *findings) readPods(ctx context.Context, cluster *kube.Cluster) error {
 		}
 		end := access.End{Namespace: byName[pod.Namespace], Pod: pod}
 		f.pods = append(f.pods, end)
-		if pod.Namespace == f.policy.Namespace && roleOf(end) != outside && labels.SelectorFromSet(f.policy.Pods).Matches(labels.Set(pod.Labels)) {
+		if pod.Namespace == f.policy.Namespace && roleOf(end) != outside && selects(f.policy.Pods, pod.Labels) {
 			f.targets = append(f.targets, end)
 		}
 	}
@@ -224,7 +201,7 @@ func (f *findings) ofAuthentications() {
 		case len(f.policy.Pods) == 0 && len(selector) > 0:
 			f.say("%s decides for the pods with the labels %s instead", other, labels.Set(selector))
 		case len(selector) > 0 && slices.ContainsFunc(f.targets, func(target access.End) bool {
-			return labels.SelectorFromSet(selector).Matches(labels.Set(target.Pod.Labels))
+			return selects(selector, target.Pod.Labels)
 		}):
 			f.say("%s is for the same pods by their labels, and the oldest of them decides: delete it, or leave mtls out", other)
 		}
@@ -248,7 +225,7 @@ func (f *findings) ofAuthentications() {
 func (f *findings) ofDestinationRules() {
 	for _, service := range f.services {
 		if len(service.Spec.Selector) == 0 || !slices.ContainsFunc(f.targets, func(target access.End) bool {
-			return labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(target.Pod.Labels))
+			return selects(service.Spec.Selector, target.Pod.Labels)
 		}) {
 			continue
 		}
@@ -261,41 +238,6 @@ func (f *findings) ofDestinationRules() {
 	}
 }
 
-// foreignTLS is a mode other than mTLS of the mesh; empty if there is none.
-func (d destinationRule) foreignTLS() string {
-	policies := []trafficPolicy{d.TrafficPolicy}
-	for _, subset := range d.Subsets {
-		policies = append(policies, subset.TrafficPolicy)
-	}
-	for _, policy := range policies {
-		settings := []clientTLS{policy.TLS}
-		for _, port := range policy.PortLevelSettings {
-			settings = append(settings, port.TLS)
-		}
-		for _, tls := range settings {
-			if tls.Mode != "" && tls.Mode != "ISTIO_MUTUAL" {
-				return tls.Mode
-			}
-		}
-	}
-	return ""
-}
-
-// isFor reports whether the rule is about a Service: its host is a name with all
-// its domains, or begins with a *, or is that of a Service of the rule's own
-// namespace. The domain of the cluster, which clients need not know, is any.
-func (d destinationRule) isFor(namespace string, service *corev1.Service) bool {
-	name := service.Name + "." + service.Namespace + ".svc."
-	switch host, wild := strings.CutPrefix(d.Host, "*"); {
-	case wild:
-		return host == "" || strings.HasSuffix(name+"cluster.local", host)
-	case !strings.Contains(host, "."):
-		return host == service.Name && namespace == service.Namespace
-	default:
-		return strings.HasPrefix(host, name)
-	}
-}
-
 // ofRoutes looks for ports of Services that are no HTTP by their own words, where
 // rules with routes let nobody in.
 func (f *findings) ofRoutes() {
@@ -304,7 +246,7 @@ func (f *findings) ofRoutes() {
 	}
 	for _, service := range f.services {
 		for _, target := range f.targets {
-			if len(service.Spec.Selector) == 0 || !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(target.Pod.Labels)) {
+			if len(service.Spec.Selector) == 0 || !selects(service.Spec.Selector, target.Pod.Labels) {
 				continue
 			}
 			for _, port := range service.Spec.Ports {

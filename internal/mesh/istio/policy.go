@@ -44,6 +44,16 @@ func selecting(labels map[string]string) *workloadSelector {
 	return &workloadSelector{MatchLabels: labels}
 }
 
+// selects reports whether pods with some labels have all of those wanted.
+func selects(wanted, labels map[string]string) bool {
+	for key, value := range wanted {
+		if actual, is := labels[key]; !is || actual != value {
+			return false
+		}
+	}
+	return true
+}
+
 // authorization is the spec of an AuthorizationPolicy.
 type authorization struct {
 	Selector   *workloadSelector `json:"selector,omitempty"`
