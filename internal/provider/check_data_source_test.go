@@ -159,26 +159,14 @@ func TestAccCheck_istio(t *testing.T) {
 
 func TestCheckInputs(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]string{
-		"mesh = \"consul\"":                               `mesh`,
-		"mesh = \"linkerd\"\n revision = \"canary\"":      `Linkerd has no revisions`,
-		"mesh = \"istio\"\n scopes = [\"viz\"]":           `viz is an extension of Linkerd`,
-		"mesh = \"istio\"\n scopes = [\"everything\"]":    `scopes`,
-		"mesh = \"linkerd\"\n fail_on = \"always\"":       `fail_on`,
-		"mesh = \"linkerd\"\n early = \"60 days\"":        `early`,
-		"mesh = \"linkerd\"\n wait = \"a while\"":         `wait`,
-		"mesh = \"linkerd\"\n namespace = \"Not-A-Name\"": `namespace`,
-	} {
-		t.Run(want, func(t *testing.T) {
-			t.Parallel()
-			resource.UnitTest(t, resource.TestCase{
-				ProtoV6ProviderFactories: testProviders,
-				Steps: []resource.TestStep{{
-					Config:      "provider \"aksmesh\" {\n  kubernetes = { host = \"https://nowhere.invalid\" }\n}\ndata \"aksmesh_check\" \"this\" {\n" + body + "\n}",
-					PlanOnly:    true,
-					ExpectError: regexp.MustCompile(want),
-				}},
-			})
-		})
-	}
+	expectInvalidData(t, "aksmesh_check", map[string]invalidInput{
+		"mesh = \"consul\"":                               {"mesh", `"linkerd" "istio"`},
+		"mesh = \"linkerd\"\n revision = \"canary\"":      {"revision", "Linkerd has no revisions"},
+		"mesh = \"istio\"\n scopes = [\"viz\"]":           {"scopes", "viz is an extension of Linkerd"},
+		"mesh = \"istio\"\n scopes = [\"everything\"]":    {"scopes", `"pre"`},
+		"mesh = \"linkerd\"\n fail_on = \"always\"":       {"fail_on", `"error"`},
+		"mesh = \"linkerd\"\n early = \"60 days\"":        {"early", "a Go duration"},
+		"mesh = \"linkerd\"\n wait = \"a while\"":         {"wait", "a Go duration"},
+		"mesh = \"linkerd\"\n namespace = \"Not-A-Name\"": {"namespace", "DNS label"},
+	})
 }

@@ -144,7 +144,7 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 			"list": schema.StringAttribute{
 				Optional: true,
 				MarkdownDescription: "Which rows the matrix and what it is printed as contain: `all`, those that are `allowed`, those that are `refused`, those that the candidates have `changed`, or `none`. " +
-					"Default: `changed` with `candidates` or `without`, otherwise `none` with `expect`, otherwise `all`. The summary counts all rows in any case.",
+					"Default: `changed` with `candidates` or `without`, otherwise `none` with `expect` and no `renderings`, otherwise `all`. With `none`, no more is worked out than the expectations need.",
 				Validators: []validator.String{stringvalidator.OneOf(listEverything, listAllowed, listRefused, listChanged, listNothing)},
 			},
 			"max_rows": schema.Int64Attribute{
@@ -191,7 +191,7 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 			},
 			"summary": schema.SingleNestedAttribute{
 				Computed:            true,
-				MarkdownDescription: "Counts of all rows, whether the matrix contains them or not.",
+				MarkdownDescription: "Counts of all rows, whether the matrix contains them or not; null if `list` is `none`.",
 				Attributes: map[string]schema.Attribute{
 					"rows":    count("Rows."),
 					"allowed": count("Rows of callers that get through."),
@@ -535,13 +535,17 @@ func (m *connectivityModel) tell(ctx context.Context, drawn *reach.Map, proposed
 	case !m.List.IsNull():
 	case proposed:
 		list = listChanged
-	case !m.Expect.IsNull():
+	case !m.Expect.IsNull() && m.Renderings.IsNull():
 		list = listNothing
 	default:
 		list = listEverything
 	}
 	if !m.MaxRows.IsNull() {
 		limit = int(m.MaxRows.ValueInt64())
+	}
+	if list == listNothing {
+		m.Matrix = []reachModel{}
+		return m.print(ctx, nil, diags)
 	}
 	var rows []reach.Row
 	left := 0
@@ -574,8 +578,6 @@ func (m *connectivityModel) tell(ctx context.Context, drawn *reach.Map, proposed
 // lists tells whether a row is one of those asked for.
 func lists(list string, row reach.Row) bool {
 	switch list {
-	case listNothing:
-		return false
 	case listAllowed:
 		return row.After.Allowed
 	case listRefused:

@@ -42,6 +42,17 @@ type invalidInput struct{ attribute, reason string }
 // cluster is needed, with an error that names the attribute.
 func expectInvalid(t *testing.T, resourceType string, bodies map[string]invalidInput) {
 	t.Helper()
+	expectInvalidBlock(t, "resource", resourceType, bodies)
+}
+
+// expectInvalidData is expectInvalid for a data source.
+func expectInvalidData(t *testing.T, dataType string, bodies map[string]invalidInput) {
+	t.Helper()
+	expectInvalidBlock(t, "data", dataType, bodies)
+}
+
+func expectInvalidBlock(t *testing.T, block, typeName string, bodies map[string]invalidInput) {
+	t.Helper()
 	for body, want := range bodies {
 		t.Run(want.attribute+" "+want.reason, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +60,7 @@ func expectInvalid(t *testing.T, resourceType string, bodies map[string]invalidI
 			resource.UnitTest(t, resource.TestCase{
 				ProtoV6ProviderFactories: testProviders,
 				Steps: []resource.TestStep{{
-					Config:      fmt.Sprintf("provider \"aksmesh\" {\n  kubernetes = { host = \"https://nowhere.invalid\" }\n}\nresource %q \"this\" {\n%s\n}", resourceType, body),
+					Config:      fmt.Sprintf("provider \"aksmesh\" {\n  kubernetes = { host = \"https://nowhere.invalid\" }\n}\n%s %q \"this\" {\n%s\n}", block, typeName, body),
 					PlanOnly:    true,
 					ExpectError: regexp.MustCompile(`(?is)` + want.attribute + `.*` + words),
 				}},

@@ -185,20 +185,12 @@ func TestAccProxies_noControlPlane(t *testing.T) {
 
 func TestProxies_badInput(t *testing.T) {
 	t.Parallel()
-	for body, reason := range map[string]string{
-		`namespace = "X"`:              "DNS label",
-		`label_selector = "app = = x"`: "a label selector such as",
-		`mesh = "consul"`:              `"linkerd" "istio"`,
-		`list = "some"`:                `"all" "meshed" "stale" "none"`,
-	} {
-		resource.UnitTest(t, resource.TestCase{
-			ProtoV6ProviderFactories: testProviders,
-			Steps: []resource.TestStep{{
-				Config:      "provider \"aksmesh\" {\n kubernetes = { host = \"https://nowhere.invalid\" }\n}\ndata \"aksmesh_proxies\" \"this\" {\n" + body + "\n}",
-				ExpectError: regexp.MustCompile("(?s)" + strings.ReplaceAll(regexp.QuoteMeta(reason), " ", `\s+`)),
-			}},
-		})
-	}
+	expectInvalidData(t, "aksmesh_proxies", map[string]invalidInput{
+		`namespace = "X"`:              {"namespace", "DNS label"},
+		`label_selector = "app = = x"`: {"label_selector", "a label selector such as"},
+		`mesh = "consul"`:              {"mesh", `"linkerd" "istio"`},
+		`list = "some"`:                {"list", `"all" "meshed" "stale" "none"`},
+	})
 }
 
 // TestProxies_noCluster reads while the provider's configuration is not known.
