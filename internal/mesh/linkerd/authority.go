@@ -119,7 +119,7 @@ func termsOf(namespace, version string, values map[string]any) terms {
 	}
 	p := terms{
 		// What cannot be read is newer than what numbers are for: a build of one's own.
-		header:     err != nil || TransportHeader(parsed, values),
+		header:     err != nil || transportHeader(parsed, values),
 		identities: "identity." + namespace + "." + said(said("cluster.local", "clusterDomain"), "identityTrustDomain"),
 		policy:     said("all-unauthenticated", "proxy", "defaultInboundPolicy"),
 		opaque:     defaultOpaquePorts(values),

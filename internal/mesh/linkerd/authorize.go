@@ -366,7 +366,7 @@ func authorizationGuarantee(p access.Policy) string {
 	if routes {
 		said.say("Requests that no route matches are refused, and so is what is not HTTP, to those who are granted routes only.")
 	}
-	said.say("Probes by HTTP are let in without an identity, whoever sends them.")
+	said.probes()
 	said.say("It binds pods with a proxy only, and ports that do not bypass it; other ports follow the pods' default inbound policy (%s).", DefaultInboundPolicyAnnotation)
 	return said.String()
 }
@@ -419,7 +419,7 @@ func checkPort(port access.Port) error {
 	case port.IntVal == adminPort:
 		return nil // Its metrics and probes are subject to authorization.
 	}
-	return CheckPorts([]int32{port.IntVal})
+	return Traffic{}.CheckPorts([]int32{port.IntVal})
 }
 
 func checkGrant(grant access.Grant, protocol string) error {

@@ -28,12 +28,12 @@ func controlPlanePorts() []int32      { return []int32{8080, 8086, 8090} }
 func controlPlaneWebhooks() []int32   { return []int32{8443, 9443} }
 func controlPlaneAdminPorts() []int32 { return []int32{9990, 9995, 9996, 9997} }
 
-// TransportHeader tells whether meshed clients address the proxy's inbound port
+// transportHeader tells whether meshed clients address the proxy's inbound port
 // for every meshed target and name the application's port in a header
 // (linkerd2's controller/api/destination/endpoint_translator.go). They do since
 // edge-25.3.2 and 2.18 unless the chart value proxy.outboundTransportMode says
 // otherwise; values are those recorded in ConfigMap linkerd-config, or nil.
-func TransportHeader(version Version, values map[string]any) bool {
+func transportHeader(version Version, values map[string]any) bool {
 	if !version.Has(Since{Edge: [3]int{25, 3, 2}, Numbered: [3]int{2, 18, 0}}) {
 		return false
 	}
@@ -44,23 +44,13 @@ func TransportHeader(version Version, values map[string]any) bool {
 	return !set || mode == "transport-header"
 }
 
-// SkippedPortsError refuses a policy for ports that bypass the proxy: what
+// skippedPortsError refuses a policy for ports that bypass the proxy: what
 // arrives there is never mesh traffic.
-type SkippedPortsError struct{ Ports []int32 }
+type skippedPortsError struct{ Ports []int32 }
 
-func (e *SkippedPortsError) Error() string {
+func (e *skippedPortsError) Error() string {
 	return fmt.Sprintf("ports %s bypass the proxy (%s): no traffic to them is meshed, so none can be admitted as such",
 		access.JoinPorts(e.Ports), SkipInboundPortsAnnotation)
-}
-
-// CheckPorts refuses the proxy's own ports where the application's are meant.
-func CheckPorts(ports []int32) error {
-	for _, port := range ports {
-		if slices.Contains([]int32{outboundPort, inboundPort, controlPort, adminPort}, port) {
-			return fmt.Errorf("port %d is the proxy's own; name the application's", port)
-		}
-	}
-	return nil
 }
 
 // wire is how the proxies of one control plane send traffic.
@@ -112,7 +102,7 @@ func (w wire) compile(p access.Protection) (access.Compiled, error) {
 
 // strength is the wanted one, or the strongest that there is.
 func (w wire) strength(wanted access.Strength) (access.Strength, error) {
-	header := TransportHeader(w.version, w.values)
+	header := transportHeader(w.version, w.values)
 	switch {
 	case wanted == "" && header:
 		return access.MTLSPort, nil
@@ -136,7 +126,7 @@ func (w wire) checkPorts(p access.Protection) error {
 			return fmt.Errorf("port %d is not within 1 to 65535", port)
 		}
 	}
-	if err := CheckPorts(all); err != nil {
+	if err := (Traffic{}).CheckPorts(all); err != nil {
 		return err
 	}
 	skipped, err := skippedOf(ignoredPorts(w.values), p.Ports)
@@ -144,7 +134,7 @@ func (w wire) checkPorts(p access.Protection) error {
 		return err
 	}
 	if len(skipped) > 0 {
-		return &SkippedPortsError{Ports: skipped}
+		return &skippedPortsError{Ports: skipped}
 	}
 	if p.Identity && len(p.Ports) == 0 {
 		return errors.New("an identity can be demanded of callers of given ports only: name the ports")
@@ -239,7 +229,7 @@ func (w wire) egress(e access.Egress) []netpol.Admission {
 	if e.Mesh {
 		mesh := netpol.Admission{Peers: w.labelled()}
 		switch {
-		case TransportHeader(w.version, w.values):
+		case transportHeader(w.version, w.values):
 			mesh.Ports = netpol.TCP(inboundPort)
 		case len(e.MeshPorts) == 0:
 			mesh.AnyPort = true

@@ -36,7 +36,7 @@ func (w wire) guarantee(p access.Protection, strength access.Strength) string {
 		}
 		said.add(".")
 		said.say("Ports that the pods do not declare follow their default inbound policy, which closes them if %s is deny.", DefaultInboundPolicyAnnotation)
-		said.say("Probes by HTTP are let in without an identity, whoever sends them.")
+		said.probes()
 	case strength != access.Label:
 		said.say("All other ports are closed to direct connections, but behind %d callers of the mesh reach every port that Linkerd's authorization does not close.", inboundPort)
 	}
@@ -50,7 +50,9 @@ func (w wire) guarantee(p access.Protection, strength access.Strength) string {
 	if ignored := ignoredPorts(w.values); len(ignored) > 0 {
 		said.say("Ports that bypass the proxies (%s) never carry traffic of the mesh.", strings.Join(ignored, ", "))
 	}
-	said.say("Metrics (%d) and tap (%d) are closed unless an exception opens them.", adminPort, controlPort)
+	if strength != access.Label || ports != "" {
+		said.say("Metrics (%d) and tap (%d) are closed unless an exception opens them.", adminPort, controlPort)
+	}
 	said.outside(p)
 	return said.String()
 }
@@ -96,6 +98,11 @@ func (s *sentences) say(format string, args ...any) {
 }
 
 func (s *sentences) add(format string, args ...any) { fmt.Fprintf(s, format, args...) }
+
+// probes says what is open for the sake of probes.
+func (s *sentences) probes() {
+	s.say("What kubelets ask for in probes by HTTP or gRPC is open to whoever reaches the port, with or without an identity.")
+}
 
 // outside says what no policy holds against.
 func (s *sentences) outside(p access.Protection) {

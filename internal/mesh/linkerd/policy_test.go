@@ -36,7 +36,7 @@ func TestTransportHeader(t *testing.T) {
 		{"edge-25.3.1", mode("transport-header"), false},
 		{"stable-2.14.10", nil, false},
 	} {
-		if got := TransportHeader(versioned(t, test.version), test.values); got != test.want {
+		if got := transportHeader(versioned(t, test.version), test.values); got != test.want {
 			t.Errorf("%s with %v: %t", test.version, test.values, got)
 		}
 	}
@@ -250,7 +250,7 @@ func TestCompileRefuses(t *testing.T) {
 	ignoring := headed(t, map[string]any{"proxyInit": map[string]any{"ignoreInboundPorts": "5080,7000-7080"}})
 	for _, strength := range access.Strengths() {
 		_, err := ignoring.compile(access.Protection{Strength: strength, Ports: []int32{8080, 7080, 5080}})
-		skipped, is := errors.AsType[*SkippedPortsError](err)
+		skipped, is := errors.AsType[*skippedPortsError](err)
 		if !is || !slices.Equal(skipped.Ports, []int32{5080, 7080}) {
 			t.Errorf("skipped ports: %v", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
@@ -21,13 +22,20 @@ type Traffic struct {
 	Version string `json:"version,omitempty"`
 }
 
-// CheckPorts refuses ports that can never be the application's.
-func (Traffic) CheckPorts(ports []int32) error { return CheckPorts(ports) }
+// CheckPorts refuses the proxy's own ports where the application's are meant.
+func (Traffic) CheckPorts(ports []int32) error {
+	for _, port := range ports {
+		if slices.Contains([]int32{outboundPort, inboundPort, controlPort, adminPort}, port) {
+			return fmt.Errorf("port %d is the proxy's own; name the application's", port)
+		}
+	}
+	return nil
+}
 
 // Compile works out what enforces a protection, by the given version or by that
 // of the control plane in the cluster, which may be nil, and its values. The error
-// wraps mesh.ErrNoControlPlane when neither is there, and is a *SkippedPortsError
-// for ports that all proxies leave alone.
+// wraps mesh.ErrNoControlPlane when neither is there. Ports that
+// all proxies leave alone are refused.
 func (t Traffic) Compile(ctx context.Context, cluster *kube.Cluster, p access.Protection) (access.Compiled, error) {
 	w, err := wireOf(ctx, cluster, t.ControlPlane, t.Version)
 	if err != nil {
