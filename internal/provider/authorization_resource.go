@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -277,10 +278,10 @@ type authorizationModel struct {
 }
 
 type grantModel struct {
-	ServiceAccounts []string       `tfsdk:"service_accounts"`
-	Namespaces      []string       `tfsdk:"namespaces"`
-	Identities      []string       `tfsdk:"identities"`
-	Meshed          *bool          `tfsdk:"meshed"`
+	ServiceAccounts []string              `tfsdk:"service_accounts"`
+	Namespaces      []string              `tfsdk:"namespaces"`
+	Identities      []string              `tfsdk:"identities"`
+	Meshed          *bool                 `tfsdk:"meshed"`
 	Networks        []allowedNetworkModel `tfsdk:"networks"`
 	Routes          []allowedRouteModel   `tfsdk:"routes"`
 }
@@ -622,8 +623,14 @@ func foresee(ctx context.Context, cluster *kube.Cluster, intent authorization.In
 		return
 	}
 	at, pods := path.Root("ports"), path.Root("pod_selector")
-	if intent.Default != nil {
+	switch {
+	case intent.Default != nil:
 		at, pods = path.Root("default_policy"), path.Root("default_policy")
+	case intent.AllPorts:
+		at = path.Root("allow")
+	}
+	for _, n := range slices.Sorted(maps.Keys(findings.Callers)) {
+		diags.AddAttributeWarning(path.Root("allow").AtListIndex(n), "Callers Are Not There", strings.Join(findings.Callers[n], "\n"))
 	}
 	for _, warning := range []struct {
 		at      path.Path

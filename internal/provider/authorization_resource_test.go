@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -174,6 +175,24 @@ func TestAccAuthorization_linkerd(t *testing.T) {
 				Config:           all,
 				ConfigPlanChecks: updates,
 				Check:            intact,
+			},
+			{
+				// The pods are probed otherwise.
+				PreConfig: func() {
+					changed := web.DeepCopy()
+					changed.Spec.Template.Spec.Containers[0].LivenessProbe.HTTPGet.Path = "/living"
+					if _, err := cluster.Client().AppsV1().Deployments(namespace).Update(t.Context(), changed, metav1.UpdateOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					await(t, "the pods to be replaced", func(ctx context.Context) bool {
+						pods, err := cluster.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+						return err == nil && len(pods.Items) == 1 && slices.ContainsFunc(access.ProbesOf([]*corev1.Pod{&pods.Items[0]}),
+							func(probe access.Probe) bool { return probe.Path == "/living" })
+					})
+				},
+				Config:           all,
+				ConfigPlanChecks: updates,
+				Check:            resource.TestMatchResourceAttr(authorizationAddress, "manifest", regexp.MustCompile(`/living`)),
 			},
 			{
 				// The mesh is that of the pods; what is not wanted any more goes.
@@ -371,8 +390,21 @@ func TestAccAuthorization_refused(t *testing.T) {
 				ExpectError: regexp.MustCompile(`(?s)already\s+exists.*choose\s+another\s+name`),
 			},
 			{
+				// What two make of their names and ports is the same.
+				Config: authorizationConfig(cluster, namespace, linkerdMesh+"ports = [\"x-1\"]\n allow = []") + fmt.Sprintf(`
+				resource "aksmesh_authorization" "second" {
+				  namespace       = %q
+				  name            = "${aksmesh_authorization.this.name}-x"
+				  force_conflicts = true
+				  mesh            = { linkerd = {} }
+				  ports           = [1]
+				  allow           = []
+				}`, namespace),
+				ExpectError: regexp.MustCompile(`(?s)web-x-1,\s+which\s+is\s+of\s+authorization/web`),
+			},
+			{
 				// An enrolment says otherwise.
-				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = { default_inbound_policy = "audit" } }`) + fmt.Sprintf(`
+				Config: injectionConfig(cluster, namespace, `mesh = { linkerd = { default_inbound_policy = "audit" } }`) + `
 				resource "aksmesh_authorization" "this" {
 				  namespace      = aksmesh_injection.this.namespace
 				  name           = "web"
@@ -433,12 +465,47 @@ func TestAccAuthorization_warnings(t *testing.T) {
 	cluster.CreateDeployment(t, namespace, "bare", 1)
 	patchNamespace(t, cluster, namespace, `"annotations":{"linkerd.io/inject":"enabled"}`)
 	cluster.CreateDeployment(t, namespace, "web", 1)
-	for body, want := range map[string][]string{
+	taken := kube.Ref{Kind: linkerd.PolicyKinds()[len(linkerd.PolicyKinds())-1], Namespace: namespace, Name: "taken"}.Object()
+	taken.Object["spec"] = map[string]any{"podSelector": map[string]any{"matchLabels": map[string]any{"app": "web"}}, "port": int64(8080)}
+	expectPlans(t, cluster, namespace, "mesh = { linkerd = {} }\n", map[string][]string{
+		"ports = [8080]\n allow = [{ meshed = true }]\n pod_selector = { app = \"web\" }": {`once there is one, all callers but the granted are refused`},
+		"ports = [8080]\n allow = []\n pod_selector = { app = \"nothing\" }":              {`no pod of Namespace \S+ has the labels app=nothing`},
 		`default_policy = "deny"`: {`1 of 2 pods are not in Linkerd.*Deployment \S+/bare`, `^Deployment \S+/web: 1 pod$`},
 		"default_policy = \"deny\"\n workload = { kind = \"Deployment\", name = \"web\" }": {`^Deployment \S+/web: 1 pod$`},
-		"ports = [8080]\n allow = []\n pod_selector = { app = \"nothing\" }":               {`no pod of Namespace \S+ has the labels app=nothing`},
-	} {
-		got := newWorkspace(t, authorizationConfig(cluster, namespace, "mesh = { linkerd = {} }\n"+body)).run("plan", "-json")
+	})
+	if _, err := connect(t, cluster).Apply(t.Context(), taken, kube.ApplyOptions{Manager: "somebody"}); err != nil {
+		t.Fatal(err)
+	}
+	expectPlans(t, cluster, namespace, "", map[string][]string{
+		"ports = [8080]\n allow = [{ service_accounts = [\"nowhere/cart\"] }]\n pod_selector = { app = \"web\" }": {
+			`Server \S+/taken is for port 8080 of the same pods`, `ServiceAccount nowhere/cart, which is let in, does not exist`,
+		},
+	})
+}
+
+// TestAccAuthorization_istioWarnings reads what plans say of Istio.
+func TestAccAuthorization_istioWarnings(t *testing.T) {
+	t.Parallel()
+	cluster := istioCluster(t)
+	namespace := cluster.Namespace(t)
+	patchNamespace(t, cluster, namespace, `"labels":{"istio-injection":"enabled"}`)
+	cluster.CreateDeployment(t, namespace, "web", 1)
+	other := kube.Ref{Kind: istio.PolicyKinds()[1], Namespace: namespace, Name: "other"}.Object()
+	other.Object["spec"] = map[string]any{"mtls": map[string]any{"mode": "PERMISSIVE"}}
+	if _, err := connect(t, cluster).Apply(t.Context(), other, kube.ApplyOptions{Manager: "somebody"}); err != nil {
+		t.Fatal(err)
+	}
+	expectPlans(t, cluster, namespace, "", map[string][]string{
+		`allow = [{ namespaces = ["nowhere"] }]`:                         {`all callers but those named are refused`, `Namespace nowhere, which is let in, does not exist`},
+		"mesh = { istio = {} }\n default_policy = \"all-authenticated\"": {`PeerAuthentication \S+/other is for the whole namespace, too`},
+	})
+}
+
+// expectPlans wants plans without errors and with these warnings.
+func expectPlans(t *testing.T, cluster *testcluster.Cluster, namespace, mesh string, warnings map[string][]string) {
+	t.Helper()
+	for body, want := range warnings {
+		got := newWorkspace(t, authorizationConfig(cluster, namespace, mesh+body)).run("plan", "-json")
 		expectDetails(t, "error", got, nil)
 		expectDetails(t, "warning", got, want)
 	}

@@ -12,14 +12,17 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 )
 
 // Findings is what is known of a plan that an apply would not refuse, one line
 // each.
 type Findings struct {
-	// Policy is what the mesh makes of it that may not be meant.
-	Policy []string
+	// Policy is what the mesh makes of it that may not be meant, Callers which
+	// callers of a grant, by its index, are not there.
+	Policy  []string
+	Callers map[int][]string
 	// Pods is which pods it does not reach, Outdated those that it reaches only once
 	// somebody restarts them, Restarted those that the apply itself restarts.
 	Pods, Outdated, Restarted []string
@@ -48,7 +51,7 @@ func (i Intent) Foresee(ctx context.Context, cluster *kube.Cluster) (Findings, e
 	}
 	switch {
 	case i.Default == nil:
-		findings.Policy, err = i.Mesh.authorizer().AuthorizationFindings(ctx, cluster, i.Policy, owned)
+		err = i.foreseePolicy(ctx, cluster, owned, &findings)
 	case i.Mesh.Istio != nil && i.Default.Kind == "":
 		findings.Policy, err = istio.DefaultPolicyFindings(ctx, cluster, i.Default.Policy, i.Namespace, owned)
 	}
@@ -69,6 +72,31 @@ func (i Intent) Foresee(ctx context.Context, cluster *kube.Cluster) (Findings, e
 		findings.Outdated = outdated
 	}
 	return findings, err
+}
+
+// foreseePolicy looks at the policy, with the probes that an apply would find.
+func (i Intent) foreseePolicy(ctx context.Context, cluster *kube.Cluster, owned func(*unstructured.Unstructured) bool, findings *Findings) error {
+	var err error
+	if i.DependsOnProbes() {
+		if i.Probes, err = Probes(ctx, cluster, i.Namespace, i.Pods); err != nil {
+			return err
+		}
+	}
+	if findings.Policy, err = i.Mesh.authorizer().AuthorizationFindings(ctx, cluster, i.Policy, owned); err != nil {
+		return err
+	}
+	findings.Callers = map[int][]string{}
+	for n, grant := range i.Grants {
+		missing, err := access.MissingCallers(ctx, cluster, access.Policy{Grants: []access.Grant{grant}})
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			findings.Callers[n] = missing
+			findings.Policy = slices.DeleteFunc(findings.Policy, func(line string) bool { return slices.Contains(missing, line) })
+		}
+	}
+	return nil
 }
 
 // unreached says which pods that are meant nothing is enforced for.
