@@ -278,7 +278,7 @@ func (m *networkPolicyModel) inherit(ctx context.Context, i guard.Intent, diags 
 			i.Traffic = known
 		}
 	}
-	if _, is := before.Traffic.(linkerd.Traffic); !is || before.Identity == nil || !*before.Identity {
+	if !before.ClosesPorts() {
 		return i // There was no need to ask which ports are closed.
 	}
 	if i.Closed == nil {
@@ -410,17 +410,20 @@ func (m *networkPolicyModel) imported(ctx context.Context, i guard.Intent, diags
 	}
 	m.ControlPlane = types.ObjectNull(policyType(ctx, "control_plane"))
 	if c := i.ControlPlane; c != nil {
-		server := apiServerModel{Everyone: types.BoolValue(c.Everyone), Konnectivity: types.BoolValue(c.Konnectivity), CIDRs: types.ListNull(types.StringType)}
-		if len(c.Networks) > 0 {
+		plane := policyControlPlaneModel{APIServer: types.ObjectNull(policyType(ctx, "control_plane", "api_server"))}
+		if c.Konnectivity || len(c.Networks) > 0 {
+			server := apiServerModel{Everyone: types.BoolNull(), Konnectivity: types.BoolValue(c.Konnectivity)}
+			if c.Everyone {
+				server.Everyone = types.BoolValue(true)
+			}
 			cidrs := make([]string, len(c.Networks))
 			for i, block := range c.Networks {
 				cidrs[i] = block.CIDR
 			}
 			server.CIDRs = listOrNull(ctx, cidrs, diags)
+			plane.APIServer = objectFrom(ctx, policyType(ctx, "control_plane", "api_server"), server, diags)
 		}
-		m.ControlPlane = objectFrom(ctx, policyType(ctx, "control_plane"), policyControlPlaneModel{
-			APIServer: objectFrom(ctx, policyType(ctx, "control_plane", "api_server"), server, diags),
-		}, diags)
+		m.ControlPlane = objectFrom(ctx, policyType(ctx, "control_plane"), plane, diags)
 	}
 }
 

@@ -59,6 +59,7 @@ type policyPlan struct {
 
 func (p *policyPlan) make(ctx context.Context, wanted guard.Intent) {
 	p.plan.ID = types.StringValue(wanted.Namespace + "/" + wanted.Name)
+	configured := wanted
 	if p.state != nil && p.state.ID.Equal(p.plan.ID) {
 		wanted = p.state.inherit(ctx, wanted, p.diags)
 	}
@@ -78,6 +79,11 @@ func (p *policyPlan) make(ctx context.Context, wanted guard.Intent) {
 		p.diags.AddWarning("Network Policy Depends on Pods", fmt.Sprintf(
 			"What %s will be is read from the pods when it is applied. By those that there are now:\n%s", p.plan.policy(nil, nil), strings.Join(compiled.ByPods, "\n")))
 	default:
+		if !compiled.Intent.ClosesPorts() {
+			// What the state knows of them is of no use any more.
+			compiled.Intent.Closed = append([]int32{}, configured.Closed...)
+			compiled.Intent.GRPCProbes = append([]int32{}, configured.GRPCProbes...)
+		}
 		p.plan.show(ctx, compiled.Intent, p.diags)
 		p.plan.Manifest, p.plan.Guarantee = types.StringValue(compiled.Manifest), types.StringValue(compiled.Guarantee)
 	}

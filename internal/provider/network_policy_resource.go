@@ -175,7 +175,7 @@ func networkPolicyAttributes(ctx context.Context) map[string]schema.Attribute {
 					MarkdownDescription: "Where the API server calls the webhooks from. Default: everywhere.",
 					Attributes: map[string]schema.Attribute{
 						"everyone": schema.BoolAttribute{
-							Optional: true, Computed: true,
+							Optional:            true,
 							MarkdownDescription: "Whether the webhooks' ports are open to all, which works wherever the API server is; they demand TLS. Default `true` unless another of these is given.",
 						},
 						"konnectivity": defaulted(false, "Whether they are to the pods `konnectivity-agent` of `kube-system`, by which the API server of AKS comes without VNet integration."),

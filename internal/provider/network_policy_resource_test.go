@@ -124,7 +124,7 @@ func TestAccNetworkPolicy_linkerd(t *testing.T) {
 	imported := resource.TestStep{
 		ResourceName: policyAddress, ImportState: true, ImportStateVerify: true, ImportStateId: namespace + "/mesh-only",
 	}
-	governed := policyObjects(t, cluster, namespace, map[string]int{"NetworkPolicy": 1, "Server": 3, "AuthorizationPolicy": 2, "MeshTLSAuthentication": 1, "NetworkAuthentication": 1, "HTTPRoute": 1})
+	governed := policyObjects(t, cluster, namespace, map[string]int{"NetworkPolicy": 1, "Server": 3, "AuthorizationPolicy": 3, "MeshTLSAuthentication": 1, "NetworkAuthentication": 1, "HTTPRoute": 2})
 	modern := resource.ComposeTestCheckFunc(
 		admits(t, cluster, namespace, meshed, 4143, true),
 		admits(t, cluster, namespace, unmeshed, 4143, true),
@@ -228,7 +228,7 @@ func TestAccNetworkPolicy_linkerd(t *testing.T) {
 			imported,
 			{
 				Config:      policyConfig(cluster, namespace, "strength = \"mtls_port\"\n mesh = { linkerd = { version = \"stable-2.14.10\" } }"),
-				ExpectError: regexp.MustCompile(`(?s)strength\s+mtls_port\s+is\s+not\s+to\s+be\s+had`),
+				ExpectError: regexp.MustCompile(`(?is)strength\s+mtls_port\s+is\s+not\s+to\s+be\s+had`),
 			},
 			{
 				// In place, from one mesh to the other: what was Linkerd's goes.
@@ -273,8 +273,8 @@ func TestAccNetworkPolicy_istio(t *testing.T) {
 		CheckDestroy:             policyObjects(t, cluster, namespace, map[string]int{}),
 		Steps: []resource.TestStep{
 			{
-				// There is no other mesh, and nobody asks for ambient mode.
-				Config: policyConfig(cluster, namespace, "ports = [8080, 9080]"),
+				// Nobody asks for ambient mode.
+				Config: policyConfig(cluster, namespace, "ports = [8080, 9080]\n mesh = { istio = {} }"),
 				Check: resource.ComposeTestCheckFunc(
 					resource.TestCheckResourceAttr(policyAddress, "mesh.istio.mode", "sidecar"),
 					resource.TestCheckResourceAttr(policyAddress, "strength", "label"),
@@ -288,7 +288,7 @@ func TestAccNetworkPolicy_istio(t *testing.T) {
 			imported,
 			{
 				Config:      policyConfig(cluster, namespace, "ports = [8080]\n strength = \"mtls_port\""),
-				ExpectError: regexp.MustCompile(`(?s)strength\s+mtls_port\s+is\s+not\s+to\s+be\s+had\s+with\s+Istio's\s+sidecars`),
+				ExpectError: regexp.MustCompile(`(?is)strength\s+mtls_port\s+is\s+not\s+to\s+be\s+had\s+with\s+Istio's\s+sidecars`),
 			},
 			{
 				Config: policyConfig(cluster, namespace, "ports = [8080]\n require_identity = true\n allow = { cidrs = [{ cidr = \"203.0.113.0/24\", ports = [9080] }] }"),
@@ -317,7 +317,7 @@ func TestAccNetworkPolicy_istio(t *testing.T) {
 				}`),
 				Check: resource.TestMatchResourceAttr(policyAddress, "manifest", regexp.MustCompile(`(?s)konnectivity-agent.*15017|15017.*konnectivity-agent`)),
 			},
-			{ResourceName: policyAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio-system/test-guard", ImportStateVerifyIgnore: []string{"control_plane.api_server.everyone"}},
+			{ResourceName: policyAddress, ImportState: true, ImportStateVerify: true, ImportStateId: "istio-system/test-guard"},
 		},
 	})
 }

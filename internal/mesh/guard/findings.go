@@ -166,7 +166,7 @@ func (x *examination) meshed(pod *corev1.Pod) bool {
 // since the policy was made.
 func (x *examination) ungoverned(pods []*corev1.Pod) {
 	i := x.intent
-	if _, is := i.Traffic.(linkerd.Traffic); !is || i.Identity == nil || !*i.Identity {
+	if !i.ClosesPorts() {
 		return
 	}
 	open := slices.DeleteFunc(i.undeclared(pods), func(port int32) bool { return slices.Contains(i.Closed, port) })

@@ -186,7 +186,7 @@ func (c *Compiled) compile(ctx context.Context, cluster *kube.Cluster) error {
 // settlePorts finds out which ports have to be closed, and which are probed.
 func (c *Compiled) settlePorts(ctx context.Context, cluster *kube.Cluster) error {
 	i := &c.Intent
-	if _, told := i.Traffic.(linkerd.Traffic); !told || !*i.Identity {
+	if !i.ClosesPorts() {
 		i.Closed, i.GRPCProbes = orEmpty(i.Closed), orEmpty(i.GRPCProbes)
 		return nil
 	}
@@ -206,6 +206,13 @@ func (c *Compiled) settlePorts(ctx context.Context, cluster *kube.Cluster) error
 		c.ByPods = append(c.ByPods, "ports at which they are probed by gRPC: "+cmp.Or(access.JoinPorts(i.GRPCProbes), "none"))
 	}
 	return nil
+}
+
+// ClosesPorts reports that the mesh has to be told which ports to close, and where
+// kubelets probe: Linkerd does, once it is settled that an identity is required.
+func (i Intent) ClosesPorts() bool {
+	_, told := i.Traffic.(linkerd.Traffic)
+	return told && i.Identity != nil && *i.Identity
 }
 
 // orEmpty is the list, empty instead of nil.
