@@ -144,18 +144,20 @@ func pair(from, to chosen) (source, destination end, distinct bool) {
 	}
 }
 
-// choose returns what a selector chooses by class, in the order of the classes.
+// choose returns what a selector chooses by class, in the order of the first pods
+// or addresses of each.
 func (m *Map) choose(s Selector) []chosen {
-	found := map[int]chosen{}
+	var all []chosen
+	places := map[int]int{}
 	add := func(e end) {
-		c, known := found[e.class]
+		place, known := places[e.class]
 		switch {
 		case !known:
-			c = chosen{class: e.class, first: e}
-		case c.second.Pod == nil:
-			c.second = e
+			places[e.class] = len(all)
+			all = append(all, chosen{class: e.class, first: e})
+		case all[place].second.Pod == nil:
+			all[place].second = e
 		}
-		found[e.class] = c
 	}
 	if s.Network.IsValid() {
 		for _, address := range m.samples(s.Network) {
@@ -163,17 +165,11 @@ func (m *Map) choose(s Selector) []chosen {
 			e.class = m.classify(e)
 			add(e)
 		}
-	} else {
-		for _, e := range m.pods {
-			if s.matches(e) {
-				add(e)
-			}
-		}
+		return all
 	}
-	var all []chosen
-	for number := range m.classes {
-		if c, known := found[number]; known {
-			all = append(all, c)
+	for _, e := range m.pods {
+		if s.matches(e) {
+			add(e)
 		}
 	}
 	return all

@@ -52,7 +52,8 @@ type Survey struct {
 	Sidecars []string
 }
 
-// A Map tells who reaches whom.
+// A Map tells who reaches whom. It remembers what it has worked out, so that only
+// one goroutine may ask it at a time.
 type Map struct {
 	survey  Survey
 	before  regime
