@@ -410,7 +410,7 @@ func TestAccAuthorization_refused(t *testing.T) {
 				  name           = "web"
 				  mesh           = { linkerd = {} }
 				  default_policy = "deny"
-				}`),
+				}`,
 				ExpectError: regexp.MustCompile(`(?s)managed\s+by\s+aksmesh-injection.*set\s+it\s+in\s+one`),
 			},
 			{Config: authorizationConfig(cluster, namespace, linkerdMesh+"default_policy = \"deny\"\n force_conflicts = true")},
