@@ -401,3 +401,61 @@ rules: [{from: [{source: {principals: ['*/sa/sidecar-a'], ipBlocks: [10.0.0.0/24
 		t.Error("mesh")
 	}
 }
+
+// Whatever the objects, ends of one class are judged alike.
+func TestClassesAreJudgedAlike(t *testing.T) {
+	t.Parallel()
+	objects := map[string]string{
+		"mesh":      "pa istio-system/default\nmtls: {mode: STRICT}\n",
+		"workload":  "pa shop/api\nselector: {matchLabels: {tier: back}}\nmtls: {mode: STRICT}\nportLevelMtls: {'9090': {mode: DISABLE}}\n",
+		"root":      "ap istio-system/all\nrules: [{from: [{source: {namespaces: [shop], notPrincipals: ['*/sa/b']}}]}]\n",
+		"addresses": "ap shop/net\nselector: {matchLabels: {tier: back}}\nrules: [{from: [{source: {ipBlocks: [10.0.0.0/24], notIpBlocks: [10.0.0.128/25]}}]}, {when: [{key: source.ip, values: [192.0.2.1]}]}]\n",
+		"denied":    "ap shop/deny\naction: DENY\nrules: [{from: [{source: {serviceAccounts: [a]}}], to: [{operation: {ports: ['8080']}}]}, {to: [{operation: {paths: [/x]}}]}]\n",
+		"rule":      "dr shop/plain\nhost: back\ntrafficPolicy: {tls: {mode: DISABLE}}\n",
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "back", Labels: map[string]string{}}, Spec: corev1.ServiceSpec{Selector: map[string]string{"tier": "back"}}}
+	var ends []access.End
+	for _, namespace := range []string{"shop", "web"} {
+		for _, what := range []string{"sidecar-x", "hbone-x", "ambient-x", "plain-x", "gateway", "waypoint"} {
+			for _, ip := range []string{"10.0.0.1", "10.0.0.200"} {
+				for _, name := range []string{"a", "b"} {
+					ends = append(ends, end(namespace, what, ip, account(name)), end(namespace, what, ip, account(name), labelled("tier", "back")),
+						end(namespace, what, ip, account(name), annotated(excludeInboundPorts, "8080")))
+				}
+			}
+		}
+	}
+	ends = append(ends, access.End{IP: netip.MustParseAddr("192.0.2.1")}, access.End{IP: netip.MustParseAddr("192.0.2.2")}, access.End{IP: netip.MustParseAddr("198.51.100.1")})
+	var all string
+	for _, text := range objects {
+		all += text + "---\n"
+	}
+	objects["all"] = all
+	for _, name := range []string{"mesh", "rule", "all"} {
+		e := enforcementOf(t, meshConfig{}, objects[name], service)
+		first := map[string]access.End{}
+		for _, one := range ends {
+			if class := e.Class(one); first[class] == (access.End{}) {
+				first[class] = one
+			}
+		}
+		for _, one := range ends {
+			class := e.Class(one)
+			twin := first[class]
+			if one == twin {
+				continue
+			}
+			for _, other := range first {
+				for _, port := range netpol.TCP(8080, 9090) {
+					if e.Judge(one, other, port) != e.Judge(twin, other, port) || e.Wire(one, other, port) != e.Wire(twin, other, port) ||
+						e.Judge(other, one, port) != e.Judge(other, twin, port) || e.Wire(other, one, port) != e.Wire(other, twin, port) {
+						t.Fatalf("%s: %v and %v are of class %s", name, one.Pod, twin.Pod, class)
+					}
+				}
+			}
+		}
+		if len(first) == len(ends) {
+			t.Errorf("%s: every end is of a class of its own", name)
+		}
+	}
+}

@@ -93,6 +93,7 @@ func (f *findings) readPods(ctx context.Context, cluster *kube.Cluster) error {
 
 func (f *findings) all() []string {
 	f.ofPorts()
+	f.ofProbes()
 	f.ofPolicies()
 	f.ofAuthentications()
 	f.ofDestinationRules()
@@ -148,6 +149,15 @@ func (f *findings) ofPorts() {
 			if why := bypassed(target.Pod, port); why != "" && roleOf(target) == inSidecar {
 				f.say("port %d does not lead through the sidecars (%s): everybody reaches it whatever is authorized", port, why)
 			}
+		}
+	}
+}
+
+// ofProbes looks for probes that sidecars take for traffic of the application's.
+func (f *findings) ofProbes() {
+	for _, target := range f.targets {
+		for _, probe := range strayProbes(target.Pod) {
+			f.say("port %d is probed, and the probe does not go by Istio's agent (%s): the sidecar refuses it, as it shows no identity", probe.Port, rewriteProbes)
 		}
 	}
 }

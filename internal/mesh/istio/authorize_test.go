@@ -305,6 +305,9 @@ func TestAuthorizationFindings(t *testing.T) {
 		}, want: []string{"AuthorizationPolicy istio-system/no is for the same pods and denies", "AuthorizationPolicy shop/ask is for the same pods and asks", fresh}},
 		{name: "undeclared port", policy: func(p *access.Policy) { p.Ports = access.PortsOf([]int32{80, 8080, 9090}) }, want: []string{"declares port 80:", "from now on all callers but those named are refused"}},
 		{name: "excluded port", ends: []access.End{end("shop", "sidecar-api", "", declaring(8080), annotated(excludeInboundPorts, "8080"))}, want: []string{"port 8080 does not lead through the sidecars", "from now on"}},
+		{name: "probe past the agent", ends: []access.End{end("shop", "sidecar-api", "", declaring(8080), func(pod *corev1.Pod) {
+			pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 8080}}}
+		})}, want: []string{"port 8080 is probed, and the probe does not go by Istio's agent", "from now on"}},
 		{name: "second PeerAuthentication of the labels", policy: func(p *access.Policy) { p.MTLS = access.PermissiveMTLS }, world: func(w *checktest.API) {
 			placed[peerAuthentication]{namespace: "shop", name: "x"}.put(w, peerAuthentications, "{selector: {matchLabels: {app: sidecar-api}}, mtls: {mode: STRICT}}")
 			placed[peerAuthentication]{namespace: "shop", name: "wide"}.put(w, peerAuthentications, "mtls: {mode: STRICT}")

@@ -3,6 +3,7 @@ package istio
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // PodFindings says in one line each what of the pods' own annotations keeps a
-// protection from holding for them: ports that do not lead through their sidecars.
+// protection from holding for them, or them from their health: ports that do not
+// lead through their sidecars, and probes that do.
 func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 	type bypass struct {
 		port int32
@@ -30,9 +32,36 @@ func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 		}
 	}
 	var findings []string
+	if p.Identity {
+		stray := map[int32][]string{}
+		for _, pod := range pods {
+			for _, probe := range strayProbes(pod) {
+				stray[probe.Port] = append(stray[probe.Port], pod.Name)
+			}
+		}
+		for port, names := range stray {
+			findings = append(findings, fmt.Sprintf("Port %d of pods %s is probed, and the probe does not go by Istio's agent (%s): the sidecar refuses it, as it shows no identity.", port, kube.Few(names), rewriteProbes))
+		}
+	}
 	for what, names := range found {
 		findings = append(findings, fmt.Sprintf("Port %d of pods %s does not lead through the sidecar (%s): nothing of the mesh arrives there.", what.port, kube.Few(names), what.why))
 	}
 	slices.Sort(findings)
 	return findings
+}
+
+// rewriteProbes is the annotation by which pods keep their probes as they are.
+const rewriteProbes = "sidecar.istio.io/rewriteAppHTTPProbers"
+
+// strayProbes are the probes by HTTP and gRPC of a pod with a sidecar that the
+// injector has not led to the agent, and so come to the sidecar without identity.
+// Those by TCP are content with a connection, and in ambient mode probes are told
+// by their address.
+func strayProbes(pod *corev1.Pod) []access.Probe {
+	if roleOf(access.End{Pod: pod}) != inSidecar {
+		return nil
+	}
+	return slices.DeleteFunc(access.ProbesOf([]*corev1.Pod{pod}), func(probe access.Probe) bool {
+		return strings.HasPrefix(probe.Path, "/app-health/") || bypassed(pod, probe.Port) != ""
+	})
 }

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
@@ -422,6 +423,13 @@ func TestPodFindings(t *testing.T) {
 	t.Parallel()
 	pods := []*corev1.Pod{
 		end("shop", "sidecar-a", "", annotated(excludeInboundPorts, "8080")).Pod, end("shop", "sidecar-b", "").Pod, end("shop", "ambient-c", "", annotated(excludeInboundPorts, "8080")).Pod,
+	}
+	for i, path := range []string{"/healthz", "/app-health/main/livez"} {
+		pods[i].Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(9080)}}}
+	}
+	identity := Traffic{}.PodFindings(pods, access.Protection{Ports: []int32{9080}, Identity: true})
+	if len(identity) != 1 || !strings.Contains(identity[0], "Port 9080 of pods sidecar-a is probed") {
+		t.Errorf("%q", identity)
 	}
 	got := Traffic{}.PodFindings(pods, access.Protection{Ports: []int32{8080, 9080}})
 	if len(got) != 1 || !strings.Contains(got[0], "Port 8080 of pods sidecar-a does not lead through the sidecar") {
