@@ -134,8 +134,7 @@ type (
 	}
 )
 
-// specOf reads the spec of an object. What the schemas would have refused counts
-// for nothing, as it does for the policy controller.
+// specOf reads the spec of an object.
 func specOf[S any](object *unstructured.Unstructured) (spec S, ok bool) {
 	content, is := object.Object["spec"].(map[string]any)
 	if !is {
@@ -156,17 +155,43 @@ func nameOf(object *unstructured.Unstructured) string {
 	return fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
 }
 
+// read is an object whose spec has been read.
+type read[S any] struct {
+	object *unstructured.Unstructured
+	spec   S
+}
+
+// byNamespace reads objects. What the schemas would have refused counts for
+// nothing, as it does for the policy controller.
+func byNamespace[S any](objects []*unstructured.Unstructured) map[string][]read[S] {
+	found := map[string][]read[S]{}
+	for _, object := range objects {
+		if spec, ok := specOf[S](object); ok {
+			found[object.GetNamespace()] = append(found[object.GetNamespace()], read[S]{object, spec})
+		}
+	}
+	return found
+}
+
 // resolver follows references.
 type resolver struct {
-	policies
-	identities string // what those of accounts end in
-	cluster    []network
-	networks   []netpol.Block // all that were seen
+	authorizations map[string][]read[authorizationSpec]
+	meshTLS        map[string][]read[meshTLSSpec]
+	networks       map[string][]read[networkSpec]
+	legacy         map[string][]read[legacySpec]
+	routes         map[string][]read[routeSpec]
+	identities     string // what those of accounts end in
+	cluster        []network
+	seen           []netpol.Block // all ranges
 }
 
 // resolve reads the policies once for all judgements.
 func (p policies) resolve(planes map[string]terms) rules {
-	r := &resolver{policies: p, identities: termsOf(DefaultNamespace, "", nil).identities}
+	r := &resolver{
+		authorizations: byNamespace[authorizationSpec](p.authorizations), meshTLS: byNamespace[meshTLSSpec](p.meshTLS),
+		networks: byNamespace[networkSpec](p.networks), legacy: byNamespace[legacySpec](p.legacy), routes: byNamespace[routeSpec](p.routes),
+		identities: termsOf(DefaultNamespace, "", nil).identities,
+	}
 	resolved := rules{servers: map[string][]gate{}}
 	// The controller that watches the policies is one; with several, the first.
 	for _, namespace := range slices.Sorted(maps.Keys(planes)) {
@@ -193,7 +218,7 @@ func (p policies) resolve(planes map[string]terms) rules {
 	for _, servers := range resolved.servers {
 		slices.SortFunc(servers, func(a, b gate) int { return strings.Compare(a.name, b.name) })
 	}
-	for _, block := range r.networks {
+	for _, block := range r.seen {
 		if n, ok := networkOf(block); ok {
 			resolved.networks = append(append(resolved.networks, n.within), n.except...)
 		}
@@ -262,12 +287,11 @@ func (n network) contains(address netip.Addr) bool {
 // ofServer are the authorizations that hold for all of a Server's traffic.
 func (r *resolver) ofServer(s gate) []authorization {
 	var found []authorization
-	for _, object := range r.legacy {
-		spec, ok := specOf[legacySpec](object)
-		if !ok || object.GetNamespace() != s.namespace || !spec.selects(s) {
+	for _, l := range r.legacy[s.namespace] {
+		if !l.spec.selects(s) {
 			continue
 		}
-		if a, ok := r.legacyAuthorization(object, spec); ok {
+		if a, ok := r.legacyAuthorization(l.object, l.spec); ok {
 			found = append(found, a)
 		}
 	}
@@ -317,7 +341,7 @@ func (r *resolver) accountIdentity(account objectRef, namespace string) string {
 }
 
 func (r *resolver) blocks(blocks []netpol.Block) ([]network, bool) {
-	r.networks = append(r.networks, blocks...)
+	r.seen = append(r.seen, blocks...)
 	networks := make([]network, len(blocks))
 	for i, block := range blocks {
 		var ok bool
@@ -332,16 +356,12 @@ func (r *resolver) blocks(blocks []netpol.Block) ([]network, bool) {
 // One that refers to what is not there lets nobody in.
 func (r *resolver) policiesFor(namespace string, meant func(target objectRef) bool) []authorization {
 	var found []authorization
-	for _, object := range r.authorizations {
-		spec, ok := specOf[authorizationSpec](object)
-		if !ok || object.GetNamespace() != namespace || !meant(spec.TargetRef) {
+	for _, policy := range r.authorizations[namespace] {
+		if !meant(policy.spec.TargetRef) {
 			continue
 		}
-		a := authorization{object: nameOf(object), networks: everywhere()}
-		for _, ref := range spec.RequiredAuthenticationRefs {
-			ok = ok && r.require(&a, ref, namespace)
-		}
-		if ok {
+		a := authorization{object: nameOf(policy.object), networks: everywhere()}
+		if !slices.ContainsFunc(policy.spec.RequiredAuthenticationRefs, func(ref objectRef) bool { return !r.require(&a, ref, namespace) }) {
 			found = append(found, a)
 		}
 	}
@@ -356,7 +376,7 @@ func (r *resolver) require(a *authorization, ref objectRef, namespace string) bo
 		a.tls, a.identities = true, []string{r.accountIdentity(ref, namespace)}
 		return true
 	case ref.is(policyGroup, "MeshTLSAuthentication"):
-		spec, ok := specNamed[meshTLSSpec](r.meshTLS, in, ref.Name)
+		spec, ok := specNamed(r.meshTLS[in], ref.Name)
 		if !ok {
 			return false
 		}
@@ -370,7 +390,7 @@ func (r *resolver) require(a *authorization, ref objectRef, namespace string) bo
 		}
 		return len(a.identities) > 0
 	case ref.is(policyGroup, "NetworkAuthentication"):
-		spec, ok := specNamed[networkSpec](r.policies.networks, in, ref.Name)
+		spec, ok := specNamed(r.networks[in], ref.Name)
 		if ok {
 			a.networks, ok = r.blocks(spec.Networks)
 		}
@@ -379,10 +399,10 @@ func (r *resolver) require(a *authorization, ref objectRef, namespace string) bo
 	return false
 }
 
-func specNamed[S any](objects []*unstructured.Unstructured, namespace, name string) (spec S, ok bool) {
-	for _, object := range objects {
-		if object.GetNamespace() == namespace && object.GetName() == name {
-			return specOf[S](object)
+func specNamed[S any](objects []read[S], name string) (spec S, ok bool) {
+	for _, r := range objects {
+		if r.object.GetName() == name {
+			return r.spec, true
 		}
 	}
 	return spec, false
@@ -391,23 +411,23 @@ func specNamed[S any](objects []*unstructured.Unstructured, namespace, name stri
 // routesOf are the routes of a Server that its proxies look at.
 func (r *resolver) routesOf(s gate) []boundRoute {
 	var routes []boundRoute
-	for _, object := range r.routes {
-		spec, ok := specOf[routeSpec](object)
+	for _, route := range r.routes[s.namespace] {
+		object, spec := route.object, route.spec
 		grpc := object.GetKind() == gatewayGRPCRouteKind.Name
-		if !ok || object.GetNamespace() != s.namespace || grpc != (s.protocol == "gRPC") || s.protocol == opaqueProtocol || s.protocol == "TLS" ||
+		if grpc != (s.protocol == "gRPC") || s.protocol == opaqueProtocol || s.protocol == "TLS" ||
 			!slices.ContainsFunc(spec.ParentRefs, func(p objectRef) bool {
 				return p.is(policyGroup, "Server") && p.Name == s.name && (p.Namespace == "" || p.Namespace == s.namespace)
 			}) {
 			continue
 		}
 		group := object.GroupVersionKind().Group
-		route := boundRoute{odd: grpc || len(spec.Hostnames) > 0}
-		route.authorizations = r.policiesFor(s.namespace, func(target objectRef) bool {
+		bound := boundRoute{odd: grpc || len(spec.Hostnames) > 0}
+		bound.authorizations = r.policiesFor(s.namespace, func(target objectRef) bool {
 			return target.is(group, object.GetKind()) && target.Name == object.GetName()
 		})
 		for _, rule := range spec.Rules {
 			if len(rule.Matches) == 0 {
-				route.matches = append(route.matches, match{path: "/", prefix: true})
+				bound.matches = append(bound.matches, match{path: "/", prefix: true})
 			}
 			for _, m := range rule.Matches {
 				method, _ := m.Method.(string)
@@ -415,11 +435,11 @@ func (r *resolver) routesOf(s gate) []boundRoute {
 				if path.prefix {
 					path.path = cmp.Or(strings.TrimRight(path.path, "/"), "/")
 				}
-				route.odd = route.odd || len(m.Headers)+len(m.QueryParams) > 0 || m.Path.Type == "RegularExpression"
-				route.matches = append(route.matches, path)
+				bound.odd = bound.odd || len(m.Headers)+len(m.QueryParams) > 0 || m.Path.Type == "RegularExpression"
+				bound.matches = append(bound.matches, path)
 			}
 		}
-		routes = append(routes, route)
+		routes = append(routes, bound)
 	}
 	return routes
 }
