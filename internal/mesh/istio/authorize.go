@@ -20,8 +20,8 @@ import (
 
 // An Authorizer has Istio's proxies enforce who may call whom.
 type Authorizer struct {
-	// ControlPlane is the namespace of the istiod whose mesh the pods belong to, if
-	// there are several that differ.
+	// ControlPlane is the namespace of the istiod whose mesh the pods belong to;
+	// empty is any.
 	ControlPlane string `json:"controlPlane,omitempty"`
 	// TrustDomain of the identities of ServiceAccounts; empty asks the control plane.
 	TrustDomain string `json:"trustDomain,omitempty"`
@@ -174,20 +174,18 @@ func (a Authorizer) trustDomain(ctx context.Context, cluster *kube.Cluster, p ac
 	if err != nil {
 		return "", err
 	}
-	if own := slices.DeleteFunc(slices.Clone(configs), func(c meshConfig) bool { return c.plane.Namespace != a.ControlPlane }); len(own) > 0 {
-		configs = own
-	}
+	configs = slices.DeleteFunc(configs, func(c meshConfig) bool { return a.ControlPlane != "" && c.plane.Namespace != a.ControlPlane })
 	var found []string
 	for _, config := range configs {
 		found = append(found, config.TrustDomain)
 	}
 	switch found = slices.Compact(slices.Sorted(slices.Values(found))); len(found) {
 	case 0:
-		return "", fmt.Errorf("the trust domain of ServiceAccounts: %w: install Istio first", mesh.ErrNoControlPlane)
+		return "", fmt.Errorf("the trust domain of ServiceAccounts: %w: install Istio first, or say it (trust_domain)", mesh.ErrNoControlPlane)
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("the control planes of the cluster have different trust domains, %s: name the callers by identities, which say the trust domain", strings.Join(found, " and "))
+	return "", fmt.Errorf("the control planes of the cluster have different trust domains, %s: say which is meant (trust_domain)", strings.Join(found, " and "))
 }
 
 // sourcesOf are callers, each of which suffices: those by identity in one, those

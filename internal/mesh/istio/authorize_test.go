@@ -245,6 +245,9 @@ func TestAuthorizeReadsTheCluster(t *testing.T) {
 	if text := specs(t, objects)["AuthorizationPolicy"]; !strings.Contains(text, "corp.example/ns/shop/sa/web") {
 		t.Error(text)
 	}
+	if _, _, err := (Authorizer{ControlPlane: "elsewhere"}).Authorize(t.Context(), cluster, policy); !errors.Is(err, mesh.ErrNoControlPlane) {
+		t.Errorf("of another control plane: %v", err)
+	}
 	policy.Grants[0].Routes = []access.Route{{Path: "/"}}
 	if _, _, err := (Authorizer{}).Authorize(t.Context(), cluster, policy); err != nil {
 		t.Errorf("routes with sidecars: %v", err)
