@@ -141,8 +141,9 @@ type question struct {
 
 // A class is of ends that nothing tells apart.
 type class struct {
-	ends  []end // two of them, if there are
-	ports []netpol.Port
+	ends    []end // two of them, if there are
+	ports   []netpol.Port
+	parties int
 }
 
 // An end is one end of a connection in the terms of both layers.
@@ -222,6 +223,7 @@ func (m *Map) place(parties map[partyKey]*Party, e end) end {
 	if parties[key] == nil {
 		parties[key] = &Party{Namespace: e.Pod.Namespace, Kind: kind, Name: name, Mesh: m.before.meshOf(e.End), class: e.class}
 		m.parties = append(m.parties, parties[key])
+		m.classes[e.class].parties++
 	}
 	e.party = parties[key]
 	e.party.Pods = append(e.party.Pods, e.Pod.Name)
@@ -373,6 +375,9 @@ func (m *Map) Rows() iter.Seq[Row] {
 
 // ask answers by the rules in force and by the proposed ones.
 func (m *Map) ask(q question) [2]Verdict {
+	// Most classes of a large cluster are of one party, whose answers nobody needs
+	// again, and which would take a lot of room.
+	shared := m.classes[q.from].parties > 1 || m.classes[q.to].parties > 1
 	answer, known := m.answers[q]
 	if known {
 		return answer
@@ -385,7 +390,9 @@ func (m *Map) ask(q question) [2]Verdict {
 	if answer[1] = answer[0]; m.after != nil {
 		answer[1] = m.after.judge(from, to, q.port)
 	}
-	m.answers[q] = answer
+	if shared {
+		m.answers[q] = answer
+	}
 	return answer
 }
 
