@@ -127,11 +127,9 @@ func (h Holding) Find(ctx context.Context) (Found, error) {
 func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var present []*unstructured.Unstructured
 	for _, kind := range h.Kinds {
-		objects, err := h.listKind(ctx, kind)
-		if apierrors.IsNotFound(err) {
-			// What was known of the kind may be older than the end of its CRD.
-			h.Cluster.Mapper().Reset()
-			objects, err = h.listKind(ctx, kind)
+		objects, err := h.Cluster.List(ctx, kind, h.Namespace)
+		if apierrors.IsNotFound(err) && !h.serves(ctx, kind) {
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -141,16 +139,12 @@ func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error)
 	return present, nil
 }
 
-// listKind is list of one kind; nothing if the cluster does not serve it.
-func (h Holding) listKind(ctx context.Context, kind kube.Kind) ([]*unstructured.Unstructured, error) {
+// serves reports whether the cluster may serve a kind. It is asked only of one
+// that was not found, and what was known of it before may be out of date.
+func (h Holding) serves(ctx context.Context, kind kube.Kind) bool {
+	h.Cluster.Mapper().Reset()
 	_, err := h.Cluster.KindFor(ctx, kind.GVK())
-	if meta.IsNoMatchError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return h.Cluster.List(ctx, kind, h.Namespace)
+	return !meta.IsNoMatchError(err)
 }
 
 // Apply writes the objects by server-side apply, what lets callers in before what
@@ -279,12 +273,8 @@ func (h Holding) remove(ctx context.Context, present []*unstructured.Unstructure
 		// Whoever has put another in its place has not been asked.
 		options := kube.DeleteOptions{UID: object.GetUID(), Wait: true}
 		err = h.Cluster.Delete(ctx, ref, options)
-		if apierrors.IsNotFound(err) {
-			// Not the object alone is gone, but its kind.
-			h.Cluster.Mapper().Reset()
-			if _, kindErr := h.Cluster.KindFor(ctx, ref.Kind.GVK()); meta.IsNoMatchError(kindErr) {
-				continue
-			}
+		if apierrors.IsNotFound(err) && !h.serves(ctx, ref.Kind) {
+			continue // Not the object alone is gone, but its kind.
 		}
 		if err != nil && !errors.Is(err, kube.ErrChanged) {
 			return err
