@@ -19,12 +19,15 @@ import (
 
 // Limits of what routes are derived from.
 const (
-	maxDocument = 16 << 20 // bytes of an OpenAPI document or a protobuf definition
+	maxDocument = 16 << 20 // bytes of an OpenAPI document
 	// maxEntries is how many routes and response classes a profile can have: an API
 	// server keeps no object of more than 1.5 MiB, and the shortest takes 46 bytes.
 	maxEntries = 1536 << 10 / 46
-	// maxReferences is how often a reference may lead to another.
+	// maxReferences is how often a reference may lead to another, or a merge.
 	maxReferences = 8
+	// maxMembers is how many members of mappings are looked at: aliases bring the
+	// same ones up again and again.
+	maxMembers = 4_000_000
 )
 
 // The extensions by which operations say what OpenAPI has no words for.
@@ -74,11 +77,15 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 	if len(text) > maxDocument {
 		return nil, fmt.Errorf("the document has %d bytes, and %d are read at most", len(text), maxDocument)
 	}
-	d := &openAPI{entries: maxEntries}
-	if err := d.parse(text); err != nil {
+	d := &openAPI{entries: maxEntries, members: maxMembers}
+	header, err := d.parse(text)
+	if err != nil {
 		return nil, err
 	}
-	base := d.header.BasePath
+	base, err := scalar(header["basePath"])
+	if err != nil {
+		return nil, fmt.Errorf("basePath: %w", err)
+	}
 	if options.BasePath != nil {
 		base = *options.BasePath
 	}
@@ -86,7 +93,7 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 		return nil, err
 	}
 	base = strings.TrimRight(base, "/")
-	paths, err := members(&d.header.Paths)
+	paths, err := d.mapping(header["paths"])
 	if err != nil {
 		return nil, fmt.Errorf("paths: %w", err)
 	}
@@ -101,7 +108,7 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 			return nil, fmt.Errorf("line %d: the path %q does not begin with /", node.Line, relative)
 		}
 		path := base + "/" + strings.TrimLeft(relative, "/")
-		found, err := d.item(path, &node)
+		found, err := d.item(path, node)
 		if err != nil {
 			return nil, err
 		}
@@ -120,23 +127,18 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 // routes are made of, so that what the rest says, or what its version of the
 // specification makes of a schema, is no matter.
 type openAPI struct {
-	root   yaml.Node
-	header struct {
-		Swagger  string    `yaml:"swagger"`
-		OpenAPI  string    `yaml:"openapi"`
-		BasePath string    `yaml:"basePath"`
-		Paths    yaml.Node `yaml:"paths"`
-	}
-	// entries are the routes and response classes that may still come: aliases
-	// make much of little.
-	entries int
+	root *yaml.Node
+	// entries are the routes and response classes that may still come, members
+	// those of mappings that may still be looked at.
+	entries, members int
 }
 
 // surrogates are the characters that JSON writes as two, which YAML cannot read,
 // or any other escape, so that none is looked for within one.
 var surrogates = regexp.MustCompile(`\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\.`)
 
-func (d *openAPI) parse(text []byte) error {
+// parse returns the members of the document.
+func (d *openAPI) parse(text []byte) (map[string]*yaml.Node, error) {
 	if json.Valid(text) {
 		text = surrogates.ReplaceAllFunc(text, func(escape []byte) []byte {
 			var character string
@@ -147,27 +149,33 @@ func (d *openAPI) parse(text []byte) error {
 		})
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&d.root); err != nil {
+	var document yaml.Node
+	if err := decoder.Decode(&document); err != nil {
 		if errors.Is(err, io.EOF) {
-			return errors.New("the document is empty")
+			return nil, errors.New("the document is empty")
 		}
-		return fmt.Errorf("neither YAML nor JSON: %w", err)
+		return nil, fmt.Errorf("neither YAML nor JSON: %w", err)
 	}
 	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return errors.New("there is more than one YAML document")
+		return nil, errors.New("there is more than one YAML document")
 	}
-	if err := d.root.Decode(&d.header); err != nil {
-		return err
+	d.root = document.Content[0]
+	header, err := d.mapping(d.root)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case strings.HasPrefix(d.header.Swagger, "2."), strings.HasPrefix(d.header.OpenAPI, "3."):
-	default:
-		return errors.New(`not an OpenAPI document: it says neither swagger: "2.0" nor openapi: 3 with a minor version`)
+	swagger, err := scalar(header["swagger"])
+	openapi, err2 := scalar(header["openapi"])
+	if err := errors.Join(err, err2); err != nil {
+		return nil, err
 	}
-	if absent(&d.header.Paths) {
-		return errors.New("the OpenAPI document has no paths")
+	if !strings.HasPrefix(swagger, "2.") && !strings.HasPrefix(openapi, "3.") {
+		return nil, errors.New(`not an OpenAPI document: it says neither swagger: "2.0" nor openapi: 3 with a minor version`)
 	}
-	return nil
+	if absent(header["paths"]) {
+		return nil, errors.New("the OpenAPI document has no paths")
+	}
+	return header, nil
 }
 
 // item derives the routes of one path.
@@ -182,10 +190,10 @@ func (d *openAPI) item(path string, node *yaml.Node) ([]Route, error) {
 	var routes []Route
 	for _, method := range methods() {
 		operation := item[strings.ToLower(method)]
-		if absent(&operation) {
+		if absent(operation) {
 			continue
 		}
-		route, err := d.route(path, method, &operation)
+		route, err := d.route(path, method, operation)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, path, err)
 		}
@@ -198,22 +206,22 @@ func (d *openAPI) item(path string, node *yaml.Node) ([]Route, error) {
 }
 
 // pathItem are the members of a path, or of what it refers to.
-func (d *openAPI) pathItem(node *yaml.Node) (map[string]yaml.Node, error) {
+func (d *openAPI) pathItem(node *yaml.Node) (map[string]*yaml.Node, error) {
 	for range maxReferences {
-		item, err := folded(node)
+		item, err := d.folded(node)
 		if err != nil {
 			return nil, err
 		}
 		reference := item["$ref"]
-		if absent(&reference) {
+		if absent(reference) {
 			return item, nil
 		}
 		for _, method := range methods() {
-			if operation := item[strings.ToLower(method)]; !absent(&operation) {
+			if !absent(item[strings.ToLower(method)]) {
 				return nil, fmt.Errorf("line %d: there is both a $ref and an operation for %s; OpenAPI does not say which counts", reference.Line, method)
 			}
 		}
-		if node, err = d.referred(&reference); err != nil {
+		if node, err = d.referred(reference); err != nil {
 			return nil, err
 		}
 	}
@@ -222,8 +230,8 @@ func (d *openAPI) pathItem(node *yaml.Node) (map[string]yaml.Node, error) {
 
 // referred is what a reference within the document leads to.
 func (d *openAPI) referred(reference *yaml.Node) (*yaml.Node, error) {
-	var text string
-	if err := reference.Decode(&text); err != nil {
+	text, err := scalar(reference)
+	if err != nil {
 		return nil, err
 	}
 	pointer, local := strings.CutPrefix(text, "#/")
@@ -231,53 +239,49 @@ func (d *openAPI) referred(reference *yaml.Node) (*yaml.Node, error) {
 		return nil, fmt.Errorf("line %d: the $ref %q leads out of the document, which is never followed; put what it means in here", reference.Line, text)
 	}
 	unescape := strings.NewReplacer("~1", "/", "~0", "~")
-	node := &d.root
+	node := d.root
 	for part := range strings.SplitSeq(pointer, "/") {
-		within, err := members(node)
+		within, err := d.mapping(node)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: the $ref %q: %w", reference.Line, text, err)
 		}
-		next, found := within[unescape.Replace(part)]
-		if !found {
+		if node = within[unescape.Replace(part)]; absent(node) {
 			return nil, fmt.Errorf("line %d: the $ref %q leads nowhere", reference.Line, text)
 		}
-		node = &next
 	}
 	return node, nil
 }
 
 // route derives the route of one operation.
 func (d *openAPI) route(path, method string, node *yaml.Node) (Route, error) {
-	operation, err := folded(node)
+	operation, err := d.folded(node)
 	if err != nil {
 		return Route{}, err
 	}
 	route := Route{Name: method + " " + path, Condition: RequestMatch{Method: method, PathRegex: pathRegex(path)}}
-	if retryable := operation[retryableExtension]; !absent(&retryable) {
+	if retryable := resolved(operation[retryableExtension]); !absent(retryable) {
 		if retryable.ShortTag() != "!!bool" || retryable.Decode(&route.IsRetryable) != nil {
 			return Route{}, fmt.Errorf("line %d: %s is neither true nor false", retryable.Line, retryableExtension)
 		}
 	}
-	if timeout := operation[timeoutExtension]; !absent(&timeout) {
-		if err := timeout.Decode(&route.Timeout); err != nil {
+	if timeout := operation[timeoutExtension]; !absent(timeout) {
+		if route.Timeout, err = scalar(timeout); err != nil {
 			return Route{}, fmt.Errorf("%s: %w", timeoutExtension, err)
 		}
 		if _, err := time.ParseDuration(route.Timeout); err != nil {
 			return Route{}, fmt.Errorf("line %d: %s is not a duration such as 300ms or 1m30s: %w", timeout.Line, timeoutExtension, err)
 		}
 	}
-	responses := operation["responses"]
-	if absent(&responses) {
-		return route, nil
+	if responses := operation["responses"]; !absent(responses) {
+		route.ResponseClasses, err = d.classes(responses)
 	}
-	route.ResponseClasses, err = classes(&responses)
 	return route, err
 }
 
 // classes derives a response class from each status code that responses are
 // given for. Neither `default` nor `5XX` is one.
-func classes(responses *yaml.Node) ([]ResponseClass, error) {
-	given, err := members(responses)
+func (d *openAPI) classes(responses *yaml.Node) ([]ResponseClass, error) {
+	given, err := d.mapping(responses)
 	if err != nil {
 		return nil, err
 	}
@@ -312,38 +316,95 @@ func pathRegex(template string) string {
 	return parameter.ReplaceAllLiteralString(regexp.QuoteMeta(template), "[^/]*")
 }
 
-// members decodes a mapping, with what it merges in. The decoder refuses keys
-// that come twice, and aliases that make too much of too little.
-func members(node *yaml.Node) (map[string]yaml.Node, error) {
-	var found map[string]yaml.Node
-	if err := node.Decode(&found); err != nil {
-		return nil, err
+// mapping returns the members of a mapping, those included that it merges in.
+func (d *openAPI) mapping(node *yaml.Node) (map[string]*yaml.Node, error) {
+	found := map[string]*yaml.Node{}
+	return found, d.collect(node, found, 0)
+}
+
+// collect adds the members of a mapping to those that have been found closer by,
+// which stand before them.
+func (d *openAPI) collect(node *yaml.Node, found map[string]*yaml.Node, depth int) error {
+	node = resolved(node)
+	if node.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: this has to be a mapping", node.Line)
 	}
-	return found, nil
+	if depth > maxReferences {
+		return fmt.Errorf("line %d: one merge leads to the next", node.Line)
+	}
+	if d.members -= len(node.Content) / 2; d.members < 0 {
+		return fmt.Errorf("line %d: aliases and references make too much of the document", node.Line)
+	}
+	var merged []*yaml.Node
+	own := map[string]int{}
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := resolved(node.Content[i]), node.Content[i+1]
+		if key.ShortTag() == "!!merge" {
+			if merged = append(merged, value); resolved(value).Kind == yaml.SequenceNode {
+				merged = resolved(value).Content
+			}
+			continue
+		}
+		name, err := scalar(key)
+		if err != nil {
+			return err
+		}
+		if line, double := own[name]; double {
+			return fmt.Errorf("line %d: %q is there already, in line %d", key.Line, name, line)
+		}
+		own[name] = key.Line
+		if _, closer := found[name]; !closer {
+			found[name] = value
+		}
+	}
+	for _, source := range merged {
+		if err := d.collect(source, found, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // folded are the members of a mapping by their names in lower case, which is how
 // Linkerd's parser takes those of extensions and methods.
-func folded(node *yaml.Node) (map[string]yaml.Node, error) {
-	found, err := members(node)
+func (d *openAPI) folded(node *yaml.Node) (map[string]*yaml.Node, error) {
+	found, err := d.mapping(node)
 	if err != nil {
 		return nil, err
 	}
-	lower := make(map[string]yaml.Node, len(found))
+	lower := make(map[string]*yaml.Node, len(found))
 	for name, member := range found {
 		key := strings.ToLower(name)
-		if _, double := lower[key]; double {
-			return nil, fmt.Errorf("line %d: %s is there twice, in upper and lower case", member.Line, key)
+		if other, double := lower[key]; double {
+			return nil, fmt.Errorf("line %d: %s is there twice, in upper and lower case", min(member.Line, other.Line), key)
 		}
 		lower[key] = member
 	}
 	return lower, nil
 }
 
+// resolved is what an alias stands for, and anything else itself.
+func resolved(node *yaml.Node) *yaml.Node {
+	if node != nil && node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
+
+// scalar is the text of a scalar; empty if there is none.
+func scalar(node *yaml.Node) (string, error) {
+	if absent(node) {
+		return "", nil
+	}
+	node = resolved(node)
+	if node.Kind != yaml.ScalarNode {
+		return "", fmt.Errorf("line %d: this has to be a text", node.Line)
+	}
+	return node.Value, nil
+}
+
 // absent reports whether there is nothing, or null.
 func absent(node *yaml.Node) bool {
-	if node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	return node.IsZero() || node.ShortTag() == "!!null"
+	node = resolved(node)
+	return node == nil || node.ShortTag() == "!!null"
 }

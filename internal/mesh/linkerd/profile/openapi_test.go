@@ -146,8 +146,8 @@ components:
 		"merged": {`
 openapi: 3.0.0
 x-common: &common {x-linkerd-retryable: true, responses: {"200": {}}}
-paths: {/a: {get: {<<: *common, x-linkerd-timeout: 1s}}}
-`, OpenAPIOptions{}, []Route{route("GET", "/a", "/a", 200).with(true, "1s")}},
+paths: {/a: {get: {<<: *common, x-linkerd-timeout: 1s}, put: {<<: [{x-linkerd-timeout: 2s}, *common], x-linkerd-retryable: false}}}
+`, OpenAPIOptions{}, []Route{route("GET", "/a", "/a", 200).with(true, "1s"), route("PUT", "/a", "/a", 200).with(false, "2s")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,38 +178,46 @@ func TestFromOpenAPIRefuses(t *testing.T) {
 	}{
 		"nothing":             {"", OpenAPIOptions{}, "empty"},
 		"no YAML":             {"a: [\nb", OpenAPIOptions{}, "line 2"},
-		"a list":              {"[]", OpenAPIOptions{}, "line 1: cannot unmarshal !!seq"},
+		"a list":              {"[]", OpenAPIOptions{}, "line 1: this has to be a mapping"},
 		"two documents":       {"openapi: 3.0.0\npaths: {}\n---\na: b", OpenAPIOptions{}, "more than one"},
 		"something else":      {"kind: Pod", OpenAPIOptions{}, "neither swagger"},
 		"an older Swagger":    {"{swagger: '1.2', paths: {}}", OpenAPIOptions{}, "neither swagger"},
 		"webhooks only":       {"{openapi: 3.1.0, webhooks: {}}", OpenAPIOptions{}, "no paths"},
-		"list of paths":       {document("- /a"), OpenAPIOptions{}, "paths: yaml: unmarshal errors:\n  line 3"},
+		"list of paths":       {document("- /a"), OpenAPIOptions{}, "paths: line 3: this has to be a mapping"},
 		"relative path":       {document("  a: {}"), OpenAPIOptions{}, `line 3: the path "a" does not begin`},
 		"relative base path":  {document("  /a: {}"), OpenAPIOptions{BasePath: &relative}, `"shop" does not begin`},
-		"path twice":          {document("  /a: {}\n  /a: {}"), OpenAPIOptions{}, `line 4: mapping key "/a" already defined at line 3`},
+		"path twice":          {document("  /a: {}\n  /a: {}"), OpenAPIOptions{}, `paths: line 4: "/a" is there already, in line 3`},
 		"operation twice":     {document("  /a: {get: {}}\n  //a: {get: {}}"), OpenAPIOptions{}, "line 3: GET /a is the operation of line 4 once more"},
 		"method in two cases": {document("  /a: {get: {}, GET: {}}"), OpenAPIOptions{}, "get is there twice"},
 		"quoted boolean":      {document("  /a:\n    get:\n      x-linkerd-retryable: 'true'"), OpenAPIOptions{}, "GET /a: line 5: x-linkerd-retryable is neither true nor false"},
 		"old boolean":         {document("  /a: {get: {x-linkerd-retryable: yes}}"), OpenAPIOptions{}, "neither true nor false"},
 		"bare number":         {document("  /a: {get: {x-linkerd-timeout: 5}}"), OpenAPIOptions{}, "line 3: x-linkerd-timeout is not a duration"},
-		"list as timeout":     {document("  /a: {get: {x-linkerd-timeout: [5]}}"), OpenAPIOptions{}, "x-linkerd-timeout: yaml"},
+		"list as timeout":     {document("  /a: {get: {x-linkerd-timeout: [5]}}"), OpenAPIOptions{}, "x-linkerd-timeout: line 3: this has to be a text"},
 		"no status code":      {document("  /a: {get: {responses: {'700': {}}}}"), OpenAPIOptions{}, "line 3: 700 is not a status code"},
-		"list of responses":   {document("  /a: {get: {responses: []}}"), OpenAPIOptions{}, "line 3: cannot unmarshal"},
-		"text as operation":   {document("  /a: {get: later}"), OpenAPIOptions{}, "GET /a: yaml"},
+		"list of responses":   {document("  /a: {get: {responses: []}}"), OpenAPIOptions{}, "GET /a: line 3: this has to be a mapping"},
+		"text as operation":   {document("  /a: {get: later}"), OpenAPIOptions{}, "GET /a: line 3: this has to be a mapping"},
 		"file":                {document("  /a: {$ref: paths.yaml#/a}"), OpenAPIOptions{}, `path /a: line 3: the $ref "paths.yaml#/a" leads out of the document`},
 		"network":             {document("  /a: {$ref: 'https://example.com/#/a'}"), OpenAPIOptions{}, "leads out of the document"},
 		"nowhere":             {document("  /a: {$ref: '#/b/c'}"), OpenAPIOptions{}, "leads nowhere"},
-		"through a text":      {document("  /a: {$ref: '#/openapi/c'}"), OpenAPIOptions{}, "cannot unmarshal"},
+		"through a text":      {document("  /a: {$ref: '#/openapi/c'}"), OpenAPIOptions{}, "this has to be a"},
 		"in a circle":         {document("  /a: {$ref: '#/paths/~1a'}"), OpenAPIOptions{}, "one reference after the other"},
-		"list as reference":   {document("  /a: {$ref: []}"), OpenAPIOptions{}, "cannot unmarshal"},
+		"list as reference":   {document("  /a: {$ref: []}"), OpenAPIOptions{}, "this has to be a"},
 		"beside a reference":  {document("  /a: {$ref: '#/paths/~1b', put: {}}\n  /b: {}"), OpenAPIOptions{}, "both a $ref and an operation for PUT"},
 		"too large":           {strings.Repeat(" ", maxDocument+1), OpenAPIOptions{}, "are read at most"},
 		"aliases within aliases": {
 			"a: &a [x, x, x, x, x, x, x, x, x]\n" + doubled("a", "b") + doubled("b", "c") + doubled("c", "d") + doubled("d", "e") + doubled("e", "f") + doubled("f", "g") + "openapi: *g\npaths: *g",
 			OpenAPIOptions{},
-			"cannot unmarshal !!seq",
+			"line 7: this has to be a text",
 		},
-		"aliases of merges": {"a: &a {k: v}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + mergedOf("f", "g") + "openapi: 3.0.0\npaths: *g", OpenAPIOptions{}, "excessive aliasing"},
+		"aliases of merges": {"a: &a {k: v}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + mergedOf("f", "g") + "openapi: 3.0.0\npaths: *g", OpenAPIOptions{}, `the path "k" does not begin`},
+		"merges without end": {"a: &a {<<: *a}\nopenapi: 3.0.0\npaths: *a", OpenAPIOptions{}, "one merge leads to the next"},
+		"merges of everything": {
+			"a: &a {" + members(1000) + "}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + "openapi: 3.0.0\npaths: *f",
+			OpenAPIOptions{}, "make too much of the document",
+		},
+		"key that is a list":   {document("  [a]: {}"), OpenAPIOptions{}, "line 3: this has to be a text"},
+		"merge of a text":      {document("  <<: a"), OpenAPIOptions{}, "line 3: this has to be a mapping"},
+		"base path of a list":  {"swagger: '2.0'\nbasePath: []\npaths: {}", OpenAPIOptions{}, "basePath: line 2"},
 		"much from little":  {document("  /a: &a {get: &o {responses: " + codes() + "}, put: *o, post: *o, head: *o}\n" + aliases(100)), OpenAPIOptions{}, "too large for Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,6 +238,14 @@ func doubled(of, name string) string {
 
 func mergedOf(of, name string) string {
 	return fmt.Sprintf("%s: &%s {<<: [%s]}\n", name, name, strings.Repeat("*"+of+", ", 9))
+}
+
+func members(count int) string {
+	var text strings.Builder
+	for i := range count {
+		fmt.Fprintf(&text, "k%d: v, ", i)
+	}
+	return text.String()
 }
 
 func codes() string {

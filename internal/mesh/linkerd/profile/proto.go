@@ -11,6 +11,10 @@ import (
 	"github.com/bufbuild/protocompile/reporter"
 )
 
+// maxProto is how many bytes of a protobuf definition are read: its parser takes a
+// thousand times as much memory for what is nested without end.
+const maxProto = 1 << 20
+
 // ProtoNames are how the routes of a protobuf definition are named.
 type ProtoNames int
 
@@ -30,8 +34,8 @@ const (
 // those that declare an idempotency_level may be retried. What it imports is
 // neither read nor needed. Errors tell line and column.
 func FromProto(text []byte, names ProtoNames) ([]Route, error) {
-	if len(text) > maxDocument {
-		return nil, fmt.Errorf("the definition has %d bytes, and %d are read at most", len(text), maxDocument)
+	if len(text) > maxProto {
+		return nil, fmt.Errorf("the definition has %d bytes, and %d are read at most", len(text), maxProto)
 	}
 	file, err := parser.Parse("", bytes.NewReader(text), reporter.NewHandler(nil))
 	if err != nil {

@@ -89,7 +89,7 @@ func TestFromProtoRefuses(t *testing.T) {
 		"two packages": {"package a;\npackage b;", "line 2, column 1: there is more than one package"},
 		"no level":     {"service A {\n rpc M (X) returns (Y) { option idempotency_level = 1; }\n}", "line 2, column 26: the idempotency_level is none"},
 		"other level":  {"service A { rpc M (X) returns (Y) { option idempotency_level = SOMETIMES; } }", "none of IDEMPOTENT"},
-		"too large":    {strings.Repeat(" ", maxDocument+1), "are read at most"},
+		"too large":    {strings.Repeat(" ", maxProto+1), "are read at most"},
 		"too many":     {"service A {" + strings.Repeat("rpc M (X) returns (Y);", maxEntries+1) + "}", "already declared"},
 	} {
 		t.Run(name, func(t *testing.T) {
