@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"sigs.k8s.io/yaml"
 
@@ -62,16 +63,26 @@ func (i Intent) workloadLabels(ctx context.Context, cluster *kube.Cluster) (map[
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]string{}
-	requirements, _ := workload.Selector.Requirements()
-	for _, r := range requirements {
-		value, single := r.Values().PopAny()
-		if r.Operator() != selection.Equals && r.Operator() != selection.In || !single || r.Values().Len() != 1 {
-			return nil, fmt.Errorf("%s selects its pods by %s, which Istio's selectors cannot say; give its pods a default policy by that of the namespace, or an authorization by pod_selector", ref, workload.Selector)
-		}
-		found[r.Key()] = value
+	found, exact := exactLabels(workload.Selector)
+	if !exact {
+		return nil, fmt.Errorf("%s selects its pods by %s, which Istio's selectors cannot say; give its pods a default policy by that of the namespace, or an authorization by pod_selector", ref, workload.Selector)
 	}
 	return found, nil
+}
+
+// exactLabels are the labels that a selector asks for; it reports false if it asks
+// for more than one value of each.
+func exactLabels(selector labels.Selector) (map[string]string, bool) {
+	found := map[string]string{}
+	requirements, _ := selector.Requirements()
+	for _, r := range requirements {
+		values := r.ValuesUnsorted()
+		if r.Operator() != selection.Equals && r.Operator() != selection.In || len(values) != 1 {
+			return nil, false
+		}
+		found[r.Key()] = values[0]
+	}
+	return found, true
 }
 
 // A mark is a default policy of Linkerd's on what pods are made from.
