@@ -149,6 +149,9 @@ func Compile(ctx context.Context, cluster *kube.Cluster, i Intent) (Compiled, er
 	if errors.Is(err, mesh.ErrNoControlPlane) {
 		err = fmt.Errorf("%w: %w", ErrMeshUnknown, err)
 	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", Policy{Namespace: i.Namespace, Name: i.Name}, err)
+	}
 	return compiled, err
 }
 
