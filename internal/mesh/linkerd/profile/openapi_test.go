@@ -209,16 +209,17 @@ func TestFromOpenAPIRefuses(t *testing.T) {
 			OpenAPIOptions{},
 			"line 7: this has to be a text",
 		},
-		"aliases of merges": {"a: &a {k: v}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + mergedOf("f", "g") + "openapi: 3.0.0\npaths: *g", OpenAPIOptions{}, `the path "k" does not begin`},
+		"aliases of merges":  {"a: &a {k: v}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + mergedOf("f", "g") + "openapi: 3.0.0\npaths: *g", OpenAPIOptions{}, `the path "k" does not begin`},
 		"merges without end": {"a: &a {<<: *a}\nopenapi: 3.0.0\npaths: *a", OpenAPIOptions{}, "one merge leads to the next"},
 		"merges of everything": {
 			"a: &a {" + members(1000) + "}\n" + mergedOf("a", "b") + mergedOf("b", "c") + mergedOf("c", "d") + mergedOf("d", "e") + mergedOf("e", "f") + "openapi: 3.0.0\npaths: *f",
-			OpenAPIOptions{}, "make too much of the document",
+			OpenAPIOptions{},
+			"make too much of the document",
 		},
-		"key that is a list":   {document("  [a]: {}"), OpenAPIOptions{}, "line 3: this has to be a text"},
-		"merge of a text":      {document("  <<: a"), OpenAPIOptions{}, "line 3: this has to be a mapping"},
-		"base path of a list":  {"swagger: '2.0'\nbasePath: []\npaths: {}", OpenAPIOptions{}, "basePath: line 2"},
-		"much from little":  {document("  /a: &a {get: &o {responses: " + codes() + "}, put: *o, post: *o, head: *o}\n" + aliases(100)), OpenAPIOptions{}, "too large for Kubernetes"},
+		"key that is a list":  {document("  [a]: {}"), OpenAPIOptions{}, "line 3: this has to be a text"},
+		"merge of a text":     {document("  <<: a"), OpenAPIOptions{}, "line 3: this has to be a mapping"},
+		"base path of a list": {"swagger: '2.0'\nbasePath: []\npaths: {}", OpenAPIOptions{}, "basePath: line 2"},
+		"much from little":    {document("  /a: &a {get: &o {responses: " + codes() + "}, put: *o, post: *o, head: *o}\n" + aliases(100)), OpenAPIOptions{}, "too large for Kubernetes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,7 +105,7 @@ func TestFromProtoRefuses(t *testing.T) {
 // TestFromProtoNested reads what is nested as deep as nobody writes it.
 func TestFromProtoNested(t *testing.T) {
 	t.Parallel()
-	const depth = 50_000
+	const depth = 20_000
 	for name, text := range map[string]string{
 		"messages": strings.Repeat("message M {", depth) + strings.Repeat("}", depth),
 		"unclosed": strings.Repeat("message M {", depth),
