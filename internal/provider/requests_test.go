@@ -51,6 +51,7 @@ func TestAccRequestsOfPlansWithoutChange(t *testing.T) {
 		  depends_on      = [aksmesh_linkerd.this]
 		}`, linkerdNew, repository, identity.attribute("aksmesh_issuer.this", "id"), detection)
 	})
+	connectivityCostsLittle(t, cluster)
 }
 
 // costsLittle applies resources of so many releases, with either way of detecting
