@@ -829,6 +829,6 @@ func (r *authorizationResource) Delete(ctx context.Context, req resource.DeleteR
 	}
 	err := model.intent(ctx, &resp.Diagnostics).Delete(ctx, cluster, func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) })
 	if err != nil {
-		problem(&resp.Diagnostics, "Unable to Take Authorization Back", err)
+		problem(&resp.Diagnostics, "Unable to Withdraw Authorization", err)
 	}
 }

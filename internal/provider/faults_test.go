@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
@@ -64,6 +65,7 @@ func (e everything) config() string {
 		}`, cmp.Or(e.version, istioNew), e.charts.Repository, e.issuerID)
 		policy = "{ istio = {} }"
 	}
+	authority := strings.Replace(policy, "{ istio = {} }", fmt.Sprintf("{ istio = { control_plane_namespace = %s } }", e.controlPlane), 1)
 	return controlPlane + fmt.Sprintf(`
 	resource "aksmesh_trust_anchor" "this" {
 	  name = %[1]q
@@ -89,7 +91,15 @@ func (e everything) config() string {
 	  ports        = [8080]
 	  mesh         = %[5]s
 	}
-	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy, e.follows, e.bundle)
+	resource "aksmesh_authorization" "this" {
+	  namespace    = %[3]q
+	  name         = "web"
+	  pod_selector = { app = "web" }
+	  ports        = [9090]
+	  allow        = [{ service_accounts = ["%[3]s/web"] }]
+	  mesh         = %[8]s
+	}
+	`, e.mesh, e.anchorID, e.namespace, e.controlPlane, policy, e.follows, e.bundle, authority)
 }
 
 // apart is the same configuration with the values of a state in place of the
@@ -148,6 +158,7 @@ func objectWords(e everything) map[string]*regexp.Regexp {
 		"aksmesh_trust_anchor.this":   `Secret aksmesh-system/aksmesh-trust-anchor-` + e.mesh,
 		"aksmesh_injection.this":      `namespaces|Namespace ` + e.namespace,
 		"aksmesh_release.this":        `release ` + e.namespace + `/app`,
+		"aksmesh_authorization.this":  `meshtlsauthentication|authorizationpolic|peerauthentication|Server \S+/web-9090`,
 		"aksmesh_network_policy.this": `networkpolicies|NetworkPolicy ` + e.namespace + `/mesh-only`,
 	}
 	if e.mesh == "linkerd" {

@@ -45,8 +45,8 @@ func TestAccProvider_unknown(t *testing.T) {
 		t.Errorf("a plan without a cluster has made %d requests", proxy.Requests())
 	}
 	w.succeed("apply", "-no-color", "planned")
-	if made := len(w.attributes()); made != 13 {
-		t.Errorf("one apply has made %d resources, want 13", made)
+	if made := len(w.attributes()); made != 16 {
+		t.Errorf("one apply has made %d resources, want 16", made)
 	}
 	w.expectNoChanges()
 
