@@ -45,7 +45,15 @@ type Holding struct {
 	// Kinds are all kinds that its objects may have. One that the cluster does
 	// not serve has no objects.
 	Kinds []kube.Kind
+	// Former are kinds that objects of it may have had, and are to have no more.
+	// One that may not be listed is taken to have none.
+	Former []kube.Kind
 }
+
+// ErrOther means that objects of the holding are there already, made from another
+// intent than that of the apply.
+var ErrOther = errors.New("it is there already, made from other settings, by an apply that broke off or by another configuration: " +
+	"import it, or set force_conflicts = true to take it over; if it is another's, choose another name")
 
 // Found are the objects of a holding as they are in the cluster.
 type Found struct {
@@ -106,6 +114,16 @@ func sorted(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
 	})
 }
 
+// OwnerOf is whose an object is, in Terraform's words, such as
+// aksmesh_network_policy mesh-only; empty if it is no holding's.
+func OwnerOf(object *unstructured.Unstructured) string {
+	kind, name, found := strings.Cut(object.GetAnnotations()[ownerAnnotation], "/")
+	if !found {
+		return ""
+	}
+	return "aksmesh_" + strings.ReplaceAll(kind, "-", "_") + " " + name
+}
+
 // Find reads the objects of the holding from the shared reads.
 func (h Holding) Find(ctx context.Context) (Found, error) {
 	present, err := h.list(ctx)
@@ -136,6 +154,23 @@ func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error)
 		}
 		present = append(present, objects...)
 	}
+	for _, kind := range h.Former {
+		_, err := h.Cluster.KindFor(ctx, kind.GVK())
+		if meta.IsNoMatchError(err) {
+			continue
+		}
+		var objects []*unstructured.Unstructured
+		if err == nil {
+			objects, err = h.Cluster.List(ctx, kind, h.Namespace)
+		}
+		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		present = append(present, objects...)
+	}
 	return present, nil
 }
 
@@ -151,9 +186,9 @@ func (h Holding) serves(ctx context.Context, kind kube.Kind) bool {
 // refuses them, and then removes the others of the holding. The intent is recorded
 // with them as JSON, notes are annotations that they bear besides. Fields of
 // another manager are a *[kube.ConflictError] unless force is set; an object of
-// another holding is [kube.ErrExists], and unless force is set so is one of this
-// holding that was made from another intent: those of the same were left by an
-// apply that was cut off. With force, fields that others have added to the specs
+// another holding is [kube.ErrExists], and unless force is set one of this holding
+// that was made from another intent is [ErrOther]: those of the same were left by
+// an apply that was cut off. With force, fields that others have added to the specs
 // are removed. Begun tells whether anything may have been written.
 func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured, intent any, notes map[string]string, force bool) (begun bool, err error) {
 	record, err := json.Marshal(intent)
@@ -245,7 +280,7 @@ func (h Holding) taken(object *unstructured.Unstructured, record string, wanted,
 	case owner != h.Owner:
 		return fmt.Errorf("%s %s/%s, which is of %s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), owner, kube.ErrExists)
 	case !force && object.GetAnnotations()[intentAnnotation] != record:
-		return fmt.Errorf("%s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), kube.ErrExists)
+		return fmt.Errorf("%s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), ErrOther)
 	}
 	return nil
 }

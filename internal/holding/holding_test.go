@@ -184,8 +184,11 @@ func TestAccApplyFindDelete(t *testing.T) {
 
 	// Made from something else, it is another's until that one has been asked.
 	_, err = f.Apply(t.Context(), objects, intent{"second"}, nil, false)
-	if !errors.Is(err, kube.ErrExists) || !strings.Contains(err.Error(), "NetworkPolicy "+f.Namespace+"/a") {
+	if !errors.Is(err, holding.ErrOther) || !strings.Contains(err.Error(), "NetworkPolicy "+f.Namespace+"/a") || !strings.Contains(err.Error(), "force_conflicts = true") {
 		t.Errorf("another intent: %v", err)
+	}
+	if advice := kube.Advice(err); strings.Contains(advice, "somebody else") {
+		t.Errorf("our own object is said to be another's: %s", advice)
 	}
 	if _, err := f.Apply(t.Context(), objects[:2], intent{"second"}, nil, true); err != nil {
 		t.Fatal(err)
@@ -205,6 +208,27 @@ func TestAccApplyFindDelete(t *testing.T) {
 	f.want(t)
 	if err := f.Delete(t.Context()); err != nil {
 		t.Errorf("delete what is gone: %v", err)
+	}
+}
+
+func TestAccFormerKinds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.apply(t, "first", f.policy(t, "a", "web"), f.budget(t, "b"))
+	unserved := server
+	unserved.Group = "none.example.com"
+	f.Kinds, f.Former = []kube.Kind{kube.NetworkPolicy}, []kube.Kind{unserved, kube.PodDisruptionBudget}
+	f.want(t, "NetworkPolicy/a", "PodDisruptionBudget/b")
+	if _, err := f.Apply(t.Context(), []*unstructured.Unstructured{f.policy(t, "a", "web")}, intent{"second"}, nil, true); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, "NetworkPolicy/a")
+	found, err := f.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := holding.OwnerOf(found.Objects[0]); got != "aksmesh_thing one" {
+		t.Errorf("got owner %q", got)
 	}
 }
 
