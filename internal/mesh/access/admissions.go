@@ -58,11 +58,13 @@ func (c ControlPlane) Webhooks(ports ...int32) []netpol.Admission {
 	return []netpol.Admission{admission}
 }
 
-// DNS admits queries to the cluster's DNS. A cache on the pod's own node needs no
-// rule: network policies do not keep pods and their node apart.
+// DNS admits queries to the cluster's DNS and to the caches of it on nodes, as far
+// as those are pods (k8s-app=node-local-dns). A cache in the node's own network no
+// label selects; whether a pod may call its node, engines of network policies do
+// not agree on.
 func DNS() netpol.Admission {
 	return netpol.Admission{
-		Peers: []netpol.Peer{inKubeSystem("k8s-app", "kube-dns")},
+		Peers: []netpol.Peer{inKubeSystem("k8s-app", "kube-dns"), inKubeSystem("k8s-app", "node-local-dns")},
 		Ports: []netpol.Port{{Protocol: corev1.ProtocolUDP, Number: 53}, {Protocol: corev1.ProtocolTCP, Number: 53}},
 	}
 }

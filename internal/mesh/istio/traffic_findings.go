@@ -12,10 +12,11 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
 )
 
-// PodFindings says in one line each what of the pods' own annotations keeps a
-// protection from holding for them, or them from their health: ports that do not
-// lead through their sidecars, and probes that do.
-func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
+// PodFindings says in one line each what keeps a protection from holding for pods
+// of the mesh, or them from their callers and their health: being in another mode
+// than it is for, ports that do not lead through their sidecars, and probes that
+// do; and which ports it opens to the whole mesh.
+func (t Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 	type bypass struct {
 		port int32
 		why  string
@@ -31,7 +32,10 @@ func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 			}
 		}
 	}
-	var findings []string
+	findings := t.otherMode(pods)
+	if line := t.behindTunnel(p); line != "" {
+		findings = append(findings, line+" Name them in ports where all of the mesh is meant.")
+	}
 	if p.Identity {
 		stray := map[int32][]string{}
 		for _, pod := range pods {
@@ -48,6 +52,23 @@ func (Traffic) PodFindings(pods []*corev1.Pod, p access.Protection) []string {
 	}
 	slices.Sort(findings)
 	return findings
+}
+
+// otherMode says which pods are in a mode that the traffic is not sent in.
+func (t Traffic) otherMode(pods []*corev1.Pod) []string {
+	var others []string
+	for _, pod := range pods {
+		ambient := (Injection{}).Proxy(pod).Mode == mesh.Ambient
+		if t.Mode == ModeSidecar && ambient || t.Mode == ModeAmbient && !ambient {
+			others = append(others, pod.Name)
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	is := map[string]string{ModeSidecar: ModeAmbient, ModeAmbient: ModeSidecar}[t.Mode]
+	return []string{fmt.Sprintf("Pods %s are in mode %s, and the policy is for mode %s: it keeps the mesh's callers and probes from them. Set mode to %s, or to %s while there are pods of both.",
+		kube.Few(others), is, t.Mode, is, ModeBoth)}
 }
 
 // rewriteProbes is the annotation by which pods keep their probes as they are.

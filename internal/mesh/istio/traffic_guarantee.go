@@ -76,9 +76,35 @@ func (t Traffic) exceptions(p access.Protection) []string {
 		lines = append(lines, fmt.Sprintf("Closed unless another policy opens them: metrics of the proxies (%d, %d).", agentPort, envoyPort))
 	}
 	if slices.ContainsFunc(p.Exceptions, func(e access.Exception) bool { return !e.Metrics }) {
-		lines = append(lines, "Exceptions come in without the mesh, and at their ports the network policy alone keeps others out.")
+		lines = append(lines, "Exceptions come in without the mesh, and at their ports the network policy alone keeps others without an identity out.")
+	}
+	if line := t.behindTunnel(p); line != "" {
+		lines = append(lines, line)
 	}
 	return lines
+}
+
+// behindTunnel says which ports besides those of a protection its exceptions open
+// to the mesh too; nothing if there are none. To a proxy the exceptions' pods are no
+// more than callers without identity, and of what comes by HBONE the network policy
+// sees nothing but its port; only at a sidecar's ports it keeps the mesh out as well.
+func (t Traffic) behindTunnel(p access.Protection) string {
+	if !p.Identity || t.Mode == ModeSidecar {
+		return ""
+	}
+	var ports []int32
+	for _, e := range p.Exceptions {
+		for _, port := range e.Ports {
+			if !e.Metrics && !slices.Contains(p.Ports, port) {
+				ports = append(ports, port)
+			}
+		}
+	}
+	if len(ports) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Ports %s, which exceptions open, are open behind %d to callers of the mesh too: to all, or, where exceptions are addresses, to those at them.",
+		access.JoinPorts(slices.Compact(slices.Sorted(slices.Values(ports)))), tunnelPort)
 }
 
 // egressGuarantee says where the pods may go.

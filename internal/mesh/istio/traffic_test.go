@@ -167,10 +167,10 @@ func TestCompileEgress(t *testing.T) {
 	}
 	tcp := func(number int32) netpol.Port { return netpol.TCP(number)[0] }
 	udp53 := netpol.Port{Protocol: corev1.ProtocolUDP, Number: 53}
-	dns := inNamespace("kube-system", map[string]string{"k8s-app": "kube-dns"})
+	dns, cache := inNamespace("kube-system", map[string]string{"k8s-app": "kube-dns"}), inNamespace("kube-system", map[string]string{"k8s-app": "node-local-dns"})
 	sidecar, ambient := inNamespace("web", map[string]string{tlsModeLabel: "istio"}), inNamespace("web", nil, dataplaneModeLabel, "ambient")
 	targets := map[string]target{
-		"DNS by UDP": {dns, udp53}, "DNS by TCP": {dns, tcp(53)}, "other DNS": {inNamespace("web", map[string]string{"k8s-app": "kube-dns"}), udp53},
+		"DNS by UDP": {dns, udp53}, "cached DNS": {cache, udp53}, "DNS by TCP": {dns, tcp(53)}, "other DNS": {inNamespace("web", map[string]string{"k8s-app": "kube-dns"}), udp53},
 		"istiod": {inNamespace("istio-system", map[string]string{"app": "istiod"}), tcp(15012)}, "istiod of the add-on": {inNamespace("aks-istio-system", map[string]string{"app": "istiod", revisionLabel: "asm-1-30"}), tcp(15012)},
 		"istiod's webhook": {inNamespace("istio-system", map[string]string{"app": "istiod"}), tcp(15017)},
 		"sidecar":          {sidecar, tcp(8080)}, "sidecar, other port": {sidecar, tcp(9080)}, "sidecar by HBONE": {sidecar, tcp(15008)},
@@ -188,10 +188,10 @@ func TestCompileEgress(t *testing.T) {
 		guarantee string
 	}{
 		{"nothing", access.Egress{}, nil, "The pods may open no connections."},
-		{"DNS", access.Egress{DNS: true}, []string{"DNS by UDP", "DNS by TCP"}, "the cluster's DNS"},
+		{"DNS", access.Egress{DNS: true}, []string{"DNS by UDP", "DNS by TCP", "cached DNS"}, "the cluster's DNS"},
 		{"control plane", access.Egress{ControlPlane: true}, []string{"istiod", "istiod of the add-on"}, "TCP 15012"},
 		{"mesh", access.Egress{Mesh: true}, []string{"sidecar", "sidecar, other port", "sidecar by HBONE", "ambient", "waypoint"}, "all ports"},
-		{"all", everything, []string{"DNS by UDP", "DNS by TCP", "istiod", "istiod of the add-on", "sidecar", "sidecar by HBONE", "ambient", "waypoint", "bank"}, "ports 8080"},
+		{"all", everything, []string{"DNS by UDP", "DNS by TCP", "cached DNS", "istiod", "istiod of the add-on", "sidecar", "sidecar by HBONE", "ambient", "waypoint", "bank"}, "ports 8080"},
 	} {
 		for _, mode := range Modes() {
 			compiled, err := Traffic{Mode: mode}.Compile(t.Context(), nil, access.Protection{Namespace: "dgraph", Name: "p", Egress: &test.egress})
@@ -419,8 +419,45 @@ func TestModeOf(t *testing.T) {
 	}
 }
 
+// TestBehindTheTunnel holds that ports which exceptions open to the mesh too are
+// named where they are, and nowhere else.
+func TestBehindTheTunnel(t *testing.T) {
+	t.Parallel()
+	wide := access.Protection{Namespace: "dgraph", Name: "p", Pods: map[string]string{"app": "alpha"}, Ports: []int32{8080}, Identity: true, Exceptions: []access.Exception{
+		{Peers: []netpol.Peer{netpol.InNamespace("dgraph", metav1.LabelSelector{})}, Ports: []int32{8080, 7080}},
+	}}
+	narrow, unasked := wide, wide
+	narrow.Exceptions, unasked.Identity = []access.Exception{{Anyone: true}, {Anyone: true, Metrics: true}}, false
+	const says = "Ports 7080, which exceptions open, are open behind 15008 to callers of the mesh too"
+	for _, test := range []struct {
+		mode       string
+		protection access.Protection
+		want       bool
+	}{{ModeAmbient, wide, true}, {ModeBoth, wide, true}, {ModeSidecar, wide, false}, {ModeAmbient, narrow, false}, {ModeAmbient, unasked, false}} {
+		traffic := Traffic{Mode: test.mode}
+		compiled, err := traffic.Compile(t.Context(), nil, test.protection)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(compiled.Guarantee, says) != test.want {
+			t.Errorf("%s: %s", test.mode, compiled.Guarantee)
+		}
+		if found := traffic.PodFindings(nil, test.protection); len(found) == 1 != test.want || test.want && !strings.Contains(found[0], says) {
+			t.Errorf("%s: %q", test.mode, found)
+		}
+	}
+}
+
 func TestPodFindings(t *testing.T) {
 	t.Parallel()
+	for mode, want := range map[string]string{
+		ModeSidecar: "Pods ambient-c are in mode ambient, and the policy is for mode sidecar", ModeAmbient: "Pods sidecar-a are in mode sidecar, and the policy is for mode ambient", ModeBoth: "",
+	} {
+		got := Traffic{Mode: mode}.PodFindings([]*corev1.Pod{end("shop", "sidecar-a", "").Pod, end("shop", "ambient-c", "").Pod}, access.Protection{})
+		if (len(got) == 0) != (want == "") || len(got) > 0 && !strings.HasPrefix(got[0], want) {
+			t.Errorf("mode %s: %q", mode, got)
+		}
+	}
 	pods := []*corev1.Pod{
 		end("shop", "sidecar-a", "", annotated(excludeInboundPorts, "8080")).Pod, end("shop", "sidecar-b", "").Pod, end("shop", "ambient-c", "", annotated(excludeInboundPorts, "8080")).Pod,
 	}
