@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -192,9 +191,7 @@ func (w *writer) route(server string, g governed) error {
 	if err != nil {
 		return err
 	}
-	for n, group := range groups {
-		label := g.port.String() + "-r" + strconv.Itoa(n+1)
-		name := w.named(label)
+	for _, group := range groups {
 		var rules []any
 		for chunk := range slices.Chunk(group.matches, maxMatches) {
 			var matches []any
@@ -203,6 +200,8 @@ func (w *writer) route(server string, g governed) error {
 			}
 			rules = append(rules, map[string]any{"matches": matches})
 		}
+		label := g.port.String() + "-route-" + fingerprint(rules)
+		name := w.named(label)
 		w.routes = append(w.routes, w.object(httpRouteKind, name, map[string]any{
 			"parentRefs": []any{map[string]any{"group": policyGroup, "kind": serverKind.Name, "name": server}},
 			"rules":      rules,
@@ -219,10 +218,10 @@ func (w *writer) route(server string, g governed) error {
 // allow lets the callers of a grant reach a target.
 func (w *writer) allow(kind, target, label string, grant int) {
 	for _, way := range w.waysOf(grant) {
-		w.policies = append(w.policies, w.object(authorizationPolicyKind, w.named(label+"-"+way.label), map[string]any{
+		w.policies = w.once(w.policies, authorizationPolicyKind, label+"-"+way.label, map[string]any{
 			"targetRef":                  map[string]any{"group": policyGroup, "kind": kind, "name": target},
 			"requiredAuthenticationRefs": way.required,
-		}))
+		})
 	}
 }
 
@@ -231,9 +230,9 @@ func (w *writer) waysOf(grant int) []way {
 	if ways, written := w.ways[grant]; written {
 		return ways
 	}
-	callers, prefix := everybody(), "probes"
+	callers := everybody()
 	if grant != probing {
-		callers, prefix = w.grants[grant].Callers, strconv.Itoa(grant+1)
+		callers = w.grants[grant].Callers
 	}
 	var ways []way
 	var identities, references, networks []any
@@ -262,33 +261,49 @@ func (w *writer) waysOf(grant int) []way {
 		}
 	}
 	if len(identities) > 0 {
-		ways = append(ways, way{prefix + "-identities", []any{w.meshTLS(prefix+"-identities", "identities", identities)}})
+		ways = append(ways, wayOf("identities", w.authentication(meshTLSAuthenticationKind, "identities", identities)))
 	}
 	if len(references) > 0 {
-		ways = append(ways, way{prefix + "-accounts", []any{w.meshTLS(prefix+"-accounts", "identityRefs", references)}})
+		ways = append(ways, wayOf("accounts", w.authentication(meshTLSAuthenticationKind, "identityRefs", references)))
 	}
 	if len(networks) > 0 {
-		label := prefix + "-networks"
-		w.authentications = append(w.authentications, w.object(networkAuthenticationKind, w.named(label), map[string]any{"networks": networks}))
-		required := []any{reference(networkAuthenticationKind, w.named(label))}
+		required := []any{w.authentication(networkAuthenticationKind, "networks", networks)}
 		if w.strict && grant != probing {
-			required = append(required, w.meshTLS(label, "identities", []any{"*"}))
+			required = append(required, w.authentication(meshTLSAuthenticationKind, "identities", []any{"*"}))
 		}
-		ways = append(ways, way{label, required})
+		ways = append(ways, wayOf("networks", required...))
 	}
 	w.ways[grant] = ways
 	return ways
 }
 
-// meshTLS writes an authentication by identity and refers to it.
-func (w *writer) meshTLS(label, field string, values []any) map[string]any {
-	name := w.named(label)
-	w.authentications = append(w.authentications, w.object(meshTLSAuthenticationKind, name, map[string]any{field: values}))
-	return reference(meshTLSAuthenticationKind, name)
+func wayOf(kind string, required ...any) way {
+	return way{label: kind + "-" + fingerprint(required), required: required}
 }
 
-func reference(kind kube.Kind, name string) map[string]any {
-	return map[string]any{"group": kind.Group, "kind": kind.Name, "name": name}
+// authentication writes an authentication and refers to it. It is named by what it
+// says: a grant that is changed, or moves to another place among the grants, must
+// not change one that policies in force refer to.
+func (w *writer) authentication(kind kube.Kind, field string, values []any) map[string]any {
+	label := fingerprint([]any{field, values})
+	w.authentications = w.once(w.authentications, kind, label, map[string]any{field: values})
+	return map[string]any{"group": kind.Group, "kind": kind.Name, "name": w.named(label)}
+}
+
+// once adds an object unless it is there: grants may say the same.
+func (w *writer) once(objects []*unstructured.Unstructured, kind kube.Kind, label string, spec map[string]any) []*unstructured.Unstructured {
+	name := w.named(label)
+	if slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == kind.Name && o.GetName() == name }) {
+		return objects
+	}
+	return append(objects, w.object(kind, name, spec))
+}
+
+// fingerprint names what is the same.
+func fingerprint(content []any) string {
+	hash := fnv.New64a()
+	_, _ = fmt.Fprintf(hash, "%q", content) // Maps print in the order of their keys.
+	return fmt.Sprintf("%016x", hash.Sum64())
 }
 
 func (w *writer) object(kind kube.Kind, name string, spec map[string]any) *unstructured.Unstructured {
@@ -304,10 +319,9 @@ func (r rulebook) named(part string) string {
 	if len(whole) <= validation.DNS1123SubdomainMaxLength {
 		return whole
 	}
-	digest := fnv.New32a()
-	_, _ = digest.Write([]byte(r.name)) // A hash takes everything.
-	room := validation.DNS1123SubdomainMaxLength - len(part) - len("-01234567-")
-	return fmt.Sprintf("%s-%08x-%s", strings.TrimRight(r.name[:room], "-."), digest.Sum32(), part)
+	short := fingerprint([]any{r.name})
+	room := validation.DNS1123SubdomainMaxLength - len(part) - len(short) - len("--")
+	return fmt.Sprintf("%s-%s-%s", strings.TrimRight(r.name[:room], "-."), short, part)
 }
 
 // Authorize returns the objects that let the callers of the policy in, and nobody

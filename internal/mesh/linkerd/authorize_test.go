@@ -3,6 +3,7 @@ package linkerd
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,22 +112,22 @@ func TestAuthorizeSpells(t *testing.T) {
 		}
 		fmt.Fprintf(&got, "# %s %s\n%s", object.GetAPIVersion(), nameOf(object), spec)
 	}
-	const want = `# policy.linkerd.io/v1alpha1 NetworkAuthentication dgraph/web-2-networks
+	const want = `# policy.linkerd.io/v1alpha1 NetworkAuthentication dgraph/web-160c5214b3d7f05d
 networks:
 - cidr: 10.0.0.0/8
   except:
   - 10.1.0.0/16
-# policy.linkerd.io/v1alpha1 MeshTLSAuthentication dgraph/web-2-networks
+# policy.linkerd.io/v1alpha1 MeshTLSAuthentication dgraph/web-75bc073785237cd3
 identities:
 - '*'
-# policy.linkerd.io/v1alpha1 MeshTLSAuthentication dgraph/web-1-accounts
+# policy.linkerd.io/v1alpha1 MeshTLSAuthentication dgraph/web-bd4bbea37e41ecf5
 identityRefs:
 - kind: ServiceAccount
   name: friend
   namespace: other
 - kind: Namespace
   name: shop
-# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-r1
+# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-route-48b3999357fe242a
 parentRefs:
 - group: policy.linkerd.io
   kind: Server
@@ -136,7 +137,7 @@ rules:
   - path:
       type: PathPrefix
       value: /
-# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-r2
+# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-route-278a5083a7970cb5
 parentRefs:
 - group: policy.linkerd.io
   kind: Server
@@ -150,27 +151,27 @@ rules:
   - path:
       type: Exact
       value: /health
-# policy.linkerd.io/v1alpha1 AuthorizationPolicy dgraph/web-8080-2-networks
+# policy.linkerd.io/v1alpha1 AuthorizationPolicy dgraph/web-8080-networks-ce9291008ad14443
 requiredAuthenticationRefs:
 - group: policy.linkerd.io
   kind: NetworkAuthentication
-  name: web-2-networks
+  name: web-160c5214b3d7f05d
 - group: policy.linkerd.io
   kind: MeshTLSAuthentication
-  name: web-2-networks
+  name: web-75bc073785237cd3
 targetRef:
   group: policy.linkerd.io
   kind: Server
   name: web-8080
-# policy.linkerd.io/v1alpha1 AuthorizationPolicy dgraph/web-8080-r2-1-accounts
+# policy.linkerd.io/v1alpha1 AuthorizationPolicy dgraph/web-8080-route-278a5083a7970cb5-accounts-a0a7e45f1ae9ebf6
 requiredAuthenticationRefs:
 - group: policy.linkerd.io
   kind: MeshTLSAuthentication
-  name: web-1-accounts
+  name: web-bd4bbea37e41ecf5
 targetRef:
   group: policy.linkerd.io
   kind: HTTPRoute
-  name: web-8080-r2
+  name: web-8080-route-278a5083a7970cb5
 # policy.linkerd.io/v1beta3 Server dgraph/web-8080
 accessPolicy: deny
 podSelector:
@@ -253,6 +254,38 @@ func moreSpecific(a, b match) bool {
 		return len(a.path) > len(b.path)
 	default:
 		return a.method != "" && b.method == ""
+	}
+}
+
+// TestAuthorizeRetargets holds that taking a grant away changes nothing that
+// policies in force may refer to, as it is deleted, or written, one by one.
+func TestAuthorizeRetargets(t *testing.T) {
+	t.Parallel()
+	grants := []access.Grant{
+		{Callers: []access.Caller{fromNetwork("10.0.0.0/8")}},
+		{Callers: everybody()},
+		{Callers: []access.Caller{{Meshed: true}}, Routes: []access.Route{{Path: "/a"}}},
+		{Callers: []access.Caller{friendly()}, Routes: []access.Route{{Path: "/b"}}},
+		{Callers: everybody()}, // Once more.
+	}
+	before := map[string]any{}
+	for _, object := range authorized(t, access.Policy{Ports: []access.Port{intstr.FromInt32(8080)}, Grants: grants}) {
+		before[nameOf(object)] = object.Object
+	}
+	kept := 0
+	for i := range grants {
+		for _, object := range authorized(t, access.Policy{Ports: []access.Port{intstr.FromInt32(8080)}, Grants: slices.Delete(slices.Clone(grants), i, i+1)}) {
+			was, is := before[nameOf(object)]
+			if is && !reflect.DeepEqual(was, any(object.Object)) {
+				t.Errorf("without grant %d, %s changes", i+1, nameOf(object))
+			}
+			if is {
+				kept++
+			}
+		}
+	}
+	if kept == 0 {
+		t.Error("nothing stays")
 	}
 }
 

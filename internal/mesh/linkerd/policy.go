@@ -79,6 +79,10 @@ func (w wire) compile(p access.Protection) (access.Compiled, error) {
 		network.RestrictEgress, network.Egress = true, w.egress(*p.Egress)
 	}
 	if p.ControlPlane != nil {
+		if p.Egress != nil && len(p.Egress.Admit) == 0 {
+			return access.Compiled{}, errors.New("the control plane has to reach the Kubernetes API, which no label selects: " +
+				"admit its addresses, or leave the egress of the control plane alone")
+		}
 		network.Ingress = append(w.controlPlaneIngress(*p.ControlPlane), p.Excepted(append(controlPlaneAdminPorts(), adminPort)...)...)
 		compiled.Guarantee = w.controlPlaneGuarantee(p)
 		return compiled, nil
@@ -172,10 +176,15 @@ func skips(ranges []string, port int32) (bool, error) {
 }
 
 // ignoredPorts are those that bypass the proxies of the whole mesh by the
-// chart's value proxyInit.ignoreInboundPorts.
+// chart's value proxyInit.ignoreInboundPorts, or its default where nobody tells.
 func ignoredPorts(values map[string]any) []string {
-	text, _, err := unstructured.NestedString(values, "proxyInit", "ignoreInboundPorts")
-	if err != nil || text == "" {
+	text, set, err := unstructured.NestedString(values, "proxyInit", "ignoreInboundPorts")
+	switch {
+	case err != nil:
+		return nil
+	case !set:
+		text = "4567,4568"
+	case text == "":
 		return nil
 	}
 	return strings.Split(text, ",")
@@ -254,8 +263,9 @@ func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error
 	ports := make([]governed, len(numbers))
 	for i, number := range numbers {
 		ports[i].port = intstr.FromInt32(number)
-		// A Server's protocol comes before the ports' being opaque by default.
-		if listed(defaultOpaquePorts(w.values), number) {
+		// A Server's protocol comes before the ports' being opaque by default. What is
+		// probed by gRPC speaks HTTP, and has to be looked into to let the probe in.
+		if listed(defaultOpaquePorts(w.values), number) && !slices.Contains(p.Probes, access.Probe{Port: number, GRPC: true}) {
 			ports[i].protocol = opaqueProtocol
 		}
 		if slices.Contains(p.Ports, number) {
@@ -264,7 +274,7 @@ func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error
 	}
 	for _, exception := range p.Exceptions {
 		if exception.Metrics {
-			continue // The proxy and its metrics are not governed.
+			continue
 		}
 		at := p.ExceptedPorts(exception)
 		book.grants = append(book.grants, access.Grant{Callers: addresses(exception)})
@@ -275,7 +285,40 @@ func (w wire) identity(p access.Protection) ([]*unstructured.Unstructured, error
 		}
 	}
 	book.ports = ports
+	if readsMetrics(p) {
+		book.showMetrics()
+	}
 	return book.write()
+}
+
+// readsMetrics tells whether somebody is let in to the proxies' metrics.
+func readsMetrics(p access.Protection) bool {
+	return slices.ContainsFunc(p.Exceptions, func(e access.Exception) bool { return e.Metrics })
+}
+
+// showMetrics lets requests for metrics in to the proxy's admin port, whose callers
+// without a proxy the default inbound policy may refuse, and those of the kubelet.
+func (r *rulebook) showMetrics() {
+	r.grants = append(r.grants, access.Grant{Callers: everybody(), Routes: []access.Route{{Methods: []string{"GET"}, Path: "/metrics"}}})
+	r.ports = append(r.ports, governed{port: intstr.FromInt32(adminPort), protocol: "HTTP/1", grants: []int{len(r.grants) - 1}})
+	r.probes = append(slices.Clone(r.probes), access.Probe{Port: adminPort, Path: "/live"}, access.Probe{Port: adminPort, Path: "/ready"})
+}
+
+// behind are the ports outside of Ports that exceptions open, at which the proxies
+// take callers of the mesh too: all of them, or those at the exceptions' addresses.
+func behind(p access.Protection) (all, some []int32) {
+	for _, exception := range p.Exceptions {
+		if exception.Metrics || !p.Identity {
+			continue
+		}
+		ports := slices.DeleteFunc(slices.Clone(exception.Ports), func(port int32) bool { return slices.Contains(p.Ports, port) })
+		if len(addresses(exception)) == len(exception.Peers) && !exception.Anyone {
+			some = append(some, ports...)
+		} else {
+			all = append(all, ports...)
+		}
+	}
+	return all, some
 }
 
 // addresses are where the peers of an exception come from, as far as a proxy can

@@ -144,6 +144,39 @@ func TestPoliciesAreTaken(t *testing.T) {
 	}
 }
 
+// TestRecordedValuesCount holds that what a control plane was installed with counts
+// for traffic of a given version, which itself comes before the recorded one.
+func TestRecordedValuesCount(t *testing.T) {
+	t.Parallel()
+	embedded := shared.Cluster(t)
+	cluster, namespace := connect(t, embedded), embedded.Namespace(t)
+	compile := func(version string) (access.Compiled, error) {
+		return linkerd.Traffic{ControlPlane: namespace, Version: version}.Compile(t.Context(), cluster, access.Protection{Namespace: "shop", Name: "mesh-only", Ports: []int32{8080}})
+	}
+	strength := func(version string, want access.Strength) {
+		t.Helper()
+		if compiled, err := compile(version); err != nil || compiled.Strength != want {
+			t.Errorf("version %q: strength %q, %v", version, compiled.Strength, err)
+		}
+	}
+	strength("2026.8.3", access.MTLSPort) // Nobody is there to tell.
+	values := "linkerdVersion: edge-26.8.3\nproxy: {outboundTransportMode: transparent}\nproxyInit: {ignoreInboundPorts: \"9000\"}\n"
+	if _, err := embedded.Client().CoreV1().ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "linkerd-config"}, Data: map[string]string{"values": values},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cluster = connect(t, embedded) // The reads so far are shared.
+	strength("2026.8.3", access.Label)
+	strength("", access.Label)
+	if compiled, err := compile("2026.8.3"); err != nil || !strings.Contains(compiled.Guarantee, "bypass the proxies (9000)") {
+		t.Errorf("guarantee %q, %v", compiled.Guarantee, err)
+	}
+	if _, err := compile("stable-2.14.10"); err != nil {
+		t.Error(err)
+	}
+}
+
 // servingPod has ports of all sorts, and probes.
 func servingPod(namespace string) *corev1.Pod {
 	pod := applicationPod(namespace)

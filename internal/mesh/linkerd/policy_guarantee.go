@@ -43,17 +43,38 @@ func (w wire) guarantee(p access.Protection, strength access.Strength) string {
 	if open := p.Excepted(adminPort); len(open) > 0 {
 		said.say("Exceptions get in without the mesh")
 		if p.Identity {
-			said.add("; on their ports the proxies demand no identity, so there the NetworkPolicy alone keeps others out")
+			said.add("; on their ports the proxies demand no identity, so there the NetworkPolicy alone keeps others without one out")
 		}
 		said.add(".")
+		if line := behindTheProxies(p); line != "" {
+			said.say("%s", line)
+		}
 	}
 	if ignored := ignoredPorts(w.values); len(ignored) > 0 {
 		said.say("Ports that bypass the proxies (%s) never carry traffic of the mesh.", strings.Join(ignored, ", "))
+	}
+	if p.Identity && readsMetrics(p) {
+		said.say("Of %d, requests for metrics, and those of probes, pass the proxies whoever makes them; nothing else does.", adminPort)
 	}
 	if strength != access.Label || ports != "" {
 		said.say("Metrics (%d) and tap (%d) are closed unless an exception opens them.", adminPort, controlPort)
 	}
 	said.outside(p)
+	return said.String()
+}
+
+// behindTheProxies says which ports exceptions open to the mesh too; nothing if
+// there are none. A proxy tells pods without it by no more than addresses, and the
+// NetworkPolicy sees nothing of its callers but the proxy's port.
+func behindTheProxies(p access.Protection) string {
+	var said sentences
+	all, some := behind(p)
+	if len(all) > 0 {
+		said.say("Ports %s, which exceptions open, are open behind %d to every caller of the mesh too.", access.JoinPorts(all), inboundPort)
+	}
+	if len(some) > 0 {
+		said.say("Ports %s, which exceptions open to addresses, are open behind %d to callers of the mesh at those addresses too.", access.JoinPorts(some), inboundPort)
+	}
 	return said.String()
 }
 

@@ -2,6 +2,7 @@ package linkerd
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/access"
@@ -255,6 +257,14 @@ func TestCompileRefuses(t *testing.T) {
 			t.Errorf("skipped ports: %v", err)
 		}
 	}
+	alone := access.Protection{Namespace: "linkerd", Name: "p", ControlPlane: &access.ControlPlane{Everyone: true}, Egress: &access.Egress{DNS: true, ControlPlane: true, Mesh: true}}
+	if _, err := headed(t, nil).compile(alone); err == nil || !strings.Contains(err.Error(), "Kubernetes API") {
+		t.Errorf("the control plane without the API: %v", err)
+	}
+	alone.Egress.Admit = []netpol.Admission{{Anyone: true, Ports: netpol.TCP(443)}}
+	if got := compiled(t, headed(t, nil), alone); !got.Network.RestrictEgress {
+		t.Error("the egress of the control plane is not restricted")
+	}
 	if _, err := (Traffic{}).Compile(t.Context(), nil, access.Protection{}); !errors.Is(err, mesh.ErrNoControlPlane) {
 		t.Errorf("nobody to ask: %v", err)
 	}
@@ -268,15 +278,20 @@ func TestCompileIdentity(t *testing.T) {
 	t.Parallel()
 	office := netpol.Block{CIDR: "192.0.2.0/24", Except: []string{"192.0.2.8/32"}}
 	got := compiled(t, headed(t, nil), access.Protection{
-		Pods: map[string]string{"app": "alpha"}, Ports: []int32{8080, 9080}, Identity: true, Closed: []int32{5080, 7080, 7081},
+		Pods: map[string]string{"app": "alpha"}, Ports: []int32{8080, 9080}, Identity: true, Closed: []int32{5080, 7080, 7081, 7090},
 		Probes: []access.Probe{{Port: 9080, GRPC: true}, {Port: 8080, Path: "/health"}},
 		Exceptions: []access.Exception{
 			{Peers: []netpol.Peer{{Block: &office}}, Ports: []int32{8080}},
 			{Peers: []netpol.Peer{netpol.InNamespace("ingress", metav1.LabelSelector{})}, Ports: []int32{7080}},
+			{Peers: []netpol.Peer{{Block: &office}}, Ports: []int32{7090}},
 			{Peers: []netpol.Peer{{}}, Metrics: true},
 		},
 	})
-	for _, text := range []string{"identity of the mesh to ports 8080, 9080", "nobody to ports 5080, 7081", "default-inbound-policy is deny", "NetworkPolicy alone"} {
+	for _, text := range []string{
+		"identity of the mesh to ports 8080, 9080", "nobody to ports 5080, 7081", "default-inbound-policy is deny", "NetworkPolicy alone",
+		"Ports 7080, which exceptions open, are open behind 4143 to every caller of the mesh too", "Ports 7090, which exceptions open to addresses",
+		"Of 4191, requests for metrics",
+	} {
 		if !strings.Contains(got.Guarantee, text) {
 			t.Errorf("guarantee %q lacks %q", got.Guarantee, text)
 		}
@@ -286,6 +301,7 @@ func TestCompileIdentity(t *testing.T) {
 	}
 	a := authorityOf(t, got.Authorization...)
 	alpha := podOf("dgraph", "alpha", "10.0.0.1", labelled("app", "alpha"), probed(9080))
+	alpha.Pod.Spec.Containers[1].Ports = append(alpha.Pod.Spec.Containers[1].Ports, corev1.ContainerPort{ContainerPort: 7090})
 	meshed := podOf("elsewhere", "client", "10.0.0.2")
 	unmeshed := unmeshedPod("elsewhere", "10.0.0.3")
 	for _, test := range []struct {
@@ -304,12 +320,46 @@ func TestCompileIdentity(t *testing.T) {
 		{addressed("192.0.2.8"), 8080, false},
 		{addressed("192.0.2.7"), 9080, false},
 		{meshed, 7080, true},
+		{meshed, 7090, false},
+		{addressed("192.0.2.7"), 7090, true},
 		{unmeshed, 7080, true}, // The proxy cannot tell pods by labels.
 		{unmeshed, 6000, true}, // Not declared, and so under the default policy.
 	} {
 		if got := a.Judge(test.from, alpha, tcp(test.port)); got.Allowed != test.want || got.Partly {
 			t.Errorf("%v to port %d: %+v", test.from, test.port, got)
 		}
+	}
+}
+
+// TestCompileMetrics holds that those who may read metrics can, whatever the default
+// inbound policy is, and do nothing else at the proxy's port.
+func TestCompileMetrics(t *testing.T) {
+	t.Parallel()
+	protection := access.Protection{
+		Pods: map[string]string{"app": "alpha"}, Ports: []int32{8080}, Identity: true,
+		Exceptions: []access.Exception{{Peers: []netpol.Peer{{}}, Metrics: true}, {Peers: []netpol.Peer{{}}, Metrics: true}},
+	}
+	prometheus := unmeshedPod("monitoring", "10.0.0.3")
+	alpha := podOf("dgraph", "alpha", "10.0.0.1", labelled("app", "alpha"), annotated("default-inbound-policy", "deny"))
+	alpha.Pod.Spec.Containers[1].Ports = append(alpha.Pod.Spec.Containers[1].Ports, corev1.ContainerPort{ContainerPort: 4191})
+	objects := compiled(t, headed(t, nil), protection).Authorization
+	a := authorityOf(t, objects...)
+	if got := a.Judge(prometheus, alpha, tcp(4191)); !got.Allowed || !got.Partly {
+		t.Errorf("metrics: %+v", got)
+	}
+	client := client{address: prometheus.IP}
+	i := slices.IndexFunc(a.rules.servers["dgraph"], func(s gate) bool { return s.port.IntVal == 4191 })
+	for request, want := range map[match]bool{
+		{method: "GET", path: "/metrics"}: true, {method: "GET", path: "/live"}: true, {method: "GET", path: "/ready"}: true,
+		{method: "POST", path: "/shutdown"}: false, {method: "PUT", path: "/metrics"}: false,
+	} {
+		if got := a.rules.servers["dgraph"][i].passes(client, request); got != want {
+			t.Errorf("%v: %t", request, got)
+		}
+	}
+	protection.Exceptions = nil
+	if got := authorityOf(t, compiled(t, headed(t, nil), protection).Authorization...).Judge(prometheus, alpha, tcp(4191)); got.Allowed && !got.Partly {
+		t.Errorf("without an exception: %+v", got)
 	}
 }
 
@@ -336,17 +386,75 @@ func TestCompileOpaque(t *testing.T) {
 	}
 }
 
+// TestCompileProbedOpaque has a port that is opaque by default looked into where it
+// is probed by gRPC.
+func TestCompileProbedOpaque(t *testing.T) {
+	t.Parallel()
+	alpha := podOf("dgraph", "alpha", "10.0.0.1", labelled("app", "alpha"))
+	got := compiled(t, headed(t, nil), access.Protection{
+		Pods: map[string]string{"app": "alpha"}, Ports: []int32{4444}, Identity: true,
+		Probes: []access.Probe{{Port: 4444, GRPC: true}, {Port: 4444, Path: "/healthz"}},
+	})
+	alpha.Pod.Spec.Containers[1].Ports = append(alpha.Pod.Spec.Containers[1].Ports, corev1.ContainerPort{ContainerPort: 4444})
+	server := authorityOf(t, got.Authorization...).rules.servers["dgraph"][0]
+	if server.protocol == opaqueProtocol {
+		t.Error("nothing is looked into")
+	}
+	for request, want := range map[match]bool{
+		{method: "POST", path: "/grpc.health.v1.Health/Check"}: true, {method: "GET", path: "/healthz"}: true, {method: "GET", path: "/"}: false,
+	} {
+		if got := server.passes(client{address: netip.MustParseAddr("192.0.2.1")}, request); got != want {
+			t.Errorf("%v: %t", request, got)
+		}
+	}
+}
+
 func TestPodFindings(t *testing.T) {
 	t.Parallel()
-	p := access.Protection{Ports: []int32{3306, 8080}, Closed: []int32{7000}, Identity: true}
+	serving := func(ports ...int32) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			for _, port := range ports {
+				pod.Spec.Containers[1].Ports = append(pod.Spec.Containers[1].Ports, corev1.ContainerPort{ContainerPort: port})
+			}
+		}
+	}
+	deny := annotated("default-inbound-policy", "deny")
+	p := access.Protection{Ports: []int32{3306, 8080}, Closed: []int32{7000}, Identity: true, Exceptions: []access.Exception{{Anyone: true}, {Anyone: true, Metrics: true}}}
+	wider := p
+	wider.Exceptions = append(slices.Clone(p.Exceptions), access.Exception{Anyone: true, Ports: []int32{7000, 8080}})
+	probing := access.Protection{Ports: []int32{8080}, Identity: true, Probes: []access.Probe{{Port: 8080, GRPC: true}}}
+	told := probing
+	told.Probes = append(slices.Clone(told.Probes), access.Probe{Port: 8080, Path: "/healthz"})
+	asked := func(pod *corev1.Pod) {
+		probed(8080)(pod)
+		pod.Spec.Containers[1].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080)}}}
+	}
+	for name, test := range map[string]struct {
+		p    access.Protection
+		pod  access.End
+		want []string
+	}{
+		"opened to the mesh": {wider, podOf("a", "b", "", deny, serving(3306)), []string{"Ports 7000, which exceptions open, are open behind 4143 to every caller of the mesh"}},
+		"undeclared":         {p, podOf("a", "b", "", deny), []string{"No container of the selected pods declares ports 3306"}},
+		"probed twice":       {probing, podOf("a", "b", "", deny, asked), []string{"Port 8080 of pods b-0 is probed by gRPC, and by GET /healthz"}},
+		"both probes told":   {told, podOf("a", "b", "", deny, asked), nil},
+	} {
+		got := Traffic{}.PodFindings([]*corev1.Pod{test.pod.Pod}, test.p)
+		if !slices.EqualFunc(got, test.want, strings.HasPrefix) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := (Traffic{}).PodFindings(nil, wider); len(got) != 1 {
+		t.Errorf("without pods: %q", got)
+	}
 	for name, test := range map[string]struct {
 		pod  access.End
 		want []string // beginnings
 	}{
-		"as wished":      {podOf("a", "b", "", annotated("default-inbound-policy", "deny")), nil},
-		"open":           {podOf("a", "b", ""), []string{"Ports that pods b-0 do not declare follow their default inbound policy, which is that of the control plane"}},
-		"opaque":         {podOf("a", "b", "", annotated("default-inbound-policy", "deny"), annotated("opaque-ports", "3306,7000-8080")), []string{"Ports 7000, 8080 are opaque to the proxies of pods b-0"}},
-		"past the proxy": {podOf("a", "b", "", annotated("default-inbound-policy", "deny"), annotated("skip-inbound-ports", "7000-7100")), []string{"Ports 7000 bypass the proxies of pods b-0"}},
+		"as wished":      {podOf("a", "b", "", deny, serving(3306)), nil},
+		"open":           {podOf("a", "b", "", serving(3306)), []string{"Ports that pods b-0 do not declare follow their default inbound policy, which is that of the control plane"}},
+		"opaque":         {podOf("a", "b", "", deny, serving(3306), annotated("opaque-ports", "3306,7000-8080")), []string{"Ports 7000, 8080 are opaque to the proxies of pods b-0"}},
+		"past the proxy": {podOf("a", "b", "", deny, serving(3306), annotated("skip-inbound-ports", "7000-7100")), []string{"Ports 7000 bypass the proxies of pods b-0"}},
 	} {
 		got := Traffic{}.PodFindings([]*corev1.Pod{test.pod.Pod}, p)
 		if !slices.EqualFunc(got, test.want, strings.HasPrefix) {

@@ -1,12 +1,14 @@
 package linkerd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/yaml"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -33,9 +35,10 @@ func (Traffic) CheckPorts(ports []int32) error {
 }
 
 // Compile works out what enforces a protection, by the given version or by that
-// of the control plane in the cluster, which may be nil, and its values. The error
-// wraps mesh.ErrNoControlPlane when neither is there. Ports that
-// all proxies leave alone are refused.
+// of the control plane in the cluster, which may be nil, and by the values that it
+// was installed with, or the chart's own where nobody tells. The error wraps
+// mesh.ErrNoControlPlane when there is no version of either kind. Ports that all
+// proxies leave alone are refused.
 func (t Traffic) Compile(ctx context.Context, cluster *kube.Cluster, p access.Protection) (access.Compiled, error) {
 	w, err := wireOf(ctx, cluster, t.ControlPlane, t.Version)
 	if err != nil {
@@ -44,17 +47,18 @@ func (t Traffic) Compile(ctx context.Context, cluster *kube.Cluster, p access.Pr
 	return w.compile(p)
 }
 
-func wireOf(ctx context.Context, cluster *kube.Cluster, controlPlane, version string) (w wire, err error) {
-	w.controlPlane = controlPlane
-	if w.controlPlane == "" {
-		w.controlPlane = DefaultNamespace
+// wireOf reads how the proxies of a control plane send traffic. What it was
+// installed with counts whatever version is given: the chart's values can take the
+// transport header away again.
+func wireOf(ctx context.Context, cluster *kube.Cluster, controlPlane, version string) (wire, error) {
+	w := wire{controlPlane: cmp.Or(controlPlane, DefaultNamespace)}
+	recorded, values, err := recordedValues(ctx, cluster, w.controlPlane)
+	unseen := errors.Is(err, mesh.ErrNoControlPlane) || apierrors.IsForbidden(err)
+	if err != nil && (version == "" || !unseen) {
+		return wire{}, err
 	}
-	if version == "" {
-		if version, w.values, err = recordedValues(ctx, cluster, w.controlPlane); err != nil {
-			return wire{}, err
-		}
-	}
-	w.version, err = ParseVersion(version)
+	w.values = values
+	w.version, err = ParseVersion(cmp.Or(version, recorded))
 	return w, err
 }
 
