@@ -1,5 +1,6 @@
-# Only meshed clients reach Dgraph Alpha, and only at its two ports. Dgraph's own
-# peers speak on 7080 without the mesh, and the ingress controller is not in it.
+# Of the pods outside of the mesh, only the ingress controller reaches Dgraph Alpha,
+# and Dgraph's own peers port 7080. Meshed clients reach its two ports, and that one
+# too: the proxies tell pods without an identity by nothing but their addresses.
 resource "aksmesh_network_policy" "alpha" {
   namespace    = "dgraph"
   name         = "alpha-mesh-only"
