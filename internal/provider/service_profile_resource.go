@@ -41,7 +41,7 @@ func (r *serviceProfileResource) Schema(ctx context.Context, _ resource.SchemaRe
 	replaces := []planmodifier.String{stringplanmodifier.RequiresReplace()}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A ServiceProfile of Linkerd: the routes of a Service, with metrics, timeouts and retries for each. The functions `openapi_routes` and `proto_routes` derive routes from what describes the Service.\n\n" +
-			"A ServiceProfile comes before everything else that is said of the same traffic: HTTPRoutes and GRPCRoutes of the Service, and annotations for retries and timeouts, have no effect beside it. " +
+			"A ServiceProfile comes before everything else that is said of the same traffic: HTTPRoutes and GRPCRoutes of the Service, and annotations for retries, timeouts and circuit breaking (`balancer.linkerd.io/failure-accrual`), have no effect beside it. " +
 			"A plan warns of those that it finds, of profiles in other namespaces that override this one, and of a Service that is missing or has no meshed pod. " +
 			"What the webhook of Linkerd would refuse is refused by `terraform validate`.\n\n" +
 			"It may be made by the same apply that installs Linkerd; have it depend on `aksmesh_linkerd`. " +
@@ -220,6 +220,11 @@ func (r *serviceProfileResource) ModifyPlan(ctx context.Context, req resource.Mo
 	if !plan.ClusterDomain.IsUnknown() {
 		plan.ID = types.StringValue(plan.target().ID())
 		if fullyKnown(ctx, plan.Routes, plan.RetryBudget, plan.DstOverrides) {
+			if !req.State.Raw.IsNull() {
+				var state serviceProfileModel
+				resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+				plan.keepRoutes(ctx, state, &resp.Diagnostics)
+			}
 			plan.print(plan.profile(ctx, &diag.Diagnostics{}), &resp.Diagnostics)
 		}
 		if cluster != nil {
@@ -227,6 +232,21 @@ func (r *serviceProfileResource) ModifyPlan(ctx context.Context, req resource.Mo
 		}
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+// keepRoutes leaves the routes as the state has them if the configuration only puts
+// them in other words, as it may after an import.
+func (m *serviceProfileModel) keepRoutes(ctx context.Context, state serviceProfileModel, diags *diag.Diagnostics) {
+	if m.Routes.IsNull() || state.Routes.IsNull() {
+		return
+	}
+	same, err := profile.SameRoutes(readRoutes(ctx, m.Routes, &diag.Diagnostics{}), readRoutes(ctx, state.Routes, &diag.Diagnostics{}))
+	if err != nil {
+		problem(diags, "Unable to Compare Routes", err)
+	}
+	if same {
+		m.Routes = state.Routes
+	}
 }
 
 // print fills in the manifest.

@@ -184,7 +184,11 @@ spec:
 		CheckDestroy:             resource.ComposeTestCheckFunc(noProfiles(t, cluster, namespace, clients), opaque(t, cluster, namespace, "")),
 		Steps: []resource.TestStep{
 			{Config: profileConfig(cluster, namespace, full), Check: whole},
-			{ResourceName: profileAddress, ImportState: true, ImportStateVerify: true, ImportStateId: namespace + "/" + name},
+			{
+				// It is the same however the state puts its conditions.
+				Config: profileConfig(cluster, namespace, full), ResourceName: profileAddress,
+				ImportState: true, ImportStateKind: resource.ImportBlockWithID, ImportStateId: namespace + "/" + name,
+			},
 			{
 				// Somebody changes a route, takes the budget away, and says other ports.
 				PreConfig: func() {
@@ -261,7 +265,7 @@ func TestAccServiceProfile_findings(t *testing.T) {
 
 	createWeb(t, cluster, namespace)
 	awaitPod(t, cluster, namespace, "web")
-	annotation := []byte(`{"metadata":{"annotations":{"retry.linkerd.io/http":"5xx","timeout.linkerd.io/request":"1s"}}}`)
+	annotation := []byte(`{"metadata":{"annotations":{"retry.linkerd.io/http":"5xx","timeout.linkerd.io/request":"1s","balancer.linkerd.io/failure-accrual":"consecutive"}}}`)
 	if _, err := cluster.Client().CoreV1().Services(namespace).Patch(t.Context(), "web", types.MergePatchType, annotation, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -287,6 +291,7 @@ func TestAccServiceProfile_findings(t *testing.T) {
 		t.Fatal(err)
 	}
 	warned(
+		"annotation balancer.linkerd.io/failure-accrual of Service "+namespace+"/web has no effect beside a ServiceProfile: proxies do no circuit breaking",
 		"annotation retry.linkerd.io/http of Service "+namespace+"/web has no effect",
 		"annotation timeout.linkerd.io/request of Service",
 		"none of the 1 pods behind Service "+namespace+"/web is in the mesh",

@@ -76,8 +76,11 @@ func (t Target) aboutService(ctx context.Context, cluster *kube.Cluster) ([]stri
 	}
 	var findings []string
 	for _, key := range slices.Sorted(maps.Keys(services[i].Annotations)) {
-		if strings.HasPrefix(key, "retry.linkerd.io/") || strings.HasPrefix(key, "timeout.linkerd.io/") {
+		switch {
+		case strings.HasPrefix(key, "retry.linkerd.io/"), strings.HasPrefix(key, "timeout.linkerd.io/"):
 			findings = append(findings, fmt.Sprintf("the annotation %s of %s has no effect beside a ServiceProfile: say it of routes instead", key, t.serviceRef()))
+		case strings.HasPrefix(key, "balancer.linkerd.io/failure-accrual"):
+			findings = append(findings, fmt.Sprintf("the annotation %s of %s has no effect beside a ServiceProfile: proxies do no circuit breaking for a Service that has one, and leave no endpoint out for its failures", key, t.serviceRef()))
 		}
 	}
 	if len(services[i].Spec.Selector) == 0 {

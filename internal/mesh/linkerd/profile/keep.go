@@ -147,9 +147,6 @@ func (f Found) Profile() (Profile, error) {
 	if err != nil {
 		return Profile{}, fmt.Errorf("%s: its spec is not that of a ServiceProfile: %w", f.target.ref(), err)
 	}
-	for i, route := range p.Spec.Routes {
-		p.Spec.Routes[i].Condition = route.Condition.plain()
-	}
 	return p, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,8 +26,8 @@ const (
 	maxEntries = 1536 << 10 / 46
 	// maxReferences is how often a reference may lead to another, or a merge.
 	maxReferences = 8
-	// maxMembers is how many members of mappings are looked at: aliases bring the
-	// same ones up again and again.
+	// maxMembers is how many mappings and members of theirs are looked at: aliases
+	// bring the same ones up again and again.
 	maxMembers = 4_000_000
 )
 
@@ -128,8 +129,8 @@ func FromOpenAPI(text []byte, options OpenAPIOptions) ([]Route, error) {
 // specification makes of a schema, is no matter.
 type openAPI struct {
 	root *yaml.Node
-	// entries are the routes and response classes that may still come, members
-	// those of mappings that may still be looked at.
+	// entries are the routes and response classes that may still come, members the
+	// mappings and members of theirs that may still be looked at.
 	entries, members int
 }
 
@@ -238,9 +239,13 @@ func (d *openAPI) referred(reference *yaml.Node) (*yaml.Node, error) {
 	if !local {
 		return nil, fmt.Errorf("line %d: the $ref %q leads out of the document, which is never followed; put what it means in here", reference.Line, text)
 	}
+	decoded, err := url.PathUnescape(pointer)
+	if err != nil {
+		return nil, fmt.Errorf("line %d: the $ref %q: %w; write a %% in it as %%25", reference.Line, text, err)
+	}
 	unescape := strings.NewReplacer("~1", "/", "~0", "~")
 	node := d.root
-	for part := range strings.SplitSeq(pointer, "/") {
+	for part := range strings.SplitSeq(decoded, "/") {
 		within, err := d.mapping(node)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: the $ref %q: %w", reference.Line, text, err)
@@ -332,7 +337,8 @@ func (d *openAPI) collect(node *yaml.Node, found map[string]*yaml.Node, depth in
 	if depth > maxReferences {
 		return fmt.Errorf("line %d: one merge leads to the next", node.Line)
 	}
-	if d.members -= len(node.Content) / 2; d.members < 0 {
+	// Those without members count, too: merges can bring them up as often as others.
+	if d.members -= 1 + len(node.Content)/2; d.members < 0 {
 		return fmt.Errorf("line %d: aliases and references make too much of the document", node.Line)
 	}
 	var merged []*yaml.Node

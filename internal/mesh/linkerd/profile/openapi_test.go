@@ -143,6 +143,14 @@ components:
   pathItems:
     one/two: {get: {responses: {"200": {$ref: "#/components/responses/any"}}}}
 `, OpenAPIOptions{}, []Route{route("GET", "/a", "/a", 200), route("GET", "/b", "/b", 200)}},
+		"encoded references": {`
+openapi: 3.1.0
+paths:
+  /a: {$ref: "#/paths/~1books~1%7Bid%7D"}
+  /b: {$ref: "#/paths/~1100%25"}
+  /books/{id}: {get: {}}
+  /100%: {get: {}}
+`, OpenAPIOptions{}, []Route{route("GET", "/100%", "/100%"), route("GET", "/a", "/a"), route("GET", "/b", "/b"), route("GET", "/books/{id}", "/books/[^/]*")}},
 		"merged": {`
 openapi: 3.0.0
 x-common: &common {x-linkerd-retryable: true, responses: {"200": {}}}
@@ -199,6 +207,7 @@ func TestFromOpenAPIRefuses(t *testing.T) {
 		"file":                {document("  /a: {$ref: paths.yaml#/a}"), OpenAPIOptions{}, `path /a: line 3: the $ref "paths.yaml#/a" leads out of the document`},
 		"network":             {document("  /a: {$ref: 'https://example.com/#/a'}"), OpenAPIOptions{}, "leads out of the document"},
 		"nowhere":             {document("  /a: {$ref: '#/b/c'}"), OpenAPIOptions{}, "leads nowhere"},
+		"badly encoded":       {document("  /a: {$ref: '#/paths/~1100%'}"), OpenAPIOptions{}, `line 3: the $ref "#/paths/~1100%": invalid URL escape`},
 		"through a text":      {document("  /a: {$ref: '#/openapi/c'}"), OpenAPIOptions{}, "this has to be a"},
 		"in a circle":         {document("  /a: {$ref: '#/paths/~1a'}"), OpenAPIOptions{}, "one reference after the other"},
 		"list as reference":   {document("  /a: {$ref: []}"), OpenAPIOptions{}, "this has to be a"},
@@ -216,6 +225,7 @@ func TestFromOpenAPIRefuses(t *testing.T) {
 			OpenAPIOptions{},
 			"make too much of the document",
 		},
+		"merges of nothing":   {nothings(2000), OpenAPIOptions{}, "make too much of the document"},
 		"key that is a list":  {document("  [a]: {}"), OpenAPIOptions{}, "line 3: this has to be a text"},
 		"merge of a text":     {document("  <<: a"), OpenAPIOptions{}, "line 3: this has to be a mapping"},
 		"base path of a list": {"swagger: '2.0'\nbasePath: []\npaths: {}", OpenAPIOptions{}, "basePath: line 2"},
@@ -239,6 +249,12 @@ func doubled(of, name string) string {
 
 func mergedOf(of, name string) string {
 	return fmt.Sprintf("%s: &%s {<<: [%s]}\n", name, name, strings.Repeat("*"+of+", ", 9))
+}
+
+// nothings is a document whose paths merge in, count times, what merges an empty
+// mapping in as often.
+func nothings(count int) string {
+	return fmt.Sprintf("e: &e {}\na: &a {<<: [%s]}\nopenapi: 3.0.0\npaths: {<<: [%s]}", strings.Repeat("*e, ", count), strings.Repeat("*a, ", count))
 }
 
 func members(count int) string {
@@ -285,6 +301,7 @@ func FuzzFromOpenAPI(f *testing.F) {
 		emojivoto, books,
 		"openapi: 3.1.0\npaths: {/a: {$ref: '#/paths/~1b'}, /b: {get: {responses: {200: {}, 5XX: {}}}}}",
 		"a: &a {<<: [*a]}\nopenapi: 3.0.0\npaths: *a",
+		nothings(3),
 		"swagger: '2.0'\nbasePath: /x\npaths: {'/{a}{b': {put: {x-linkerd-retryable: true, x-linkerd-timeout: 1s}}}",
 	} {
 		f.Add(seed, "")

@@ -292,19 +292,29 @@ func (m RequestMatch) admissible() RequestMatch {
 	return m
 }
 
-// plain undoes admissible.
-func (m RequestMatch) plain() RequestMatch {
-	if last := len(m.All) - 1; last >= 0 && m.Not == nil && m.All[last].onlyNot() {
-		m.All, m.Not = m.All[:last], m.All[last].Not
-		if last == 0 {
-			m.All = nil
+// SameRoutes reports whether two lists of routes make the same ServiceProfile,
+// however their conditions are put.
+func SameRoutes(a, b []Route) (bool, error) {
+	var printed [2]string
+	for i, routes := range [][]Route{a, b} {
+		text, err := json.Marshal(admissible(routes))
+		if err != nil {
+			return false, fmt.Errorf("print routes: %w", err)
 		}
+		printed[i] = string(text)
 	}
-	return m
+	return printed[0] == printed[1], nil
 }
 
-func (m RequestMatch) onlyNot() bool {
-	return m.Not != nil && m.All == nil && m.Any == nil && m.Method == "" && m.PathRegex == ""
+// admissible are the routes as a ServiceProfile has them: never null, which the
+// API server would drop.
+func admissible(routes []Route) []Route {
+	written := make([]Route, len(routes))
+	for i, route := range routes {
+		route.Condition = route.Condition.admissible()
+		written[i] = route
+	}
+	return written
 }
 
 // A Profile is one ServiceProfile and what belongs to it.
@@ -321,11 +331,7 @@ type Profile struct {
 // Object is the ServiceProfile.
 func (p Profile) Object() (*unstructured.Unstructured, error) {
 	spec := p.Spec
-	spec.Routes = make([]Route, len(p.Spec.Routes)) // Never null, which the API server would drop.
-	for i, route := range p.Spec.Routes {
-		route.Condition = route.Condition.admissible()
-		spec.Routes[i] = route
-	}
+	spec.Routes = admissible(spec.Routes)
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.ref(), err)
