@@ -124,6 +124,11 @@ func OwnerOf(object *unstructured.Unstructured) string {
 	return "aksmesh_" + strings.ReplaceAll(kind, "-", "_") + " " + name
 }
 
+// Owns tells the objects of the holding from others.
+func (h Holding) Owns(object *unstructured.Unstructured) bool {
+	return object.GetNamespace() == h.Namespace && object.GetAnnotations()[ownerAnnotation] == h.Owner
+}
+
 // Find reads the objects of the holding from the shared reads.
 func (h Holding) Find(ctx context.Context) (Found, error) {
 	present, err := h.list(ctx)

@@ -214,11 +214,11 @@ func TestAccApplyFindDelete(t *testing.T) {
 func TestAccFormerKinds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.apply(t, "first", f.policy(t, "a", "web"), f.budget(t, "b"))
+	f.apply(t, "first", f.policy(t, "a", "web"), f.budget(t, "c"))
 	unserved := server
 	unserved.Group = "none.example.com"
 	f.Kinds, f.Former = []kube.Kind{kube.NetworkPolicy}, []kube.Kind{unserved, kube.PodDisruptionBudget}
-	f.want(t, "NetworkPolicy/a", "PodDisruptionBudget/b")
+	f.want(t, "NetworkPolicy/a", "PodDisruptionBudget/c")
 	if _, err := f.Apply(t.Context(), []*unstructured.Unstructured{f.policy(t, "a", "web")}, intent{"second"}, nil, true); err != nil {
 		t.Fatal(err)
 	}

@@ -151,7 +151,7 @@ func (m *networkPolicyModel) intent(ctx context.Context, diags *diag.Diagnostics
 			i.ControlPlane.Networks = append(i.ControlPlane.Networks, netpol.Block{CIDR: cidr})
 		}
 		i.ControlPlane.Everyone = server.Everyone.ValueBool() ||
-			server.Everyone.IsNull() && !i.ControlPlane.Konnectivity && len(i.ControlPlane.Networks) == 0
+			!known(server.Everyone) && !i.ControlPlane.Konnectivity && len(i.ControlPlane.Networks) == 0
 	}
 	i.Traffic = m.traffic(ctx, diags)
 	return i
@@ -271,7 +271,7 @@ func (m *networkPolicyModel) check(ctx context.Context, diags *diag.Diagnostics)
 func (m *networkPolicyModel) inherit(ctx context.Context, i guard.Intent, diags *diag.Diagnostics) guard.Intent {
 	before := m.intent(ctx, diags)
 	if i.Traffic == nil {
-		i.Traffic = before.Traffic
+		i.Traffic = unpinned(before.Traffic)
 	}
 	if traffic, is := i.Traffic.(istio.Traffic); is && traffic.Mode == "" {
 		if known, same := before.Traffic.(istio.Traffic); same {
@@ -295,6 +295,16 @@ func (m *networkPolicyModel) inherit(ctx context.Context, i guard.Intent, diags 
 		i.GRPCProbes = before.GRPCProbes
 	}
 	return i
+}
+
+// unpinned is the traffic of a mesh as it was found out: a version is given, or read
+// from the control plane each time, and never found out once and for all.
+func unpinned(traffic guard.Traffic) guard.Traffic {
+	if of, is := traffic.(linkerd.Traffic); is {
+		of.Version = ""
+		return of
+	}
+	return traffic
 }
 
 // same reports whether the intent, with what it leaves open as the state has it,

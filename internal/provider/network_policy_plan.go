@@ -145,8 +145,17 @@ func (p *policyPlan) examine(ctx context.Context, compiled guard.Compiled, compl
 		p.diags.AddWarning("Unable to Look Ahead at "+policy.String(), explain(err))
 	}
 	for _, finding := range findings {
+		if finding.Refused && p.changes() {
+			p.diags.AddAttributeError(p.about(finding), fmt.Sprintf("%s Would Be Refused", policy), finding.Text)
+			continue
+		}
 		p.diags.AddAttributeWarning(p.about(finding), fmt.Sprintf("What %s Does Not Protect", policy), finding.Text)
 	}
+}
+
+// changes tells whether the apply would write anything.
+func (p *policyPlan) changes() bool {
+	return p.state == nil || !p.plan.Manifest.Equal(p.state.Manifest)
 }
 
 // about is the attribute that a finding is about.
@@ -163,7 +172,7 @@ func (p *policyPlan) about(finding guard.Finding) path.Path {
 // enforced judges what enforces network policies. One that is there already is not
 // refused: what was taken away from under it, no plan brings back.
 func (p *policyPlan) enforced(found engine.Result) {
-	changes := p.state == nil || !p.plan.Manifest.Equal(p.state.Manifest)
+	changes := p.changes()
 	at := path.Root("allow_unenforced")
 	err := p.plan.unenforced(found)
 	switch {

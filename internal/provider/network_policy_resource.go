@@ -49,7 +49,8 @@ func (r *networkPolicyResource) Schema(ctx context.Context, _ resource.SchemaReq
 			"Behind it every port of the pod is to be reached, so that `ports` are enforced by objects of the mesh, which are made and owned together with the NetworkPolicy: Servers and AuthorizationPolicies of Linkerd, PeerAuthentications and AuthorizationPolicies of Istio. " +
 			"Before 2.18, and between Istio's sidecars, mTLS arrives at the application's own ports, where nothing but labels tells it from other traffic.\n\n" +
 			"The attribute `guarantee` says what holds and what does not; `manifest` is the objects themselves, and a change made behind our back shows in its diff.\n\n" +
-			"NetworkPolicies add up: another policy that admits more to the same pods is not undone by this one, but a plan warns of it. It warns as well if no pods are selected, if pods are not in the mesh, and of ports that their proxies skip. " +
+			"Another NetworkPolicy that admits more to the same pods is not undone by this one, but a plan warns of it. It warns as well if no pods are selected, if pods are not in the mesh, and of ports that their proxies skip. " +
+			"NetworkPolicies add up, and the objects of a mesh do not: make one resource with all `ports` for a set of pods, and set `require_identity = false` where `aksmesh_authorization` or others hold the callers at the same ports. Overlaps are told at plan.\n\n" +
 			"What depends on the pods (the mesh and its mode unless said, and the ports that Linkerd has to close one by one) is read when the resource is created, and kept from then on.",
 		Attributes: networkPolicyAttributes(ctx),
 	}
@@ -67,7 +68,8 @@ func networkPolicyAttributes(ctx context.Context) map[string]schema.Attribute {
 		},
 		"name": schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(guard.DefaultName),
-			MarkdownDescription: "Name of the NetworkPolicy, with which those of the other objects begin. Default `" + guard.DefaultName + "`; give each policy of a namespace its own. Changing it makes a new policy.",
+			MarkdownDescription: "Name of the NetworkPolicy, and of the objects of Istio; those of Linkerd are `<name>-<port>`, for instance, and begin with it. Default `" + guard.DefaultName + "`; give each policy of a namespace its own. " +
+				"Changing it makes a new policy, and between the end of the old one and the new one the pods are open; with `create_before_destroy`, Linkerd refuses the new Servers as long as the old ones are for the same ports of the same pods.",
 			Validators:          []validator.String{stringvalidator.RegexMatches(subdomainPattern, "must be a DNS subdomain: lower-case letters, digits, dashes and dots")},
 			PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
 		},
@@ -181,7 +183,7 @@ func networkPolicyAttributes(ctx context.Context) map[string]schema.Attribute {
 						"konnectivity": defaulted(false, "Whether they are to the pods `konnectivity-agent` of `kube-system`, by which the API server of AKS comes without VNet integration."),
 						"cidrs": schema.ListAttribute{
 							Optional: true, ElementType: types.StringType,
-							MarkdownDescription: "Ranges of addresses that they are open to, such as the subnet of an API server with VNet integration.",
+							MarkdownDescription: "Ranges of addresses that they are open to, such as the subnet of an API server with VNet integration. `0.0.0.0/0` and `::/0` mean everyone.",
 							Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues()},
 						},
 					},
@@ -194,7 +196,7 @@ func networkPolicyAttributes(ctx context.Context) map[string]schema.Attribute {
 		},
 		"force_conflicts": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-			MarkdownDescription: "Whether the first apply takes objects of these names over from other field managers. Default `false`: that is an error which names the other manager.",
+			MarkdownDescription: "Whether the first apply takes objects of these names over: from other field managers, or those that an apply of this resource which broke off has left from other settings. Default `false`: that is an error which names the other manager.",
 		},
 		"manifest":  computedString("All objects in YAML: in the state as they are in the cluster, in a plan as they will be."),
 		"guarantee": computedString("What holds once the policy is in force, and what does not."),
@@ -331,7 +333,8 @@ func (r *networkPolicyResource) write(ctx context.Context, cluster *kube.Cluster
 		problem(diags, failed, fmt.Errorf("%s: look for what enforces it: %w", policy, err))
 		return false
 	}
-	if err := model.unenforced(found); err != nil {
+	// What was there before is left to be as it was, as at plan.
+	if err := model.unenforced(found); err != nil && (before == nil || !model.Manifest.Equal(before.Manifest)) {
 		problemAt(diags, path.Root("allow_unenforced"), "No Network Policy Engine", err)
 	}
 	if model.Engine.IsUnknown() {

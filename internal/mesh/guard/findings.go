@@ -1,13 +1,16 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,32 +35,37 @@ const (
 )
 
 // A Finding is something in the cluster that keeps a policy from protecting what
-// it is meant to.
+// it is meant to, or, if Refused is set, from being made or changed.
 type Finding struct {
 	Concern
-	Text string
+	Text    string
+	Refused bool
 }
 
 // Findings looks for what defeats a policy: pods that it does not select or that
 // the mesh does not have, ports that nobody closes, and other policies that open
-// what it closes. It reads shared reads only.
+// what it closes or decide about the same pods. It reads shared reads only, of its
+// namespace but for what a mesh has for the whole of it.
 func (p Policy) Findings(ctx context.Context, compiled Compiled) ([]Finding, error) {
 	x := examination{intent: compiled.Intent}
 	if err := x.read(ctx, p.Cluster, compiled); err != nil {
 		return nil, fmt.Errorf("%s: look for what defeats it: %w", p, err)
 	}
-	return x.examine()
+	if err := x.examine(); err != nil {
+		return nil, err
+	}
+	return x.findings, nil
 }
 
 // An examination is what is known of a policy while it is examined.
 type examination struct {
-	intent     Intent
-	policy     *networkingv1.NetworkPolicy
-	others     []*networkingv1.NetworkPolicy // of its namespace
-	pods       []*corev1.Pod                 // that it selects
-	everywhere []*corev1.Pod                 // of all namespaces, if there are others
-	namespaces map[string]map[string]string  // their labels
-	findings   []Finding
+	intent   Intent
+	policy   *networkingv1.NetworkPolicy
+	others   []*networkingv1.NetworkPolicy // of its namespace
+	pods     []*corev1.Pod                 // that it selects
+	labels   map[string]string             // of its namespace
+	overlaps []access.Overlap              // with its ports, and with others of the pods that it may have to close
+	findings []Finding
 }
 
 func (x *examination) read(ctx context.Context, cluster *kube.Cluster, compiled Compiled) error {
@@ -96,26 +104,43 @@ func (x *examination) read(ctx context.Context, cluster *kube.Cluster, compiled 
 			x.others = append(x.others, policy)
 		}
 	}
-	if len(x.others) == 0 {
-		return nil
-	}
-	namespaces, err := cluster.Namespaces(ctx)
-	if err != nil {
+	namespace, err := cluster.Namespace(ctx, x.policy.Namespace)
+	switch {
+	case err == nil:
+		x.labels = namespace.Labels
+	case apierrors.IsForbidden(err):
+		x.note(AboutPods, "The labels of namespace %s may not be read: whether other policies let pods in by them cannot be told.", x.policy.Namespace)
+	default:
 		return err
 	}
-	x.namespaces = map[string]map[string]string{}
-	for _, namespace := range namespaces {
-		x.namespaces[namespace.Name] = namespace.Labels
+	wider := x.intent
+	if wider.ClosesPorts() {
+		wider.Closed = slices.Concat(wider.Closed, wider.undeclared(x.pods))
 	}
-	x.everywhere, err = cluster.Pods(ctx, "")
+	x.overlaps, err = wider.overlaps(ctx, cluster)
+	if apierrors.IsForbidden(err) {
+		x.note(AboutPorts, "Whether other objects of %s decide about the same pods cannot be told, as they may not be listed: %v.", meshName(x.intent.Traffic), err)
+		return nil
+	}
 	return err
+}
+
+// overlaps are the objects of others in the policy's mesh for the same pods.
+func (i Intent) overlaps(ctx context.Context, cluster *kube.Cluster) ([]access.Overlap, error) {
+	own := Policy{Namespace: i.Namespace, Name: i.Name}.objects()
+	return i.Traffic.Overlaps(ctx, cluster, i.protection(), own.Owns)
+}
+
+// governedBy tells whether others already decide about a port.
+func governedBy(overlaps []access.Overlap, port int32) bool {
+	return slices.ContainsFunc(overlaps, func(o access.Overlap) bool { return slices.Contains(o.Ports, port) })
 }
 
 func (x *examination) note(concern Concern, format string, args ...any) {
 	x.findings = append(x.findings, Finding{Concern: concern, Text: fmt.Sprintf(format, args...)})
 }
 
-func (x *examination) examine() ([]Finding, error) {
+func (x *examination) examine() error {
 	if len(x.pods) == 0 {
 		x.note(AboutPods, "It selects no pod of namespace %s now (%s).", x.policy.Namespace, metav1.FormatLabelSelector(&x.policy.Spec.PodSelector))
 	}
@@ -142,8 +167,46 @@ func (x *examination) examine() ([]Finding, error) {
 			x.note(AboutPorts, "%s", line)
 		}
 		x.ungoverned(meshed)
+		x.overlapping()
 	}
-	return x.findings, x.opened()
+	return x.opened()
+}
+
+// overlapping tells of the objects of others, once each.
+func (x *examination) overlapping() {
+	type found struct {
+		ports   []int32
+		refused bool
+	}
+	all := map[string]found{}
+	for _, overlap := range x.overlaps {
+		ports := slices.DeleteFunc(slices.Clone(overlap.Ports), func(port int32) bool {
+			return !slices.Contains(x.intent.Ports, port) && !slices.Contains(x.intent.Closed, port)
+		})
+		if len(overlap.Ports) > 0 && len(ports) == 0 {
+			continue // This policy has nothing there.
+		}
+		object := overlap.Object
+		name := fmt.Sprintf("%s %s/%s", object.GetKind(), object.GetNamespace(), object.GetName())
+		owner := holding.OwnerOf(object)
+		if owner != "" {
+			name += " (of " + owner + ")"
+		}
+		line := name + " " + overlap.Effect
+		merged := all[line]
+		merged.ports = append(merged.ports, ports...)
+		// One of ours may go in the same apply.
+		merged.refused = merged.refused || overlap.Refused && owner == ""
+		all[line] = merged
+	}
+	for _, line := range slices.Sorted(maps.Keys(all)) {
+		text := line
+		if ports := all[line].ports; len(ports) > 0 {
+			text += " (port " + access.JoinPorts(slices.Compact(slices.Sorted(slices.Values(ports)))) + ")"
+		}
+		x.findings = append(x.findings, Finding{AboutPorts, text + ". Make one resource with all ports for a set of pods; " +
+			"set require_identity = false where others hold the callers at these ports, and leave ports that they close out of closed_ports.", all[line].refused})
+	}
 }
 
 func meshName(traffic Traffic) string {
@@ -169,7 +232,9 @@ func (x *examination) ungoverned(pods []*corev1.Pod) {
 	if !i.ClosesPorts() {
 		return
 	}
-	open := slices.DeleteFunc(i.undeclared(pods), func(port int32) bool { return slices.Contains(i.Closed, port) })
+	open := slices.DeleteFunc(i.undeclared(pods), func(port int32) bool {
+		return slices.Contains(i.Closed, port) || governedBy(x.overlaps, port)
+	})
 	if len(open) > 0 {
 		x.note(AboutClosed, "Ports %s are declared by pods and neither in ports nor in closed_ports, so that Linkerd does not close them.", access.JoinPorts(open))
 	}
@@ -194,21 +259,14 @@ func (x *examination) opened() error {
 		return err
 	}
 	opened := map[string][]int32{}
-	targets := map[string]bool{}
-	callers := x.callers(others)
-	for _, pod := range x.pods {
-		to := netpol.PodEndpoint(x.namespaces[pod.Namespace], pod)
-		class := others.Class(to) + access.JoinPorts(x.intent.declared(pod))
-		if to.HostNetwork || targets[class] {
-			continue
-		}
-		targets[class] = true
-		for _, port := range slices.Concat(x.intent.Ports, x.intent.declared(pod)) {
+	callers := x.callers(own, others)
+	for _, to := range x.targets(others) {
+		for _, port := range to.ports {
 			reached := netpol.Port{Protocol: corev1.ProtocolTCP, Number: port}
 			said := map[string]bool{}
 			for _, caller := range callers {
-				verdict := others.Evaluate(caller.Endpoint, to, reached).Ingress
-				if verdict.Rule == 0 || own.Evaluate(caller.Endpoint, to, reached).Ingress.Allowed {
+				verdict := others.Evaluate(caller.Endpoint, to.Endpoint, reached).Ingress
+				if verdict.Rule == 0 || own.Evaluate(caller.Endpoint, to.Endpoint, reached).Ingress.Allowed {
 					continue
 				}
 				by := fmt.Sprintf("NetworkPolicy %s lets %%s in by its ingress rule %d", verdict.Policies[0], verdict.Rule)
@@ -223,15 +281,50 @@ func (x *examination) opened() error {
 			}
 		}
 	}
-	lines := make([]string, 0, len(opened))
-	for line, ports := range opened {
-		lines = append(lines, fmt.Sprintf("%s, to ports %s, which this policy closes to them. NetworkPolicies add up: take that rule away, or narrow it.", line, access.JoinPorts(ports)))
-	}
-	slices.Sort(lines)
-	for _, line := range lines {
-		x.note(AboutPorts, "%s", line)
+	for _, line := range slices.Sorted(maps.Keys(opened)) {
+		x.note(AboutPorts, "%s, to ports %s, which this policy closes to them. NetworkPolicies add up: take that rule away, or narrow it.", line, access.JoinPorts(opened[line]))
 	}
 	return nil
+}
+
+// A target is one of the selected pods, or one that will be, and its ports.
+type target struct {
+	netpol.Endpoint
+	ports []int32
+}
+
+// targets are the selected pods that the policies tell apart. While there are none
+// it is one that has just the labels by which it would be, and the ports that are
+// known of it.
+func (x *examination) targets(policies *netpol.Policies) []target {
+	var targets []target
+	known := map[string]bool{}
+	for _, pod := range x.pods {
+		to := target{netpol.PodEndpoint(x.labels, pod), slices.Concat(x.intent.Ports, x.intent.declared(pod))}
+		class := policies.Class(to.Endpoint) + access.JoinPorts(to.ports)
+		if !to.HostNetwork && !known[class] {
+			known[class] = true
+			targets = append(targets, to)
+		}
+	}
+	if len(x.pods) > 0 {
+		return targets
+	}
+	to := target{netpol.Endpoint{Namespace: x.policy.Namespace, NamespaceLabels: x.labels}, slices.Concat(x.intent.Ports, x.intent.Closed)}
+	to.Labels = examples(&x.policy.Spec.PodSelector)[0]
+	for _, policy := range x.others {
+		for _, rule := range policy.Spec.Ingress {
+			for _, port := range rule.Ports {
+				if number := port.Port; len(x.intent.Ports) == 0 && number != nil && number.IntVal > 0 {
+					to.ports = append(to.ports, number.IntVal)
+				}
+			}
+		}
+	}
+	if len(to.ports) == 0 {
+		to.ports = []int32{80} // Of all that may be, the one that most are.
+	}
+	return []target{to}
 }
 
 // A caller is somebody outside of the mesh who may try to get in.
@@ -240,29 +333,88 @@ type caller struct {
 	name string
 }
 
-// callers are those that the policies may tell apart, the most general first:
-// pods and addresses that anybody may come to have, and the pods that there are.
-func (x *examination) callers(policies *netpol.Policies) []caller {
-	anywhere := netpol.Endpoint{Namespace: "\x00elsewhere", Labels: map[string]string{}}
-	within := netpol.Endpoint{Namespace: x.policy.Namespace, NamespaceLabels: x.namespaces[x.policy.Namespace]}
-	callers := []caller{{anywhere, "every pod"}, {within, "every pod of its namespace"}}
-	known := map[string]bool{policies.Class(anywhere): true, policies.Class(within): true}
-	for _, network := range policies.Networks() {
-		address := netpol.Endpoint{IPs: []netip.Addr{network.Addr()}}
-		if class := policies.Class(address); !known[class] {
-			known[class] = true
-			callers = append(callers, caller{address, "addresses such as " + network.Addr().String()})
+// callers are those that the policies may tell apart, the most general first: pods
+// and addresses that anybody may come to have, and pods that wear just the labels
+// that the policies ask for, as anybody may give them to a pod of his.
+func (x *examination) callers(own, others *netpol.Policies) []caller {
+	anywhere := netpol.Endpoint{Namespace: elsewhere, Labels: map[string]string{}}
+	within := netpol.Endpoint{Namespace: x.policy.Namespace, NamespaceLabels: x.labels}
+	candidates := []caller{{anywhere, "every pod"}, {within, "every pod of its namespace"}}
+	for _, network := range others.Networks() {
+		candidates = append(candidates, caller{netpol.Endpoint{IPs: []netip.Addr{network.Addr()}}, "addresses such as " + network.Addr().String()})
+	}
+	for _, policy := range x.others {
+		for _, rule := range policy.Spec.Ingress {
+			for _, peer := range rule.From {
+				if peer.IPBlock == nil {
+					candidates = append(candidates, x.wearers(peer)...)
+				}
+			}
 		}
 	}
-	for _, pod := range x.everywhere {
-		if ended(pod) || x.meshed(pod) || pod.Spec.HostNetwork {
-			continue
+	known := map[string]bool{}
+	return slices.DeleteFunc(candidates, func(c caller) bool {
+		class := own.Class(c.Endpoint) + "/" + others.Class(c.Endpoint)
+		seen := known[class]
+		known[class] = true
+		return seen
+	})
+}
+
+// elsewhere is a namespace that no policy names.
+const elsewhere = "\x00elsewhere"
+
+// wearers are pods that a peer of an ingress rule selects.
+func (x *examination) wearers(peer networkingv1.NetworkPolicyPeer) []caller {
+	ends := []netpol.Endpoint{{Namespace: x.policy.Namespace, NamespaceLabels: x.labels}}
+	where := "of its namespace"
+	if peer.NamespaceSelector != nil {
+		ends, where = nil, "of namespaces with "+metav1.FormatLabelSelector(peer.NamespaceSelector)
+		for _, namespaceLabels := range examples(peer.NamespaceSelector) {
+			ends = append(ends, netpol.Endpoint{Namespace: cmp.Or(namespaceLabels[corev1.LabelMetadataName], elsewhere), NamespaceLabels: namespaceLabels})
 		}
-		end := netpol.PodEndpoint(x.namespaces[pod.Namespace], pod)
-		if class := policies.Class(end); !known[class] {
-			known[class] = true
-			callers = append(callers, caller{end, fmt.Sprintf("Pod %s/%s and those like it", pod.Namespace, pod.Name)})
+		if len(peer.NamespaceSelector.MatchLabels)+len(peer.NamespaceSelector.MatchExpressions) == 0 {
+			where = "of any namespace"
+		}
+	}
+	who := "every pod"
+	pods := []map[string]string{{}}
+	if peer.PodSelector != nil && len(peer.PodSelector.MatchLabels)+len(peer.PodSelector.MatchExpressions) > 0 {
+		who, pods = "pods with "+metav1.FormatLabelSelector(peer.PodSelector), examples(peer.PodSelector)
+	}
+	var callers []caller
+	for _, end := range ends {
+		for _, end.Labels = range pods {
+			callers = append(callers, caller{end, who + " " + where})
 		}
 	}
 	return callers
+}
+
+// examples are sets of no more labels than the selector asks for, at least one:
+// with the first of the values that it takes for each, and with every other of them.
+func examples(selector *metav1.LabelSelector) []map[string]string {
+	first := map[string]string{}
+	maps.Copy(first, selector.MatchLabels)
+	var others []map[string]string
+	for _, needed := range selector.MatchExpressions {
+		_, told := first[needed.Key]
+		switch {
+		case told:
+		case needed.Operator == metav1.LabelSelectorOpExists:
+			first[needed.Key] = "x"
+		case needed.Operator == metav1.LabelSelectorOpIn && len(needed.Values) > 0:
+			first[needed.Key] = needed.Values[0]
+			for _, value := range needed.Values[1:] {
+				others = append(others, map[string]string{needed.Key: value})
+			}
+		}
+	}
+	found := []map[string]string{first}
+	for _, other := range others {
+		labels := maps.Clone(first)
+		maps.Copy(labels, other)
+		found = append(found, labels)
+	}
+	return found
 }

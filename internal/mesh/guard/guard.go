@@ -58,6 +58,9 @@ type Traffic interface {
 	// PodFindings says in one line each what of the pods' own settings keeps the
 	// protection from holding for them.
 	PodFindings(pods []*corev1.Pod, p access.Protection) []string
+	// Overlaps finds objects of the mesh that decide about the pods as well; owned
+	// tells the protection's own.
+	Overlaps(ctx context.Context, cluster *kube.Cluster, p access.Protection, owned func(*unstructured.Unstructured) bool) ([]access.Overlap, error)
 }
 
 // Intent says which pods are to be reached by which mesh only. What is left open
@@ -202,6 +205,12 @@ func (c *Compiled) settlePorts(ctx context.Context, cluster *kube.Cluster) error
 	}
 	if i.Closed == nil {
 		i.Closed = i.undeclared(pods)
+		// Besides the Server of another, Linkerd takes none.
+		overlaps, err := i.overlaps(ctx, cluster)
+		if err != nil {
+			return err
+		}
+		i.Closed = slices.DeleteFunc(i.Closed, func(port int32) bool { return governedBy(overlaps, port) })
 		c.ByPods = append(c.ByPods, "ports that they declare and the policy does not name: "+cmp.Or(access.JoinPorts(i.Closed), "none"))
 	}
 	if i.GRPCProbes == nil {
@@ -265,7 +274,12 @@ func grpcProbes(pods []*corev1.Pod) []int32 {
 func (i Intent) protection() access.Protection {
 	p := access.Protection{
 		Namespace: i.Namespace, Name: i.Name, Pods: i.Pods, Ports: i.Ports, Strength: i.Strength,
-		Identity: i.Identity != nil && *i.Identity, Closed: i.Closed, ControlPlane: i.ControlPlane,
+		Identity: i.Identity != nil && *i.Identity, Closed: i.Closed,
+	}
+	if i.ControlPlane != nil {
+		plane := *i.ControlPlane
+		plane.Everyone = plane.Everyone || slices.ContainsFunc(plane.Networks, everywhere)
+		p.ControlPlane = &plane
 	}
 	for _, port := range i.GRPCProbes {
 		p.Probes = append(p.Probes, access.Probe{Port: port, GRPC: true})
@@ -280,7 +294,7 @@ func (i Intent) protection() access.Protection {
 		p.Exceptions = append(p.Exceptions, access.Exception{Peers: []netpol.Peer{pods.peer()}, Metrics: true})
 	}
 	for _, network := range i.Allow.Networks {
-		exception := access.Exception{Ports: network.Ports, Anyone: network.everywhere()}
+		exception := access.Exception{Ports: network.Ports, Anyone: everywhere(network.Block)}
 		if !exception.Anyone {
 			exception.Peers = []netpol.Peer{{Block: &network.Block}}
 		}
@@ -298,8 +312,8 @@ func (p Pods) peer() netpol.Peer {
 
 // everywhere reports that it is all addresses. Such a block must not be written
 // as one: with Cilium, blocks never match pods and nodes.
-func (n Network) everywhere() bool {
-	return len(n.Except) == 0 && strings.HasSuffix(n.CIDR, "/0")
+func everywhere(block netpol.Block) bool {
+	return len(block.Except) == 0 && strings.HasSuffix(block.CIDR, "/0")
 }
 
 func (e Egress) access() *access.Egress {
@@ -314,7 +328,7 @@ func (e Egress) access() *access.Egress {
 	}
 	for _, network := range e.Networks {
 		admission := admit(network.Ports)
-		if admission.Anyone = network.everywhere(); !admission.Anyone {
+		if admission.Anyone = everywhere(network.Block); !admission.Anyone {
 			admission.Peers = []netpol.Peer{{Block: &network.Block}}
 		}
 		egress.Admit = append(egress.Admit, admission)
@@ -339,22 +353,27 @@ func objectsOf(compiled access.Compiled) ([]*unstructured.Unstructured, error) {
 type Policy struct {
 	Cluster         *kube.Cluster
 	Namespace, Name string
-	// Traffics are those that it has, and has had; nil stands for any.
+	// Traffics are those that it has, and has had; nil stands for any. What an
+	// apply that broke off has left of others is found as far as it may be read.
 	Traffics []Traffic
 }
 
 // objects are where the policy is kept.
 func (p Policy) objects() holding.Holding {
-	kinds := []kube.Kind{kube.NetworkPolicy}
+	kept := holding.Holding{
+		Cluster: p.Cluster, Manager: manager, Owner: "network-policy/" + p.Name, Namespace: p.Namespace, Kinds: []kube.Kind{kube.NetworkPolicy},
+	}
 	for _, known := range []struct {
 		traffic Traffic
 		kinds   []kube.Kind
 	}{{linkerd.Traffic{}, linkerd.PolicyKinds()}, {istio.Traffic{}, istio.PolicyKinds()}} {
 		if slices.ContainsFunc(p.Traffics, func(t Traffic) bool { return t == nil || reflect.TypeOf(t) == reflect.TypeOf(known.traffic) }) {
-			kinds = append(kinds, known.kinds...)
+			kept.Kinds = append(kept.Kinds, known.kinds...)
+		} else {
+			kept.Former = append(kept.Former, known.kinds...)
 		}
 	}
-	return holding.Holding{Cluster: p.Cluster, Manager: manager, Owner: "network-policy/" + p.Name, Namespace: p.Namespace, Kinds: kinds}
+	return kept
 }
 
 // String is the policy's name in messages.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,64 @@ type world struct {
 	namespaces []corev1.Namespace
 	pods       []corev1.Pod
 	policies   []networkingv1.NetworkPolicy
+	// meshes' are objects of theirs, by <group>/<resource>.
+	meshes map[string][]any
+	narrow bool // whether nothing but the namespace dgraph may be read
+}
+
+// versions are those of the meshes' kinds that it serves.
+var versions = map[string]map[string]string{
+	"policy.linkerd.io": {"servers": "v1beta3/Server", "authorizationpolicies": "v1alpha1/AuthorizationPolicy"},
+	"security.istio.io": {"authorizationpolicies": "v1/AuthorizationPolicy", "peerauthentications": "v1/PeerAuthentication"},
+}
+
+// discover answers what the server is asked about its kinds; nil if it is not.
+func discover(path string) any {
+	switch parts := strings.Split(strings.Trim(path, "/"), "/"); {
+	case path == "/api":
+		return &metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"}}
+	case path == "/api/v1":
+		return &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList"}, GroupVersion: "v1"}
+	case path == "/apis":
+		groups := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList"}}
+		for group, kinds := range versions {
+			served := metav1.APIGroup{Name: group}
+			for _, kind := range kinds {
+				version, _, _ := strings.Cut(kind, "/")
+				of := metav1.GroupVersionForDiscovery{GroupVersion: group + "/" + version, Version: version}
+				if !slices.Contains(served.Versions, of) {
+					served.Versions = append(served.Versions, of)
+				}
+			}
+			groups.Groups = append(groups.Groups, served)
+		}
+		return groups
+	case len(parts) == 3 && parts[0] == "apis" && versions[parts[1]] != nil:
+		list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList"}, GroupVersion: parts[1] + "/" + parts[2]}
+		for resource, kind := range versions[parts[1]] {
+			if version, name, _ := strings.Cut(kind, "/"); version == parts[2] {
+				list.APIResources = append(list.APIResources, metav1.APIResource{Name: resource, Kind: name, Namespaced: true, Verbs: []string{"list", "get"}})
+			}
+		}
+		return list
+	}
+	return nil
+}
+
+// meshObject is one of the meshes' in the namespace, owned if there is an owner.
+func meshObject(t *testing.T, group, resource, name, owner, spec string) any {
+	t.Helper()
+	version, kind, _ := strings.Cut(versions[group][resource], "/")
+	object := map[string]any{
+		"apiVersion": group + "/" + version, "kind": kind,
+		"metadata": map[string]any{"namespace": "dgraph", "name": name, "annotations": map[string]any{"aksmesh.io/owner": owner}},
+	}
+	content := map[string]any{}
+	if err := yaml.Unmarshal([]byte(spec), &content); err != nil {
+		t.Fatal(err)
+	}
+	object["spec"] = content
+	return object
 }
 
 // serve is an API server that lists it, and knows nothing else.
@@ -52,13 +111,36 @@ func (w world) serve(t *testing.T) *kube.Cluster {
 	} {
 		lists[resource] = map[string]any{"apiVersion": kind[0], "kind": kind[1], "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}}
 	}
+	for group, kinds := range versions {
+		for resource, kind := range kinds {
+			version, name, _ := strings.Cut(kind, "/")
+			items := w.meshes[group+"/"+resource]
+			if items == nil {
+				items = []any{}
+			}
+			lists[group+"/"+resource] = map[string]any{
+				"apiVersion": group + "/" + version, "kind": name + "List", "metadata": map[string]any{"resourceVersion": "1"}, "items": items,
+			}
+		}
+	}
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, r *http.Request) {
 		writer.Header().Set("Content-Type", "application/json")
 		resource := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+		parts := strings.Split(r.URL.Path, "/")
 		answer, is := lists[resource]
+		if len(parts) > 2 && versions[parts[2]] != nil {
+			answer, is = lists[parts[2]+"/"+resource]
+		}
+		if found := discover(r.URL.Path); found != nil {
+			answer, is = found, true
+		} else if w.narrow && !strings.Contains(r.URL.Path, "/namespaces/dgraph/") {
+			writer.WriteHeader(http.StatusForbidden)
+			answer, is = &metav1.Status{
+				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
+			}, true
+		}
 		if !is {
 			writer.WriteHeader(http.StatusNotFound)
-			parts := strings.Split(r.URL.Path, "/")
 			details := &metav1.StatusDetails{Name: resource, Kind: parts[len(parts)-2]}
 			if parts[1] == "apis" {
 				details.Group = parts[2]
@@ -235,6 +317,7 @@ func TestCompileByPods(t *testing.T) {
 	tests := map[string]struct {
 		pods    []corev1.Pod
 		labels  map[string]string // of the namespace
+		servers []any
 		change  func(*guard.Intent)
 		traffic guard.Traffic
 		closed  []int32
@@ -249,6 +332,11 @@ func TestCompileByPods(t *testing.T) {
 		"ports that are said": {
 			pods:   []corev1.Pod{alpha("a", inLinkerd, declaring(7080))},
 			change: func(i *guard.Intent) { i.Closed, i.GRPCProbes = []int32{}, []int32{9080} }, traffic: newLinkerd(), closed: []int32{}, probes: []int32{9080},
+		},
+		"ports that another Server governs": {
+			pods:    []corev1.Pod{alpha("a", inLinkerd, declaring(8080, 7080, 5080))},
+			servers: []any{meshObject(t, "policy.linkerd.io", "servers", "w-7080", "network-policy/w", "{podSelector: {matchLabels: {app: alpha}}, port: 7080}")},
+			traffic: newLinkerd(), closed: []int32{5080}, probes: []int32{}, byPods: 2,
 		},
 		"no pods": {traffic: newLinkerd(), closed: []int32{}, probes: []int32{}, byPods: 2},
 		"mode of sidecars": {
@@ -280,7 +368,7 @@ func TestCompileByPods(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cluster := world{namespaces: []corev1.Namespace{namespace("dgraph", test.labels)}, pods: test.pods}.serve(t)
+			cluster := world{namespaces: []corev1.Namespace{namespace("dgraph", test.labels)}, pods: test.pods, meshes: map[string][]any{"policy.linkerd.io/servers": test.servers}}.serve(t)
 			compiled, err := guard.Compile(t.Context(), cluster, intent(test.change))
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
@@ -299,6 +387,25 @@ func TestCompileByPods(t *testing.T) {
 				t.Errorf("by pods: %q, want %d", compiled.ByPods, test.byPods)
 			}
 		})
+	}
+}
+
+// All addresses are everybody, whom a block does not stand for with every engine.
+func TestControlPlaneForEverybody(t *testing.T) {
+	t.Parallel()
+	for _, cidr := range []string{"0.0.0.0/0", "::/0"} {
+		compiled, err := guard.Compile(t.Context(), nil, guard.Intent{
+			Namespace: "linkerd", Name: "p", Traffic: newLinkerd(), ControlPlane: &access.ControlPlane{Networks: []netpol.Block{{CIDR: cidr}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(compiled.Manifest, "ipBlock") || !strings.Contains(compiled.Manifest, "port: 8443") {
+			t.Errorf("%s is a block:\n%s", cidr, compiled.Manifest)
+		}
+		if compiled.Intent.ControlPlane.Everyone || len(compiled.Intent.ControlPlane.Networks) != 1 {
+			t.Errorf("what was said is not kept: %+v", compiled.Intent.ControlPlane)
+		}
 	}
 }
 
@@ -372,11 +479,15 @@ func TestFindings(t *testing.T) {
 		}
 		return p
 	}
+	servers := func(name, owner, spec string) map[string][]any {
+		return map[string][]any{"policy.linkerd.io/servers": {meshObject(t, "policy.linkerd.io", "servers", name, owner, spec)}}
+	}
 	const selected = "podSelector: {matchLabels: {app: alpha}}\n"
 	tests := map[string]struct {
 		world
-		change func(*guard.Intent)
-		want   map[guard.Concern]string // parts of the texts; nothing if none is due
+		change  func(*guard.Intent)
+		want    map[guard.Concern]string // parts of the texts; nothing if none is due
+		refused bool
 	}{
 		"all well":        {world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}}},
 		"nothing":         {want: map[guard.Concern]string{guard.AboutPods: "selects no pod of namespace dgraph now (app=alpha)"}},
@@ -418,16 +529,88 @@ func TestFindings(t *testing.T) {
 			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]")}},
 			want:  map[guard.Concern]string{guard.AboutPorts: "lets addresses such as 10.0.0.0 in"},
 		},
-		"to pods that there are": {
-			world: world{pods: []corev1.Pod{alpha("a", inLinkerd), pod("web", "w", "app=web"), pod("web", "m", "app=web2", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]")}},
-			want:  map[guard.Concern]string{guard.AboutPorts: "lets Pod web/w and those like it in"},
+		"to pods by their labels": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]")}},
+			want:  map[guard.Concern]string{guard.AboutPorts: "lets pods with app=web of any namespace in"},
 		},
 		"to whom the policy lets in itself": {
 			world:  world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{podSelector: {}}]}]")}},
 			change: func(i *guard.Intent) { i.Allow.SameNamespace = true },
 		},
-		"to the mesh": {
-			world: world{pods: []corev1.Pod{alpha("a", inLinkerd), pod("web", "m", "app=web", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}]}]")}},
+		"to the mesh by its label": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {linkerd.io/control-plane-ns: linkerd}}}], ports: [{port: 8080}]}]")}},
+			want:  map[guard.Concern]string{guard.AboutPorts: "lets pods with linkerd.io/control-plane-ns=linkerd of any namespace in by its ingress rule 1, to ports 8080"},
+		},
+		"to the mesh by its label, as the policy does": {
+			world:  world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {linkerd.io/control-plane-ns: linkerd}}}], ports: [{port: 8080}]}]")}},
+			change: func(i *guard.Intent) { i.Strength = access.Label },
+		},
+		"to namespaces by their labels": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {matchLabels: {linkerd.io/inject: enabled}}}]}]")}},
+			want:  map[guard.Concern]string{guard.AboutPorts: "lets every pod of namespaces with linkerd.io/inject=enabled in"},
+		},
+		"to others of the labels that the policy names": {
+			world:  world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{from: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: app, operator: In, values: [web, shop]}, {key: tier, operator: Exists}]}}]}]")}},
+			change: func(i *guard.Intent) { i.Allow.Pods = []guard.Pods{{Pods: map[string]string{"app": "web"}}} },
+			want:   map[guard.Concern]string{guard.AboutPorts: "lets pods with app in (shop,web),tier of any namespace in"},
+		},
+		"before there are pods": {
+			world: world{policies: []networkingv1.NetworkPolicy{policy("podSelector: {}\ningress: [{}]")}},
+			want:  map[guard.Concern]string{guard.AboutPods: "selects no pod", guard.AboutPorts: "lets every pod in by its ingress rule 1, to ports 8080"},
+		},
+		"before there are pods, at any port": {
+			world:  world{policies: []networkingv1.NetworkPolicy{policy("podSelector: {}\ningress: [{ports: [{port: 9999}]}]")}},
+			change: func(i *guard.Intent) { i.Ports = nil },
+			want:   map[guard.Concern]string{guard.AboutPods: "selects no pod", guard.AboutPorts: "to ports 9999"},
+		},
+		"no rights to other namespaces": {
+			world: world{narrow: true, pods: []corev1.Pod{alpha("a", inLinkerd, declaring(7080))}, policies: []networkingv1.NetworkPolicy{policy(selected + "ingress: [{}]")}},
+			want: map[guard.Concern]string{
+				guard.AboutPods: "labels of namespace dgraph may not be read", guard.AboutClosed: "Ports 7080 are declared",
+				guard.AboutPorts: "lets every pod in by its ingress rule 1, to ports 7080, 8080",
+			},
+		},
+		"a Server of somebody else": {
+			world:   world{pods: []corev1.Pod{alpha("a", inLinkerd)}, meshes: servers("foreign", "", "{podSelector: {matchLabels: {app: alpha}}, port: 8080}")},
+			want:    map[guard.Concern]string{guard.AboutPorts: "Server dgraph/foreign is for the same pods: Linkerd refuses a second Server for a port, or picks one of them (port 8080)."},
+			refused: true,
+		},
+		"a Server of another resource, by other labels": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, meshes: servers("w-8080", "authorization/w", "{podSelector: {matchExpressions: [{key: app, operator: Exists}]}, port: 8080}")},
+			want:  map[guard.Concern]string{guard.AboutPorts: "Server dgraph/w-8080 (of aksmesh_authorization w) is for the same pods"},
+		},
+		"a Server of another resource": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, meshes: servers("w-8080", "network-policy/w", "{podSelector: {matchLabels: {app: alpha}}, port: 8080}")},
+			want:  map[guard.Concern]string{guard.AboutPorts: "Server dgraph/w-8080 (of aksmesh_network_policy w) is for the same pods"},
+		},
+		"Servers of its own, for other ports and for ports that it leaves to them": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd, declaring(7080))}, meshes: map[string][]any{"policy.linkerd.io/servers": {
+				meshObject(t, "policy.linkerd.io", "servers", "mesh-only-8080", "network-policy/mesh-only", "{podSelector: {matchLabels: {app: alpha}}, port: 8080}"),
+				meshObject(t, "policy.linkerd.io", "servers", "seven", "", "{podSelector: {matchLabels: {app: alpha}}, port: 7080}"),
+			}}},
+		},
+		"who is let in at every Server": {
+			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, meshes: map[string][]any{"policy.linkerd.io/authorizationpolicies": {
+				meshObject(t, "policy.linkerd.io", "authorizationpolicies", "all", "", "{targetRef: {kind: Namespace, name: dgraph}}"),
+			}}},
+			want: map[guard.Concern]string{guard.AboutPorts: "AuthorizationPolicy dgraph/all lets its callers in at every Server"},
+		},
+		"policies of Istio for the same pods": {
+			world: world{pods: []corev1.Pod{alpha("a", inSidecar)}, meshes: map[string][]any{
+				"security.istio.io/authorizationpolicies": {
+					meshObject(t, "security.istio.io", "authorizationpolicies", "more", "authorization/more", "{selector: {matchLabels: {app: alpha}}, rules: [{}]}"),
+					meshObject(t, "security.istio.io", "authorizationpolicies", "mesh-only", "network-policy/mesh-only", "{selector: {matchLabels: {app: alpha}}, rules: [{}]}"),
+				},
+			}},
+			change: func(i *guard.Intent) { i.Traffic, i.Identity = istio.Traffic{Mode: istio.ModeSidecar}, new(true) },
+			want:   map[guard.Concern]string{guard.AboutPorts: "AuthorizationPolicy dgraph/more (of aksmesh_authorization more) is for the same pods and allows"},
+		},
+		"a PeerAuthentication for the same pods": {
+			world: world{pods: []corev1.Pod{alpha("a", inSidecar)}, meshes: map[string][]any{
+				"security.istio.io/peerauthentications": {meshObject(t, "security.istio.io", "peerauthentications", "old", "", "{selector: {matchLabels: {app: alpha}}, mtls: {mode: DISABLE}}")},
+			}},
+			change: func(i *guard.Intent) { i.Traffic, i.Identity = istio.Traffic{Mode: istio.ModeSidecar}, new(true) },
+			want:   map[guard.Concern]string{guard.AboutPorts: "PeerAuthentication dgraph/old is for the same pods by their labels, and the oldest of them decides"},
 		},
 		"for other pods": {
 			world: world{pods: []corev1.Pod{alpha("a", inLinkerd)}, policies: []networkingv1.NetworkPolicy{policy("podSelector: {matchLabels: {app: zero}}\ningress: [{}]")}},
@@ -457,8 +640,8 @@ func TestFindings(t *testing.T) {
 				t.Errorf("got %d findings, want %d", len(findings), len(test.want))
 			}
 			for _, finding := range findings {
-				if want := test.want[finding.Concern]; want == "" || !strings.Contains(finding.Text, want) {
-					t.Errorf("got %q, want %q", finding.Text, want)
+				if want := test.want[finding.Concern]; want == "" || !strings.Contains(finding.Text, want) || finding.Refused != test.refused {
+					t.Errorf("got %q, refused %t, want %q", finding.Text, finding.Refused, want)
 				}
 			}
 		})

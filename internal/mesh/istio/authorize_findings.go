@@ -63,7 +63,11 @@ type findings struct {
 	targets  []access.End // the pods of the policy that are in the mesh
 	pods     []access.End // all that run
 	lines    []string
+	about    []remark // those of the lines that are about another object
 }
+
+// A remark is what is found of an object.
+type remark struct{ object, effect string }
 
 func (f *findings) readPods(ctx context.Context, cluster *kube.Cluster) error {
 	namespaces, err := cluster.Namespaces(ctx)
@@ -106,6 +110,12 @@ func (f *findings) say(format string, args ...any) {
 	if line := fmt.Sprintf(format, args...); !slices.Contains(f.lines, line) {
 		f.lines = append(f.lines, line)
 	}
+}
+
+// remark says something of another object.
+func (f *findings) remark(of fmt.Stringer, effect string) {
+	f.say("%s %s", of, effect)
+	f.about = append(f.about, remark{of.String(), effect})
 }
 
 // declared are the TCP ports that the containers of the targets declare, those of
@@ -173,13 +183,13 @@ func (f *findings) ofPolicies() {
 		}
 		switch policy.spec.Action {
 		case denyAction:
-			f.say("%s is for the same pods and denies what its rules are about, whatever is allowed here", policy)
+			f.remark(policy, "is for the same pods and denies what its rules are about, whatever is allowed here")
 		case customAction:
-			f.say("%s is for the same pods and asks an authorizer first, whatever is allowed here", policy)
+			f.remark(policy, "is for the same pods and asks an authorizer first, whatever is allowed here")
 		case auditAction:
 		default:
 			allowed = true
-			f.say("%s is for the same pods and allows what its rules are about besides: those that allow add up", policy)
+			f.remark(policy, "is for the same pods and allows what its rules are about besides: those that allow add up")
 		}
 	}
 	if allowed || f.inForce || len(f.targets) == 0 {
@@ -207,13 +217,13 @@ func (f *findings) ofAuthentications() {
 		switch {
 		case other.namespace != f.policy.Namespace:
 		case len(f.policy.Pods) == 0 && len(selector) == 0:
-			f.say("%s is for the whole namespace, too, and the oldest of them decides: delete it", other)
+			f.remark(other, "is for the whole namespace, too, and the oldest of them decides: delete it")
 		case len(f.policy.Pods) == 0 && len(selector) > 0:
-			f.say("%s decides for the pods with the labels %s instead", other, labels.Set(selector))
+			f.remark(other, fmt.Sprintf("decides for the pods with the labels %s instead", labels.Set(selector)))
 		case len(selector) > 0 && slices.ContainsFunc(f.targets, func(target access.End) bool {
 			return selects(selector, target.Pod.Labels)
 		}):
-			f.say("%s is for the same pods by their labels, and the oldest of them decides: delete it, or leave mtls out", other)
+			f.remark(other, "is for the same pods by their labels, and the oldest of them decides: delete it, or do without one here")
 		}
 	}
 	if f.policy.MTLS != access.StrictMTLS {

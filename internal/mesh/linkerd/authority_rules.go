@@ -46,6 +46,7 @@ type gate struct {
 	port            intstr.IntOrString
 	labels          labels.Set
 	protocol        string
+	access          string // its access policy
 	authorizations  []authorization
 	routes          []boundRoute
 }
@@ -199,19 +200,11 @@ func (p policies) resolve(planes map[string]terms) rules {
 		break
 	}
 	for _, object := range p.servers {
-		spec, ok := specOf[serverSpec](object)
-		if !ok || spec.PodSelector == nil {
-			continue // It is for workloads outside the cluster.
-		}
-		selector, err := metav1.LabelSelectorAsSelector(spec.PodSelector)
-		if err != nil {
+		s, ok := gateOf(object)
+		if !ok {
 			continue
 		}
-		s := gate{
-			object: object, namespace: object.GetNamespace(), name: object.GetName(), labels: object.GetLabels(),
-			selector: selector, port: spec.Port, protocol: cmp.Or(spec.ProxyProtocol, "unknown"),
-		}
-		s.authorizations = append(r.ofServer(s), defaultAuthorizations(spec.AccessPolicy, "accessPolicy "+spec.AccessPolicy, r.cluster)...)
+		s.authorizations = append(r.ofServer(s), defaultAuthorizations(s.access, "accessPolicy "+s.access, r.cluster)...)
 		s.routes = r.routesOf(s)
 		resolved.servers[s.namespace] = append(resolved.servers[s.namespace], s)
 	}
@@ -224,6 +217,19 @@ func (p policies) resolve(planes map[string]terms) rules {
 		}
 	}
 	return resolved
+}
+
+// gateOf is a Server without what is attached to it; false if it is for no pods.
+func gateOf(object *unstructured.Unstructured) (gate, bool) {
+	spec, ok := specOf[serverSpec](object)
+	if !ok || spec.PodSelector == nil {
+		return gate{}, false // It is for workloads outside the cluster.
+	}
+	selector, err := metav1.LabelSelectorAsSelector(spec.PodSelector)
+	return gate{
+		object: object, namespace: object.GetNamespace(), name: object.GetName(), labels: object.GetLabels(),
+		selector: selector, port: spec.Port, protocol: cmp.Or(spec.ProxyProtocol, "unknown"), access: spec.AccessPolicy,
+	}, err == nil
 }
 
 // defaultAuthorizations are those that a default policy stands for.

@@ -104,10 +104,15 @@ func (f *findings) ofPort(port access.Port, servers []gate) {
 	}
 }
 
+// refusedBeside tells whether the admission webhook refuses one Server beside another.
+func refusedBeside(mine, other gate) bool {
+	return mine.port == other.port && (mine.selector.Empty() || other.selector.Empty() || mine.selector.String() == other.selector.String())
+}
+
 // overlaps tells whether two Servers are for a port of the same pods, or plainly
-// will be, which the admission webhook goes by.
+// will be.
 func (f *findings) overlaps(mine, other gate) bool {
-	if mine.port == other.port && (mine.selector.Empty() || other.selector.Empty() || mine.selector.String() == other.selector.String()) {
+	if refusedBeside(mine, other) {
 		return true
 	}
 	return slices.ContainsFunc(f.pods, func(m member) bool {
