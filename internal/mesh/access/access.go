@@ -82,7 +82,8 @@ type Exception struct {
 
 // Egress is where pods may go.
 type Egress struct {
-	// DNS opens port 53, by UDP and TCP, to the cluster's DNS in kube-system.
+	// DNS opens port 53, by UDP and TCP, to the cluster's DNS in kube-system and to
+	// the pods that cache it on nodes.
 	DNS bool
 	// ControlPlane opens the ports of the mesh's control plane, without which
 	// proxies never become ready.
@@ -286,6 +287,12 @@ type Verdict struct {
 	// Partly says that it depends on the request, of which the layer lets some
 	// through; Allowed is set then.
 	Partly bool
+	// Unknown says that it depends on what is not evaluated, or on how the caller
+	// goes about it, so that nobody may count on either; Allowed is set then.
+	Unknown bool
+	// Via names what the connection goes by way of instead of straight to the pod,
+	// so that NetworkPolicies judge other connections; Unknown is set then.
+	Via string
 	// Reason names the object and the rule that decide, or that nothing does.
 	Reason string
 }
@@ -302,7 +309,8 @@ type End struct {
 // their authorization lets in, read at one moment.
 type Authority interface {
 	// Mesh is the name of the mesh, "Linkerd" or "Istio", that the pod belongs to
-	// with a working proxy or through its node, and empty otherwise.
+	// by the proxy that it runs, well or not, or through its node, and empty
+	// otherwise.
 	Mesh(pod End) string
 	// Class is equal for pods that the authority treats alike at either end of any
 	// connection.
@@ -318,4 +326,7 @@ type Authority interface {
 	// Networks are the ranges by which it tells callers apart by their addresses:
 	// two addresses outside the cluster that are in the same of them are alike.
 	Networks() []netip.Prefix
+	// NotEvaluated names what of the mesh decides as well, or changes what does,
+	// and is not evaluated.
+	NotEvaluated() []string
 }

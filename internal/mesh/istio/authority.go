@@ -26,6 +26,8 @@ type enforcement struct {
 	rules           []placed[destinationRule]    // that have clients do without mTLS of the mesh
 	services        map[string][]*corev1.Service // with pods, by namespace
 	networks        []netip.Prefix
+	patterns        []pattern
+	notEvaluated    []string
 }
 
 // placed is a spec with where it is from.
@@ -57,7 +59,7 @@ func newEnforcement(configs []meshConfig, policies []placed[authorization], auth
 			a.rules = append(a.rules, rule)
 		}
 	}
-	a.networks = networksOf(a.policies)
+	a.networks, a.patterns = networksOf(a.policies), patternsOf(a.policies)
 	return a
 }
 
@@ -158,6 +160,9 @@ func (a *enforcement) Mesh(pod access.End) string {
 // Networks implements [access.Authority].
 func (a *enforcement) Networks() []netip.Prefix { return slices.Clone(a.networks) }
 
+// NotEvaluated implements [access.Authority].
+func (a *enforcement) NotEvaluated() []string { return slices.Clone(a.notEvaluated) }
+
 // Class implements [access.Authority].
 func (a *enforcement) Class(end access.End) string {
 	var parts []string
@@ -175,8 +180,11 @@ func (a *enforcement) Class(end access.End) string {
 	if len(a.rules) > 0 {
 		parts = append(parts, pod.Namespace)
 	}
-	if len(a.policies) > 0 {
-		parts = append(parts, principalOf(config.TrustDomain, pod.Namespace, accountOf(pod)))
+	if len(a.patterns) > 0 {
+		shown := call{principal: principalOf(config.TrustDomain, pod.Namespace, accountOf(pod)), aliases: config.aliases(), from: end}
+		for _, p := range a.patterns {
+			parts = append(parts, p.of(shown))
+		}
 	}
 	parts = append(parts, config.RootNamespace, strconv.FormatBool(config.autoMTLS()), pod.Labels[tlsModeLabel], strconv.FormatBool(tunnelled(pod)), a.waypoint(end))
 	for _, key := range []string{excludeInboundPorts, includeInboundPorts, interceptionMode} {
@@ -247,24 +255,33 @@ func (a *enforcement) Judge(from, to access.End, port netpol.Port) access.Verdic
 	case port.Protocol != corev1.ProtocolTCP:
 		return access.Verdict{Allowed: true, Reason: "Istio's authorization is of TCP only"}
 	case target == isGateway || target == isWaypoint:
-		return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("the pod is a %s of Istio: its listeners, routes and the policies attached to them decide, which are not evaluated", target)}
+		return access.Verdict{Allowed: true, Unknown: true, Reason: fmt.Sprintf("the pod is a %s of Istio: its listeners, routes and the policies attached to them decide, which are not evaluated", target)}
 	}
-	if why := bypassed(to.Pod, port.Number); target == inSidecar && why != "" && !tunnels(roleOf(from), to) {
-		return access.Verdict{Allowed: true, Reason: fmt.Sprintf("port %d does not lead through the sidecar (%s)", port.Number, why)}
-	}
-	if name := a.waypoint(to); name != "" && (roleOf(from) == inAmbient || target == inAmbient && (roleOf(from) == inSidecar || roleOf(from) == isGateway)) {
-		return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("waypoint %s is in front of the pod or of its Service, and enforces policies that are not evaluated", name)}
+	if why := kept(target, port.Number); why != "" {
+		return access.Verdict{Reason: fmt.Sprintf("at port %d %s", port.Number, why)}
 	}
 	mode := a.authenticationOf(a.configOf(to.Pod), target, to.Pod).at(port.Number)
 	call := a.callOf(from, to, port, mode)
+	if why := bypassed(to.Pod, port.Number); target == inSidecar && why != "" && !tunnels(roleOf(from), to) {
+		verdict := access.Verdict{Allowed: true, Reason: fmt.Sprintf("port %d does not lead through the sidecar (%s)", port.Number, why)}
+		if call.principal != "" && why != proxysOwn {
+			verdict.Unknown = true
+			verdict.Reason += ", while a caller in the mesh speaks mTLS to it where it calls a Service, which the application would have to take"
+		}
+		return verdict
+	}
+	if name := a.waypoint(to); name != "" && (roleOf(from) == inAmbient || target == inAmbient && (roleOf(from) == inSidecar || roleOf(from) == isGateway)) {
+		via := "waypoint " + name
+		return access.Verdict{Allowed: true, Unknown: true, Via: via, Reason: via + " is in front of the pod or of its Service, and enforces policies that are not evaluated"}
+	}
 	verdict := a.receive(call, to, mode)
 	if call.principal == "" || tunnels(roleOf(from), to) {
 		return verdict
 	}
 	for _, rule := range a.rulesFor(from, to.Pod) {
 		call.principal, call.why = "", ": "+rule
-		if plain := a.receive(call, to, mode); plain.Allowed != verdict.Allowed || plain.Partly != verdict.Partly {
-			return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("%s; by a Service %s", verdict.Reason, plain.Reason)}
+		if plain := a.receive(call, to, mode); plain.Allowed != verdict.Allowed || plain.Partly != verdict.Partly || plain.Unknown != verdict.Unknown {
+			return access.Verdict{Allowed: true, Unknown: true, Reason: fmt.Sprintf("%s; by a Service %s", verdict.Reason, plain.Reason)}
 		}
 	}
 	return verdict
@@ -303,9 +320,26 @@ func bypassed(pod *corev1.Pod, port int32) string {
 		return includeInboundPorts
 	}
 	if port == agentPort || port == 15021 || port == envoyPort {
-		return "it is the proxy's own"
+		return proxysOwn
 	}
 	return ""
+}
+
+const proxysOwn = "it is the proxy's own"
+
+// kept says why a proxy lets nobody from without in at a port of its own; empty for
+// other ports.
+func kept(target role, port int32) string {
+	switch {
+	case port == tunnelPort:
+		return "proxies take connections of other proxies only, to other ports"
+	case port == 15001 || port == 15006:
+		return "the proxy takes what is redirected to it only, to other ports"
+	case target == inSidecar && (port == 15000 || port == 15004):
+		return "the proxy listens to its own pod only"
+	default:
+		return ""
+	}
 }
 
 func listsPort(list string, port int32) bool {
@@ -333,7 +367,7 @@ func (a *enforcement) callOf(from, to access.End, port netpol.Port, mode modeBy)
 	}
 	config := a.configOf(from.Pod)
 	identity := principalOf(config.TrustDomain, from.Pod.Namespace, accountOf(from.Pod))
-	c.aliases = append([]string{defaultTrustDomain}, config.TrustDomainAliases...)
+	c.aliases = config.aliases()
 	switch {
 	case tunnels(caller, to):
 		c.principal = identity
@@ -347,6 +381,11 @@ func (a *enforcement) callOf(from, to access.End, port netpol.Port, mode modeBy)
 		c.principal = identity
 	}
 	return c
+}
+
+// aliases are the trust domains that sidecars take for that of the mesh.
+func (c meshConfig) aliases() []string {
+	return append([]string{defaultTrustDomain}, c.TrustDomainAliases...)
 }
 
 func (c meshConfig) autoMTLS() bool { return c.EnableAutoMTLS == nil || *c.EnableAutoMTLS }

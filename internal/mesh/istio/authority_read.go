@@ -48,7 +48,31 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unst
 	if err != nil {
 		return nil, err
 	}
-	return newEnforcement(configs, policies, authentications, rules, services), nil
+	e := newEnforcement(configs, policies, authentications, rules, services)
+	if e.notEvaluated, err = notEvaluated(ctx, cluster); err != nil {
+		return nil, err
+	}
+	for _, policy := range e.policies {
+		if policy.spec.TargetRef != nil || len(policy.spec.TargetRefs) > 0 {
+			e.notEvaluated = append(e.notEvaluated, policy.String()+", which is for waypoints or gateways")
+		}
+	}
+	for _, config := range configs {
+		if config.OutboundTrafficPolicy.Mode == "REGISTRY_ONLY" {
+			e.notEvaluated = append(e.notEvaluated, fmt.Sprintf("outboundTrafficPolicy REGISTRY_ONLY of the control plane in namespace %s", config.plane.Namespace))
+		}
+	}
+	return e, nil
+}
+
+// notEvaluated names the objects of Istio that decide where proxies let their own
+// pods go, or what they do at all.
+func notEvaluated(ctx context.Context, cluster *kube.Cluster) ([]string, error) {
+	return access.Named(ctx, cluster,
+		kube.Kind{Group: "networking.istio.io", Version: "v1", Resource: "sidecars", Name: "Sidecar", Namespaced: true},
+		kube.Kind{Group: "networking.istio.io", Version: "v1alpha3", Resource: "envoyfilters", Name: "EnvoyFilter", Namespaced: true},
+		kube.Kind{Group: "security.istio.io", Version: "v1", Resource: "requestauthentications", Name: "RequestAuthentication", Namespaced: true},
+	)
 }
 
 // dryRunAnnotation has a policy logged and not enforced.

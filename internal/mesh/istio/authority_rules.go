@@ -37,7 +37,7 @@ func when(holds bool) match {
 // there are any.
 func (a *enforcement) decide(c call, to access.End) access.Verdict {
 	config, r := a.configOf(to.Pod), roleOf(to)
-	var allowing, allowed, allowedInPart, restrictedInPart []string
+	var allowing, allowed, allowedInPart, restrictedInPart, asked []string
 	for _, policy := range a.policies {
 		if !governs(policy, config, r, to.Pod) {
 			continue
@@ -46,7 +46,7 @@ func (a *enforcement) decide(c call, to access.End) access.Verdict {
 		rule := fmt.Sprintf("rule %d of %s", number, policy)
 		switch action := policy.spec.Action; {
 		case action == customAction && m != never:
-			restrictedInPart = append(restrictedInPart, rule+" asks an authorizer of the user's")
+			asked = append(asked, rule+" asks an authorizer of the user's, which is not evaluated")
 		case action == denyAction && m == always:
 			return access.Verdict{Reason: rule + " denies it"}
 		case action == denyAction && m == perhaps:
@@ -69,6 +69,8 @@ func (a *enforcement) decide(c call, to access.End) access.Verdict {
 		restrictedInPart = append(restrictedInPart, allowedInPart...)
 	}
 	switch {
+	case len(asked) > 0:
+		return access.Verdict{Allowed: true, Unknown: true, Reason: strings.Join(asked, "; ")}
 	case len(restrictedInPart) > 0:
 		return access.Verdict{Allowed: true, Partly: true, Reason: strings.Join(restrictedInPart, "; ")}
 	case len(allowed) > 0:
@@ -238,6 +240,9 @@ func (c call) isNamespace(pattern string) match {
 	if c.principal == "" {
 		return never
 	}
+	if !strings.Contains(pattern, "*") {
+		return when(pattern == c.from.Pod.Namespace)
+	}
 	expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")
 	matched, err := regexp.MatchString("^(?:"+expression+")$", c.from.Pod.Namespace)
 	return when(err == nil && matched)
@@ -339,4 +344,78 @@ func networksOf(policies []placed[authorization]) []netip.Prefix {
 	}
 	slices.SortFunc(networks, netip.Prefix.Compare)
 	return slices.Compact(networks)
+}
+
+// A pattern is what policies tell callers apart by besides their addresses.
+type pattern struct {
+	kind      patternKind
+	text      string
+	namespace string // of the policy, for accounts
+}
+
+type patternKind int
+
+const (
+	ofPrincipals patternKind = iota
+	ofNamespaces
+	ofAccounts
+	ofTrustDomains
+)
+
+// of is what is true of a caller, for sidecars and for the node's proxy.
+func (p pattern) of(c call) string {
+	var key strings.Builder
+	for _, c.ambient = range []bool{false, true} {
+		var m match
+		switch p.kind {
+		case ofPrincipals:
+			m = c.isPrincipal(p.text)
+		case ofNamespaces:
+			m = c.isNamespace(p.text)
+		case ofAccounts:
+			m = c.isAccount(p.text, p.namespace)
+		case ofTrustDomains:
+			m = c.isTrustDomain(p.text)
+		}
+		key.WriteString(strconv.Itoa(int(m)))
+	}
+	return key.String()
+}
+
+// patternsOf are the patterns of policies, each once.
+func patternsOf(policies []placed[authorization]) []pattern {
+	var patterns []pattern
+	seen := map[pattern]bool{}
+	for _, policy := range policies {
+		add := func(kind patternKind, texts ...string) {
+			for _, text := range texts {
+				p := pattern{kind: kind, text: text}
+				if kind == ofAccounts && !strings.Contains(text, "/") {
+					p.namespace = policy.namespace
+				}
+				if !seen[p] {
+					seen[p] = true
+					patterns = append(patterns, p)
+				}
+			}
+		}
+		for _, r := range policy.spec.Rules {
+			for _, f := range r.From {
+				s := f.Source
+				add(ofPrincipals, slices.Concat(s.Principals, s.NotPrincipals)...)
+				add(ofNamespaces, slices.Concat(s.Namespaces, s.NotNamespaces)...)
+				add(ofAccounts, slices.Concat(s.ServiceAccounts, s.NotServiceAccounts)...)
+				add(ofTrustDomains, slices.Concat(s.TrustDomains, s.NotTrustDomains)...)
+			}
+			for _, c := range r.When {
+				switch c.Key {
+				case "source.principal":
+					add(ofPrincipals, slices.Concat(c.Values, c.NotValues)...)
+				case "source.namespace":
+					add(ofNamespaces, slices.Concat(c.Values, c.NotValues)...)
+				}
+			}
+		}
+	}
+	return patterns
 }

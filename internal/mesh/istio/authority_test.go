@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -218,14 +219,27 @@ func TestJudge(t *testing.T) {
 		{name: "denied by path", objects: "ap shop/d\naction: DENY\nrules: [{to: [{operation: {paths: [/admin]}}]}]\n", from: sidecar, to: api, want: "partly", reason: "denies some of it"},
 		{name: "denied by path, ambient", objects: "ap shop/d\naction: DENY\nrules: [{to: [{operation: {paths: [/admin]}}]}]\n", from: sidecar, to: cart, want: "no"},
 		{name: "denied by path and allowed by path", objects: "ap shop/p\nrules: [{to: [{operation: {paths: [/health]}}]}]\n---\nap shop/d\naction: DENY\nrules: [{to: [{operation: {paths: [/admin]}}]}]\n", from: sidecar, to: api, want: "partly", reason: "denies some of it; rule 1 of AuthorizationPolicy shop/p allows some of it"},
-		{name: "custom", objects: "ap shop/c\naction: CUSTOM\nrules: [{to: [{operation: {ports: ['8080']}}]}]\n", from: sidecar, to: api, want: "partly", reason: "authorizer"},
+		{name: "custom", objects: "ap shop/c\naction: CUSTOM\nrules: [{to: [{operation: {ports: ['8080']}}]}]\n", from: sidecar, to: api, want: "unknown", reason: "authorizer"},
+		{name: "custom, but denied", objects: "ap shop/c\naction: CUSTOM\nrules: [{}]\n---\nap shop/none\n{}\n", from: sidecar, to: api, want: "no", reason: "shop/none"},
 		{name: "custom, other port", objects: "ap shop/c\naction: CUSTOM\nrules: [{to: [{operation: {ports: ['9090']}}]}]\n", from: sidecar, to: api, want: "yes"},
 		{name: "custom, ambient", objects: "ap shop/c\naction: CUSTOM\nrules: [{}]\n", from: sidecar, to: cart, want: "yes"},
 		{name: "audited", objects: "ap shop/a\naction: AUDIT\nrules: [{}]\n", from: sidecar, to: api, want: "yes"},
 
-		{name: "to a gateway", objects: strict, from: internet, to: gateway, want: "partly", reason: "gateway"},
-		{name: "to a waypoint", from: ambient, to: waypoint, want: "partly", reason: "waypoint"},
-		{name: "behind a waypoint", from: ambient, to: end("shop", "ambient-x", "", labelled("istio.io/use-waypoint", "w")), want: "partly", reason: "waypoint w"},
+		{name: "excluded port, from a sidecar", from: sidecar, to: end("shop", "sidecar-x", "", annotated(excludeInboundPorts, "8080")), want: "unknown", reason: "speaks mTLS to it"},
+		{name: "excluded port, without mTLS", objects: "pa shop/default\nmtls: {mode: DISABLE}\n", from: sidecar, to: end("shop", "sidecar-x", "", annotated(excludeInboundPorts, "8080")), want: "yes"},
+		{name: "metrics, from a sidecar", from: sidecar, to: api, port: 15020, want: "yes", reason: "the proxy's own"},
+		{name: "tunnel of an ambient pod", from: plain, to: cart, port: 15008, want: "no", reason: "at port 15008 proxies take connections of other proxies only"},
+		{name: "tunnel of an ambient pod, from the mesh", from: ambient, to: cart, port: 15008, want: "no"},
+		{name: "tunnel of a sidecar", from: plain, to: hbone, port: 15008, want: "no"},
+		{name: "inbound port of a sidecar", from: plain, to: api, port: 15006, want: "no", reason: "redirected"},
+		{name: "outbound port of an ambient pod", from: plain, to: cart, port: 15001, want: "no"},
+		{name: "administration of a sidecar", from: plain, to: api, port: 15000, want: "no", reason: "its own pod only"},
+		{name: "port of an application of an ambient pod", from: plain, to: cart, port: 15000, want: "yes"},
+		{name: "tunnel of a pod outside of the mesh", from: plain, to: plain, port: 15008, want: "yes"},
+
+		{name: "to a gateway", objects: strict, from: internet, to: gateway, want: "unknown", reason: "gateway"},
+		{name: "to a waypoint", from: ambient, to: waypoint, want: "unknown", reason: "waypoint"},
+		{name: "behind a waypoint", from: ambient, to: end("shop", "ambient-x", "", labelled("istio.io/use-waypoint", "w")), want: "unknown", reason: "waypoint w"},
 		{name: "behind a waypoint, plain", objects: strict, from: plain, to: end("shop", "ambient-x", "", labelled("istio.io/use-waypoint", "w")), want: "no"},
 		{name: "from the waypoint", from: waypoint, to: end("shop", "ambient-x", "", labelled("istio.io/use-waypoint", "w")), want: "yes"},
 		{name: "without a waypoint", from: ambient, to: end("shop", "ambient-x", "", labelled("istio.io/use-waypoint", "none")), want: "yes"},
@@ -238,14 +252,17 @@ func TestJudge(t *testing.T) {
 			}
 			verdict := enforcementOf(t, test.config, test.objects).Judge(test.from, test.to, port)
 			got := map[bool]string{true: "yes", false: "no"}[verdict.Allowed]
-			if verdict.Partly {
+			switch {
+			case verdict.Partly:
 				got = "partly"
+			case verdict.Unknown:
+				got = "unknown"
 			}
 			if got != test.want || !strings.Contains(verdict.Reason, test.reason) || verdict.Reason == "" {
 				t.Errorf("%s, want %s: %s", got, test.want, verdict.Reason)
 			}
-			if verdict.Partly && !verdict.Allowed {
-				t.Error("partly, but not allowed")
+			if (verdict.Partly || verdict.Unknown || verdict.Via != "") && !verdict.Allowed {
+				t.Error("partly or unknown, but not allowed")
 			}
 		})
 	}
@@ -260,13 +277,13 @@ func TestJudgeServicesWaypoint(t *testing.T) {
 	e := enforcementOf(t, meshConfig{}, "", service)
 	tcp := netpol.TCP(8080)[0]
 	ambient := end("shop", "ambient-client", "")
-	if v := e.Judge(ambient, end("shop", "ambient-cart", ""), tcp); !v.Partly || !strings.Contains(v.Reason, "waypoint w") {
+	if v := e.Judge(ambient, end("shop", "ambient-cart", ""), tcp); !v.Unknown || v.Via != "waypoint w" || !strings.Contains(v.Reason, "waypoint w") {
 		t.Errorf("%+v", v)
 	}
-	if v := e.Judge(ambient, end("shop", "ambient-else", ""), tcp); v.Partly {
+	if v := e.Judge(ambient, end("shop", "ambient-else", ""), tcp); v.Unknown {
 		t.Errorf("%+v", v)
 	}
-	if v := e.Judge(ambient, end("shop", "ambient-cart", ""), netpol.Port{Protocol: corev1.ProtocolUDP, Number: 53}); v.Partly || !v.Allowed {
+	if v := e.Judge(ambient, end("shop", "ambient-cart", ""), netpol.Port{Protocol: corev1.ProtocolUDP, Number: 53}); v.Unknown || !v.Allowed {
 		t.Errorf("UDP: %+v", v)
 	}
 }
@@ -277,7 +294,7 @@ func TestJudgeDestinationRules(t *testing.T) {
 	const strict, disable = "pa istio-system/default\nmtls: {mode: STRICT}\n---\n", "trafficPolicy: {tls: {mode: DISABLE}}\n"
 	for _, test := range []struct {
 		name, objects, client string
-		partly                bool
+		unknown               bool
 	}{
 		{"of the Service's namespace", strict + "dr shop/api\nhost: api\n" + disable, "web", true},
 		{"of the client's namespace", strict + "dr web/api\nhost: api.shop.svc.cluster.local\n" + disable, "web", true},
@@ -292,14 +309,14 @@ func TestJudgeDestinationRules(t *testing.T) {
 	} {
 		e := enforcementOf(t, meshConfig{}, test.objects, service)
 		client := end(test.client, "sidecar-client", "")
-		if v := e.Judge(client, end("shop", "sidecar-api", ""), netpol.TCP(80)[0]); !v.Allowed || v.Partly != test.partly || strings.Contains(v.Reason, "DestinationRule") != test.partly {
+		if v := e.Judge(client, end("shop", "sidecar-api", ""), netpol.TCP(80)[0]); !v.Allowed || v.Partly || v.Unknown != test.unknown || strings.Contains(v.Reason, "DestinationRule") != test.unknown {
 			t.Errorf("%s: %+v", test.name, v)
 		}
-		if v := e.Judge(client, end("shop", "sidecar-else", ""), netpol.TCP(80)[0]); v.Partly {
+		if v := e.Judge(client, end("shop", "sidecar-else", ""), netpol.TCP(80)[0]); v.Unknown {
 			t.Errorf("%s, another pod: %+v", test.name, v)
 		}
 		a, b := e.Class(end("shop", "sidecar-api", "", account("x"))), e.Class(end("shop", "sidecar-else", "", account("x")))
-		if a == b && test.partly {
+		if a == b && test.unknown {
 			t.Errorf("%s: both are of class %s", test.name, a)
 		}
 	}
@@ -368,6 +385,8 @@ rules: [{from: [{source: {principals: ['*/sa/sidecar-a'], ipBlocks: [10.0.0.0/24
 		"other name":    end("shop", "sidecar-a2", "10.0.0.1", account("sidecar-a")),
 		"other address": end("shop", "sidecar-a", "10.0.0.200"),
 		"other label":   end("shop", "sidecar-a", "10.0.0.1", labelled("color", "blue")),
+		// No policy tells the identities apart.
+		"other namespace": end("other", "sidecar-a", "10.0.0.1"),
 	} {
 		if got := e.Class(same); got != base {
 			t.Errorf("%s: %s instead of %s", name, got, base)
@@ -375,18 +394,17 @@ rules: [{from: [{source: {principals: ['*/sa/sidecar-a'], ipBlocks: [10.0.0.0/24
 	}
 	seen := map[string]string{base: "base"}
 	for name, other := range map[string]access.End{
-		"other account":   end("shop", "sidecar-a", "10.0.0.1", account("b")),
-		"other namespace": end("other", "sidecar-a", "10.0.0.1"),
-		"other network":   end("shop", "sidecar-a", "10.0.1.1"),
-		"no address":      end("shop", "sidecar-a", ""),
-		"policy":          end("shop", "sidecar-a", "10.0.0.1", labelled("tier", "front")),
-		"strict":          end("shop", "sidecar-api", "10.0.0.1", account("sidecar-a")),
-		"HBONE":           end("shop", "hbone-a", "10.0.0.1", account("sidecar-a")),
-		"ambient":         end("shop", "ambient-a", "10.0.0.1", account("sidecar-a")),
-		"plain":           end("shop", "plain-a", "10.0.0.1"),
-		"excluded":        end("shop", "sidecar-a", "10.0.0.1", annotated(excludeInboundPorts, "80")),
-		"waypoint":        end("shop", "ambient-a", "10.0.0.1", account("sidecar-a"), labelled("istio.io/use-waypoint", "w")),
-		"outside":         {IP: netip.MustParseAddr("192.0.2.1")},
+		"other account": end("shop", "sidecar-a", "10.0.0.1", account("b")),
+		"other network": end("shop", "sidecar-a", "10.0.1.1"),
+		"no address":    end("shop", "sidecar-a", ""),
+		"policy":        end("shop", "sidecar-a", "10.0.0.1", labelled("tier", "front")),
+		"strict":        end("shop", "sidecar-api", "10.0.0.1", account("sidecar-a")),
+		"HBONE":         end("shop", "hbone-a", "10.0.0.1", account("sidecar-a")),
+		"ambient":       end("shop", "ambient-a", "10.0.0.1", account("sidecar-a")),
+		"plain":         end("shop", "plain-a", "10.0.0.1"),
+		"excluded":      end("shop", "sidecar-a", "10.0.0.1", annotated(excludeInboundPorts, "80")),
+		"waypoint":      end("shop", "ambient-a", "10.0.0.1", account("sidecar-a"), labelled("istio.io/use-waypoint", "w")),
+		"outside":       {IP: netip.MustParseAddr("192.0.2.1")},
 	} {
 		class := e.Class(other)
 		if twin, is := seen[class]; is {
@@ -399,6 +417,24 @@ rules: [{from: [{source: {principals: ['*/sa/sidecar-a'], ipBlocks: [10.0.0.0/24
 	}
 	if e.Mesh(end("shop", "ambient-a", "")) != "Istio" || e.Mesh(end("shop", "plain-a", "")) != "" {
 		t.Error("mesh")
+	}
+}
+
+// TestAThousandAccountsAreFewClasses has as many workloads, each with an account of
+// its own, by policies that tell three of them and a namespace from the others.
+func TestAThousandAccountsAreFewClasses(t *testing.T) {
+	t.Parallel()
+	var objects strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&objects, "ap ns%d/p%d\nselector: {matchLabels: {guarded: 'true'}}\nrules: [{from: [{source: {principals: [cluster.local/ns/ns1/sa/a%d]}}, {source: {namespaces: [ns2]}}, {source: {serviceAccounts: [ns3/a3]}}]}]\n---\n", i%20, i, i%3*20+1)
+	}
+	e := enforcementOf(t, meshConfig{}, objects.String())
+	classes := map[string]bool{}
+	for i := range 1000 {
+		classes[e.Class(end(fmt.Sprintf("ns%d", i%20), fmt.Sprintf("sidecar-%d", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250), account(fmt.Sprintf("a%d", i))))] = true
+	}
+	if len(classes) != 6 {
+		t.Errorf("%d classes, want those of the four accounts that are named, of the namespace, and of all others", len(classes))
 	}
 }
 

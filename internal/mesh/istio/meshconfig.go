@@ -27,6 +27,11 @@ type meshConfig struct {
 	// EnableAutoMtls has clients use mTLS wherever the other side can; so does
 	// nothing at all.
 	EnableAutoMTLS *bool `json:"enableAutoMtls"`
+	// OutboundTrafficPolicy has mode REGISTRY_ONLY if sidecars let their pods call
+	// nothing but what the mesh knows.
+	OutboundTrafficPolicy struct {
+		Mode string `json:"mode"`
+	} `json:"outboundTrafficPolicy"`
 }
 
 // meshConfigsIn reads the configurations of all control planes of a cluster, in

@@ -14,6 +14,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
@@ -24,9 +25,11 @@ import (
 // authority judges connections as the proxies and the policy controller do
 // (linkerd2's policy-controller/k8s/index/src/inbound/index.rs).
 type authority struct {
-	planes   map[string]terms // by their namespaces
-	rules    rules
-	networks []netip.Prefix // by which addresses are told apart
+	planes       map[string]terms // by their namespaces
+	rules        rules
+	networks     []netip.Prefix               // by which addresses are told apart
+	services     map[string][]*corev1.Service // that call pods at another port than their own, by namespace
+	notEvaluated []string
 }
 
 var _ access.Authority = (*authority)(nil)
@@ -94,11 +97,22 @@ func readAuthority(ctx context.Context, cluster *kube.Cluster, proposed []*unstr
 	if err != nil {
 		return nil, err
 	}
-	return newAuthority(planes, found), nil
+	services, err := cluster.Services(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	a := newAuthority(planes, found, services...)
+	a.notEvaluated, err = access.Named(ctx, cluster, egressNetworkKind)
+	return a, err
 }
 
-func newAuthority(planes map[string]terms, found policies) *authority {
-	a := &authority{planes: planes, rules: found.resolve(planes)}
+func newAuthority(planes map[string]terms, found policies, services ...*corev1.Service) *authority {
+	a := &authority{planes: planes, rules: found.resolve(planes), services: map[string][]*corev1.Service{}}
+	for _, service := range services {
+		if len(service.Spec.Selector) > 0 && slices.ContainsFunc(service.Spec.Ports, translates) {
+			a.services[service.Namespace] = append(a.services[service.Namespace], service)
+		}
+	}
 	a.networks = a.rules.networks
 	for _, namespace := range slices.Sorted(maps.Keys(planes)) {
 		a.networks = append(a.networks, planes[namespace].networks...)
@@ -247,6 +261,9 @@ func (a *authority) Mesh(pod access.End) string {
 // Networks implements access.Authority.
 func (a *authority) Networks() []netip.Prefix { return a.networks }
 
+// NotEvaluated implements access.Authority.
+func (a *authority) NotEvaluated() []string { return a.notEvaluated }
+
 // Class implements access.Authority.
 func (a *authority) Class(end access.End) string {
 	var class strings.Builder
@@ -265,17 +282,33 @@ func (a *authority) Class(end access.End) string {
 	if !is {
 		return class.String()
 	}
-	say("terms %s identity %s", m.identities, m.identity())
+	own := m.identity()
+	var shown strings.Builder
+	for _, pattern := range a.rules.identities {
+		if fits(pattern, own) {
+			shown.WriteByte('1')
+		} else {
+			shown.WriteByte('0')
+		}
+	}
+	say("terms %s identity %s component %s", m.identities, shown.String(), m.pod.Labels[componentLabel])
 	say("policy %s %s", m.inboundPolicy(), m.pod.Annotations[requireIdentityAnnotation])
 	say("skips %s, %s", m.skipsInbound(), m.skipsOutbound())
 	say("opaque %s", m.setting(OpaquePortsAnnotation, m.opaque))
+	routed := false
 	for _, s := range a.rules.servers[m.pod.Namespace] {
 		if s.selector.Matches(labels.Set(m.pod.Labels)) {
-			say("server %s of ports %v", s.name, s.ports(m.pod))
+			say("server %s/%s of ports %v", s.namespace, s.name, s.ports(m.pod))
+			routed = routed || len(s.routes) > 0
 		}
 	}
-	for _, probe := range access.ProbesOf([]*corev1.Pod{m.pod}) {
-		say("probe %+v", probe)
+	if routed {
+		for _, probe := range access.ProbesOf([]*corev1.Pod{m.pod}) {
+			say("probe %+v", probe)
+		}
+	}
+	for _, t := range a.translations(m.pod) {
+		say("service %s port %d for %d", t.service, t.from, t.to)
 	}
 	return class.String()
 }
@@ -307,11 +340,74 @@ func (m member) bypassed(port int32) bool {
 	return port == controlPort || listed(m.skipsInbound(), port)
 }
 
+// A translation is a port of a Service that is another port of its pods.
+type translation struct {
+	service  string
+	from, to int32
+}
+
+// translates tells whether a port of a Service may be another one of its pods.
+func translates(p corev1.ServicePort) bool {
+	return (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) && (p.TargetPort.Type == intstr.String || p.TargetPort.IntVal != 0 && p.TargetPort.IntVal != p.Port)
+}
+
+// translations are those of the Services of a pod.
+func (a *authority) translations(pod *corev1.Pod) []translation {
+	var found []translation
+	for _, service := range a.services[pod.Namespace] {
+		if !labels.SelectorFromSet(service.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+			continue
+		}
+		for _, p := range service.Spec.Ports {
+			if !translates(p) {
+				continue
+			}
+			for _, to := range (gate{port: p.TargetPort}).ports(pod) {
+				if to != p.Port {
+					found = append(found, translation{service.Namespace + "/" + service.Name, p.Port, to})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// astray says by which Service a caller's proxy treats a connection to the port
+// otherwise than by the pod's own address: what bypasses it is told by the port that
+// the application dials. It is empty if there is none.
+func (a *authority) astray(from, to access.End, port netpol.Port) string {
+	caller, sent := a.member(from)
+	callee, received := a.member(to)
+	if !sent || !received || port.Protocol != corev1.ProtocolTCP || callee.bypassed(port.Number) {
+		return ""
+	}
+	past := listed(caller.skipsOutbound(), port.Number)
+	for _, t := range a.translations(to.Pod) {
+		if t.to == port.Number && listed(caller.skipsOutbound(), t.from) != past {
+			return fmt.Sprintf("port %d of Service %s", t.from, t.service)
+		}
+	}
+	return ""
+}
+
+// itself tells whether a port is one of the control plane that proxies call
+// themselves, which they do not do by way of each other.
+func (m member) itself(port int32) bool {
+	switch m.pod.Labels[componentLabel] {
+	case "identity":
+		return port == 8080
+	case "destination":
+		return port == 8086 || port == 8090
+	default:
+		return false
+	}
+}
+
 // Wire implements access.Authority.
 func (a *authority) Wire(from, to access.End, port netpol.Port) netpol.Port {
 	_, callee, both := a.encrypted(from, to, port)
 	switch {
-	case !both || port.Number == adminPort || port.Number == inboundPort:
+	case !both || port.Number == adminPort || port.Number == inboundPort || callee.itself(port.Number):
 	case callee.header, a.opaque(callee, port.Number):
 		port.Number = inboundPort
 	}
@@ -344,8 +440,13 @@ func (a *authority) Judge(from, to access.End, port netpol.Port) access.Verdict 
 	case port.Number == outboundPort:
 		return access.Verdict{Reason: fmt.Sprintf("at port %d the proxy listens to its own pod only", outboundPort)}
 	}
+	if by := a.astray(from, to, port); by != "" {
+		return access.Verdict{Allowed: true, Unknown: true, Via: by, Reason: fmt.Sprintf(
+			"the caller's %s goes by the port that it dials, and %s is another one than the pod's: whether it shows its identity depends on which it calls", skipOutboundPortsAnnotation, by)}
+	}
 	c := client{address: sourceOf(from)}
-	if both {
+	// A proxy that asks for its first certificate has none to show.
+	if both && !callee.itself(port.Number) {
 		c.identity = caller.identity()
 	}
 	return a.rules.judge(c, callee, port.Number)

@@ -24,6 +24,7 @@ import (
 var (
 	serverAuthorizationKind = kube.Kind{Group: policyGroup, Version: "v1beta1", Resource: "serverauthorizations", Name: "ServerAuthorization", Namespaced: true}
 	gatewayHTTPRouteKind    = kube.Kind{Group: gatewayGroup, Version: "v1", Resource: "httproutes", Name: "HTTPRoute", Namespaced: true}
+	egressNetworkKind       = kube.Kind{Group: policyGroup, Version: "v1alpha1", Resource: "egressnetworks", Name: "EgressNetwork", Namespaced: true}
 	gatewayGRPCRouteKind    = kube.Kind{Group: gatewayGroup, Version: "v1", Resource: "grpcroutes", Name: "GRPCRoute", Namespaced: true}
 )
 
@@ -34,8 +35,9 @@ type policies struct {
 
 // rules are the policies, resolved.
 type rules struct {
-	servers  map[string][]gate // by namespace, in order of name
-	networks []netip.Prefix    // that they tell addresses apart by
+	servers    map[string][]gate // by namespace, in order of name
+	networks   []netip.Prefix    // that they tell addresses apart by
+	identities []string          // that they tell clients apart by, sorted
 }
 
 // gate is a Server with all that is let in there.
@@ -211,6 +213,20 @@ func (p policies) resolve(planes map[string]terms) rules {
 	for _, servers := range resolved.servers {
 		slices.SortFunc(servers, func(a, b gate) int { return strings.Compare(a.name, b.name) })
 	}
+	for _, servers := range resolved.servers {
+		for _, s := range servers {
+			for _, a := range s.authorizations {
+				resolved.identities = append(resolved.identities, a.identities...)
+			}
+			for _, route := range s.routes {
+				for _, a := range route.authorizations {
+					resolved.identities = append(resolved.identities, a.identities...)
+				}
+			}
+		}
+	}
+	slices.Sort(resolved.identities)
+	resolved.identities = slices.Compact(resolved.identities)
 	for _, block := range r.seen {
 		if n, ok := networkOf(block); ok {
 			resolved.networks = append(append(resolved.networks, n.within), n.except...)
@@ -490,7 +506,7 @@ func (r rules) judge(c client, to member, port int32) access.Verdict {
 	for _, other := range governing[1:] {
 		// The controller picks one, and nothing says which.
 		if also := other.judge(c, to.pod, port); also.Allowed != verdict.Allowed || also.Partly != verdict.Partly {
-			return access.Verdict{Allowed: true, Partly: true, Reason: fmt.Sprintf("Servers %s/%s and %s/%s both claim port %d and disagree",
+			return access.Verdict{Allowed: true, Unknown: true, Reason: fmt.Sprintf("Servers %s/%s and %s/%s both claim port %d and disagree",
 				governing[0].namespace, governing[0].name, other.namespace, other.name, port)}
 		}
 	}
@@ -566,8 +582,11 @@ func (a authorization) admits(c client) bool {
 	if !a.tls {
 		return true
 	}
-	return c.identity != "" && (len(a.identities) == 0 || slices.ContainsFunc(a.identities, func(pattern string) bool {
-		suffix, wild := strings.CutPrefix(pattern, "*")
-		return pattern == "*" || pattern == c.identity || wild && strings.HasSuffix(c.identity, suffix)
-	}))
+	return c.identity != "" && (len(a.identities) == 0 || slices.ContainsFunc(a.identities, func(pattern string) bool { return fits(pattern, c.identity) }))
+}
+
+// fits tells whether an identity is what a pattern means, which may begin with a *.
+func fits(pattern, identity string) bool {
+	suffix, wild := strings.CutPrefix(pattern, "*")
+	return pattern == identity || wild && strings.HasSuffix(identity, suffix)
 }

@@ -178,7 +178,7 @@ func TestJudge(t *testing.T) {
 		objects                    string
 		to                         access.End
 		port                       int32
-		friend, stranger, unmeshed string // yes, part or empty
+		friend, stranger, unmeshed string // yes, part, unknown or empty
 		says                       string // of the stranger
 	}{
 		"nothing said":         {"", web(), 8080, "yes", "yes", "yes", "no Server governs port 8080, and the default inbound policy is all-unauthenticated"},
@@ -235,7 +235,7 @@ func TestJudge(t *testing.T) {
 		"two that agree": {serverWith("deny") + "\n---\n{kind: Server, name: web2, spec: {podSelector: {matchLabels: {app: web}}, port: 8080}}", web(), 8080, "", "", "", ""},
 		"two that do not": {
 			serverWith("deny") + "\n---\n{kind: Server, name: web2, spec: {podSelector: {matchLabels: {app: web}}, port: 8080, accessPolicy: audit}}",
-			web(), 8080, "part", "part", "part", "both claim port 8080",
+			web(), 8080, "unknown", "unknown", "unknown", "both claim port 8080",
 		},
 
 		"routes of the friend's": {byName + route("web", "{path: {type: PathPrefix, value: /api}}", "") + routed("policy", account), web(), 8080, "part", "", "", ""},
@@ -276,7 +276,7 @@ func TestJudge(t *testing.T) {
 			want string
 		}{"friend": {friend, test.friend}, "stranger": {stranger, test.stranger}, "unmeshed pod": {unmeshed, test.unmeshed}} {
 			got := a.Judge(from.end, test.to, tcp(test.port))
-			if got.Allowed != (from.want != "") || got.Partly != (from.want == "part") {
+			if got.Allowed != (from.want != "") || got.Partly != (from.want == "part") || got.Unknown != (from.want == "unknown") {
 				t.Errorf("%s: %s: %+v, want %q", name, who, got, from.want)
 			}
 			if who == "stranger" && !strings.Contains(got.Reason, test.says) {
@@ -349,6 +349,90 @@ func TestJudgeByTheCaller(t *testing.T) {
 	}
 	if a.Mesh(to) != "Linkerd" || a.Mesh(unmeshedPod("a", "10.0.0.1")) != "" || a.Mesh(addressed("10.0.0.1")) != "" {
 		t.Error("mesh")
+	}
+}
+
+// TestControlPlaneIsCalledByProxies holds that they call it at its own ports.
+func TestControlPlaneIsCalledByProxies(t *testing.T) {
+	t.Parallel()
+	a := authorityOf(t)
+	from := podOf("dgraph", "alpha", "10.0.0.1")
+	component := func(name string) access.End {
+		return podOf("linkerd", "linkerd-"+name, "10.0.0.2", labelled(componentLabel, name), annotated("default-inbound-policy", "all-unauthenticated"))
+	}
+	identity, destination := component("identity"), component("destination")
+	for _, test := range []struct {
+		to         access.End
+		port, want int32
+	}{{identity, 8080, 8080}, {identity, 8086, 4143}, {destination, 8086, 8086}, {destination, 8090, 8090}, {destination, 8080, 4143}, {component("proxy-injector"), 8443, 4143}} {
+		if got := a.Wire(from, test.to, tcp(test.port)); got != tcp(test.want) {
+			t.Errorf("port %d of %s arrives at %v, want %d", test.port, test.to.Pod.Name, got, test.want)
+		}
+		if got := a.Judge(from, test.to, tcp(test.port)); !got.Allowed || got.Unknown {
+			t.Errorf("port %d of %s: %+v", test.port, test.to.Pod.Name, got)
+		}
+	}
+	if a.Class(identity) == a.Class(destination) {
+		t.Error("identity and destination are of one class")
+	}
+}
+
+// TestSkippedPortsOfServices holds that what bypasses a caller's proxy goes by the
+// port of the Service.
+func TestSkippedPortsOfServices(t *testing.T) {
+	t.Parallel()
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "dgraph", Name: "db"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app": "db"},
+		Ports:    []corev1.ServicePort{{Port: 3306, TargetPort: intstr.FromInt32(13306)}, {Port: 80, TargetPort: intstr.FromString("http")}, {Port: 9090}},
+	}}
+	a := newAuthority(map[string]terms{DefaultNamespace: termsOf(DefaultNamespace, "edge-26.8.3", nil)}, policies{}, service)
+	db, other := podOf("dgraph", "db", "10.0.0.9", labelled("app", "db")), podOf("dgraph", "other", "10.0.0.9")
+	for _, test := range []struct {
+		skips string
+		to    access.End
+		port  int32
+		via   string
+	}{
+		{"3306", db, 13306, "port 3306 of Service dgraph/db"},
+		{"13306", db, 13306, "port 3306 of Service dgraph/db"},
+		{"3306,13306", db, 13306, ""},
+		{"80", db, 8080, "port 80 of Service dgraph/db"},
+		{"9090", db, 9090, ""},
+		{"443", db, 13306, ""},
+		{"3306", other, 13306, ""},
+	} {
+		got := a.Judge(podOf("a", "b", "10.0.0.1", annotated("skip-outbound-ports", test.skips)), test.to, tcp(test.port))
+		if got.Via != test.via || got.Unknown != (test.via != "") || !got.Allowed {
+			t.Errorf("skips %s, port %d of %s: %+v", test.skips, test.port, test.to.Pod.Name, got)
+		}
+		if got := a.Judge(unmeshedPod("a", "10.0.0.1"), test.to, tcp(test.port)); got.Unknown {
+			t.Errorf("unmeshed, port %d of %s: %+v", test.port, test.to.Pod.Name, got)
+		}
+	}
+	if a.Class(podOf("dgraph", "db", "10.0.0.9")) == a.Class(db) {
+		t.Error("pods with the Service and without are of one class")
+	}
+}
+
+// TestAThousandAccountsAreFewClasses has as many workloads, each with an account of
+// its own, and 200 authorizations that tell few of them apart.
+func TestAThousandAccountsAreFewClasses(t *testing.T) {
+	t.Parallel()
+	var objects []*unstructured.Unstructured
+	for i := range 200 {
+		objects = append(objects, parsed(t, fmt.Sprintf(`
+{kind: Server, name: s%[1]d, spec: {podSelector: {matchLabels: {app: guarded}}, port: %[2]d}}
+---
+{kind: AuthorizationPolicy, name: p%[1]d, spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: s%[1]d}, requiredAuthenticationRefs: [{kind: ServiceAccount, namespace: ns1, name: a%[3]d}]}}`,
+			i, 1000+i, i%3*20+1))...)
+	}
+	a := authorityOf(t, objects...)
+	classes := map[string]bool{}
+	for i := range 1000 {
+		classes[a.Class(podOf(fmt.Sprintf("ns%d", i%20), fmt.Sprintf("a%d", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250)))] = true
+	}
+	if len(classes) != 4 {
+		t.Errorf("%d classes, want those of the three accounts that are named, and of all others", len(classes))
 	}
 }
 
