@@ -22,7 +22,14 @@ func TestClassIsSound(t *testing.T) {
 		cluster := netpoltest.Random(seed, 12, 8)
 		// Ends with less to tell than a real one has are ends too.
 		cluster.Ends = append(cluster.Ends, netpol.Endpoint{}, netpol.Endpoint{Namespace: "x", Name: "bare"}, netpol.Endpoint{Namespace: "x", Name: "naked"})
-		policies := compile(t, cluster.Policies...)
+		var options []netpol.Option
+		if seed%2 == 1 {
+			options = append(options, netpol.BlocksAreOutside())
+		}
+		policies, err := netpol.Compile(cluster.Policies, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i, one := range cluster.Ends {
 			for _, other := range cluster.Ends[:i] {
 				if policies.Class(one) != policies.Class(other) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -51,8 +52,42 @@ type peer struct {
 }
 
 type block struct {
-	within netip.Prefix
-	except []netip.Prefix
+	within  netip.Prefix
+	except  []netip.Prefix
+	outside bool // it matches neither pods nor nodes
+}
+
+// An Option is how a network plugin reads policies where the API leaves it open, or
+// the plugin does otherwise.
+type Option func(*Policies)
+
+// BlocksAreOutside has blocks of addresses match no pod, whatever its address is,
+// and no node, as Cilium does unless its settings say otherwise.
+func BlocksAreOutside() Option {
+	return func(p *Policies) {
+		for peer := range p.peers() {
+			if peer.block != nil {
+				peer.block.outside = true
+			}
+		}
+	}
+}
+
+// peers yields those of all rules.
+func (p *Policies) peers() iter.Seq[peer] {
+	return func(yield func(peer) bool) {
+		for _, side := range []*side{&p.egress, &p.ingress} {
+			for _, policy := range side.policies {
+				for _, rule := range policy.rules {
+					for _, peer := range rule.peers {
+						if !yield(peer) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
 }
 
 // A portRange goes from first to last, or has a name.
@@ -64,8 +99,8 @@ type portRange struct {
 
 // Compile reads policies, of all namespaces, as they are in the cluster or would
 // be: what the API server refuses is refused here too, as far as it says who gets
-// where. The policies are not kept.
-func Compile(policies []*networkingv1.NetworkPolicy) (*Policies, error) {
+// where. The policies are not kept. Without options they mean what the API says.
+func Compile(policies []*networkingv1.NetworkPolicy, options ...Option) (*Policies, error) {
 	var compiled Policies
 	for _, object := range policies {
 		name := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
@@ -81,6 +116,9 @@ func Compile(policies []*networkingv1.NetworkPolicy) (*Policies, error) {
 		for _, policy := range side.policies {
 			side.byNamespace[policy.name.Namespace] = append(side.byNamespace[policy.name.Namespace], policy)
 		}
+	}
+	for _, option := range options {
+		option(&compiled)
 	}
 	return &compiled, nil
 }

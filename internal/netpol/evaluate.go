@@ -142,15 +142,9 @@ func (p *Policies) Class(e Endpoint) string {
 // family that are in the same ranges are alike.
 func (p *Policies) Networks() []netip.Prefix {
 	var networks []netip.Prefix
-	for _, side := range []*side{&p.egress, &p.ingress} {
-		for _, policy := range side.policies {
-			for _, rule := range policy.rules {
-				for _, peer := range rule.peers {
-					if peer.block != nil {
-						networks = append(append(networks, peer.block.within), peer.block.except...)
-					}
-				}
-			}
+	for peer := range p.peers() {
+		if peer.block != nil {
+			networks = append(append(networks, peer.block.within), peer.block.except...)
 		}
 	}
 	return networks
@@ -287,7 +281,7 @@ func (p portRange) named(e Endpoint) func(yield func(int32) bool) {
 func (p peer) matches(end Endpoint, family family) bool {
 	switch {
 	case p.block != nil:
-		return p.block.matches(end.IPs, family)
+		return (!p.block.outside || end.Namespace == "") && p.block.matches(end.IPs, family)
 	case !end.isPod():
 		return false
 	case p.namespaces == nil:

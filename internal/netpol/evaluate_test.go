@@ -174,6 +174,36 @@ func TestEvaluateOtherNamespaces(t *testing.T) {
 	}
 }
 
+// TestBlocksAreOutside holds that no pod and no node is matched by its address then.
+func TestBlocksAreOutside(t *testing.T) {
+	t.Parallel()
+	object := policy(t, "db", "p", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}`)
+	told := compile(t, object)
+	outside, err := netpol.Compile([]*networkingv1.NetworkPolicy{object}, netpol.BlocksAreOutside())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, onNode := pod("db/alpha"), pod("client/web")
+	onNode.HostNetwork = true
+	address := netpol.Endpoint{IPs: addresses("203.0.113.1")}
+	for name, test := range map[string]struct {
+		from netpol.Endpoint
+		want bool
+	}{"pod": {pod("client/web"), false}, "pod of the node's network": {onNode, false}, "address outside": {address, true}} {
+		if got := told.Evaluate(test.from, to, tcp(8080)).Allowed; !got {
+			t.Errorf("%s: refused, by the text of the API", name)
+		}
+		if got := outside.Evaluate(test.from, to, tcp(8080)).Allowed; got != test.want {
+			t.Errorf("%s: got %t, want %t", name, got, test.want)
+		}
+	}
+	pods := pod("client/web")
+	pods.IPs = address.IPs
+	if outside.Class(pods) == outside.Class(address) {
+		t.Error("a pod and an address outside are of one class")
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	name := func(namespace, name string) types.NamespacedName {

@@ -76,7 +76,7 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 					Validators:          []validator.Map{mapvalidator.SizeAtLeast(1), mapvalidator.KeysAre(labelKey()), mapvalidator.ValueStringsAre(labelValue())},
 				},
 				"name":    schema.StringAttribute{Optional: true, MarkdownDescription: "Name of the pods, or of the Deployment or whatever else manages them.", Validators: []validator.String{stringvalidator.LengthAtLeast(1)}},
-				"meshed":  schema.BoolAttribute{Optional: true, MarkdownDescription: "`true` for pods that belong to a mesh with a working proxy, or through their node; `false` for those that do not. Default: both."},
+				"meshed":  schema.BoolAttribute{Optional: true, MarkdownDescription: "`true` for pods that belong to a mesh by a proxy of their own, whether it works or not, or through their node; `false` for those that do not, those of the node's network among them. Default: both."},
 				"address": schema.StringAttribute{Optional: true, MarkdownDescription: "An IP address outside of the cluster, or a range of them in CIDR notation, of which all are meant.", Validators: []validator.String{network()}},
 			},
 		}
@@ -94,7 +94,12 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 		MarkdownDescription: "Works out who reaches whom on which port, from the live pods, namespaces, NetworkPolicies and authorization of the meshes, and what candidates of policies would change. " +
 			"Each verdict comes with its reason in both layers: the policy and rule of the network, and the object of the mesh.\n\n" +
 			"A connection that a mesh sends to its proxies is judged by NetworkPolicies at the port where it really arrives: `4143` of Linkerd, `15008` of Istio's ambient mode. " +
-			"Traffic between a pod and the node that it runs on, kubelet's probes first of all, passes every NetworkPolicy and is not shown. " +
+			"Traffic between a pod and the node that it runs on, kubelet's probes first of all, passes every NetworkPolicy and is not shown: " +
+			"pods of the node's network (`hostNetwork`) are judged as those of other nodes, though on their own node they reach every pod. " +
+			"With Cilium, an `ipBlock` matches neither pods nor nodes, whatever its range. " +
+			"Pods without an address yet are left out. " +
+			"What depends on what is not evaluated is `unknown`: waypoints and gateways of Istio, authorizers of the user's, Servers that contradict each other, calls that differ by Service and by address. " +
+			"Of Linkerd, the annotation `config.linkerd.io/opaque-ports` of Services is left out, which matters to the port where connections arrive only without transport headers. " +
 			"Nothing is sent anywhere and nothing in the cluster is changed: verdicts are what the policies say, and as good as the network plugin that enforces them.",
 		Attributes: map[string]schema.Attribute{
 			"namespaces": schema.SetAttribute{
@@ -126,7 +131,7 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 			},
 			"expect": schema.ListNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "What is expected of the cluster, with the candidates. Every connection that an expectation is about must be as expected. One that is about no connection at all, as there are no such pods, is not met.",
+				MarkdownDescription: "What is expected of the cluster, with the candidates. Every connection that an expectation is about must be as expected. One that is about no connection at all, as there are no such pods, is not met, nor is one of which it cannot be told, nor that something is refused which only NetworkPolicies refuse while nothing enforces them.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 					"from":     end("Who calls"),
 					"to":       end("Who is called"),
@@ -183,6 +188,7 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 					"protocol":       text("`TCP`, `UDP` or `SCTP`."),
 					"allowed":        yes("Whether the caller gets through, with the candidates."),
 					"partly":         yes("Whether that depends on the request, of which the mesh lets some through."),
+					"unknown":        yes("Whether that cannot be told, as it depends on what is not evaluated. `allowed` is true then: nothing that is evaluated refuses the caller."),
 					"before":         yes("Whether the caller gets through without the candidates, as the cluster is."),
 					"wire_port":      count("Port at which the connection arrives at the pod: that of the proxy where a mesh sends it there."),
 					"network_reason": text("Which NetworkPolicies and rules decide, or that none do."),
@@ -195,14 +201,16 @@ func (d *connectivityDataSource) Schema(ctx context.Context, _ datasource.Schema
 				Attributes: map[string]schema.Attribute{
 					"rows":    count("Rows."),
 					"allowed": count("Rows of callers that get through."),
+					"unknown": count("Rows of which that cannot be told."),
 					"refused": count("Rows of callers that do not."),
 					"changed": count("Rows that the candidates change."),
 				},
 			},
-			"policy_engine": text("What enforces NetworkPolicies in the cluster; null if nothing was found. The verdicts are then what policies say, and not what happens; a warning says so."),
+			"policy_engine": text("What enforces NetworkPolicies in the cluster; null if nothing was found, or if it cannot be told. A warning says which, as the verdicts are then what policies say, and maybe not what happens."),
 			"not_evaluated": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Policies of other kinds that decide as well, and that the verdicts leave out: AdminNetworkPolicies, BaselineAdminNetworkPolicies and ClusterNetworkPolicies, those of Calico and of Cilium.",
+				MarkdownDescription: "Policies of other kinds that decide as well, and that the verdicts leave out: AdminNetworkPolicies, BaselineAdminNetworkPolicies and ClusterNetworkPolicies, those of Calico and of Cilium; " +
+					"Linkerd's EgressNetworks; Istio's Sidecars, EnvoyFilters, RequestAuthentications, AuthorizationPolicies for waypoints and gateways, and `outboundTrafficPolicy` `REGISTRY_ONLY`.",
 			},
 			asTable:   text("The rows as a table of plain text, if `renderings` asks for it."),
 			asJSON:    text("The rows as JSON, if `renderings` asks for it."),
@@ -266,6 +274,7 @@ type reachModel struct {
 	Protocol      string       `tfsdk:"protocol"`
 	Allowed       bool         `tfsdk:"allowed"`
 	Partly        bool         `tfsdk:"partly"`
+	Unknown       bool         `tfsdk:"unknown"`
 	Before        bool         `tfsdk:"before"`
 	WirePort      int64        `tfsdk:"wire_port"`
 	NetworkReason string       `tfsdk:"network_reason"`
@@ -276,14 +285,18 @@ type connectivitySummary struct {
 	Rows    int64 `tfsdk:"rows"`
 	Allowed int64 `tfsdk:"allowed"`
 	Refused int64 `tfsdk:"refused"`
+	Unknown int64 `tfsdk:"unknown"`
 	Changed int64 `tfsdk:"changed"`
 }
 
 func (s *connectivitySummary) count(row reach.Row) {
 	s.Rows++
-	if row.After.Allowed {
+	switch {
+	case row.After.Unknown:
+		s.Unknown++
+	case row.After.Allowed:
 		s.Allowed++
-	} else {
+	default:
 		s.Refused++
 	}
 	if row.Changed() {
@@ -322,7 +335,8 @@ func (d *connectivityDataSource) Read(ctx context.Context, req datasource.ReadRe
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := model.look(ctx, cluster, &survey, &resp.Diagnostics); err != nil {
+	found, err := model.look(ctx, cluster, &survey, &resp.Diagnostics)
+	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Work Out Connectivity", err)
 		return
 	}
@@ -335,6 +349,7 @@ func (d *connectivityDataSource) Read(ctx context.Context, req datasource.ReadRe
 		problem(&resp.Diagnostics, "Unable to Work Out Connectivity", err)
 		return
 	}
+	warnOfEngine(found, len(survey.Rules.Policies)+len(candidates.Policies) > 0, &resp.Diagnostics)
 	model.hold(drawn, expectations)
 	if err := model.tell(ctx, drawn, survey.Proposed != nil, &resp.Diagnostics); err != nil {
 		problem(&resp.Diagnostics, "Unable to Print Connectivity", err)
@@ -348,33 +363,48 @@ func (d *connectivityDataSource) Read(ctx context.Context, req datasource.ReadRe
 	resp.Diagnostics.Append(resp.State.Set(ctx, &model)...)
 }
 
-// look reads the cluster, and warns of what makes the verdicts less than the
-// whole truth.
-func (m *connectivityModel) look(ctx context.Context, cluster *kube.Cluster, survey *reach.Survey, diags *diag.Diagnostics) error {
+// look reads the cluster and what enforces its NetworkPolicies, and warns of what
+// else decides.
+func (m *connectivityModel) look(ctx context.Context, cluster *kube.Cluster, survey *reach.Survey, diags *diag.Diagnostics) (engine.Result, error) {
 	if err := survey.Read(ctx, cluster); err != nil {
-		return err
+		return engine.Result{}, err
 	}
 	var err error
 	if survey.Rules.Authorities, err = authorities(ctx, cluster); err != nil {
-		return err
+		return engine.Result{}, err
 	}
 	if m.NotEvaluated, err = reach.NotEvaluated(ctx, cluster); err != nil {
-		return err
+		return engine.Result{}, err
 	}
+	for _, authority := range survey.Rules.Authorities {
+		m.NotEvaluated = append(m.NotEvaluated, authority.NotEvaluated()...)
+	}
+	slices.Sort(m.NotEvaluated)
 	if len(m.NotEvaluated) > 0 {
 		diags.AddWarning("Other Policies Decide Too", fmt.Sprintf(
-			"The verdicts are those of NetworkPolicies and of the meshes. The network plugin follows these policies too, which may let through more or less: %s.", strings.Join(m.NotEvaluated, ", ")))
+			"The verdicts are those of NetworkPolicies and of the meshes. The network plugin and the proxies follow these too, which may let through more or less: %s.", strings.Join(m.NotEvaluated, ", ")))
 	}
 	found, err := engine.Detect(ctx, cluster)
 	if err != nil {
-		return err
+		return engine.Result{}, err
 	}
 	m.PolicyEngine = orNull(found.Name)
-	if found.None() && len(survey.Rules.Policies) > 0 {
+	survey.Unenforced, survey.Reading = found.None(), found.Reading()
+	return found, nil
+}
+
+// warnOfEngine warns if policies, live or proposed, may not be enforced.
+func warnOfEngine(found engine.Result, policies bool, diags *diag.Diagnostics) {
+	switch {
+	case !policies || found.Name != "":
+	case found.None():
 		diags.AddWarning("Nothing Enforces NetworkPolicies", fmt.Sprintf(
-			"The verdicts are what NetworkPolicies say, but the cluster seems to have nothing that enforces them, so that every connection gets through as far as a mesh lets it: %s.", found.Looked))
+			"The verdicts are what NetworkPolicies say, but the cluster seems to have nothing that enforces them, so that every connection gets through as far as a mesh lets it: %s. "+
+				"What they alone refuse counts for no expectation.", found.Looked))
+	default:
+		diags.AddWarning("Unknown Whether NetworkPolicies Are Enforced", fmt.Sprintf(
+			"The verdicts are what NetworkPolicies say. Whether the cluster has anything that enforces them cannot be told: %s.", strings.Join(found.Unseen, ", ")))
 	}
-	return nil
 }
 
 // authorities are those of the meshes that are in the cluster, as they would be
@@ -568,7 +598,7 @@ func (m *connectivityModel) tell(ctx context.Context, drawn *reach.Map, proposed
 	for i, row := range rows {
 		m.Matrix[i] = reachModel{
 			From: row.From.String(), To: row.To.String(), Port: int64(row.Port.Number), Protocol: string(row.Port.Protocol),
-			Allowed: row.After.Allowed, Partly: row.After.Partly, Before: row.Before.Allowed,
+			Allowed: row.After.Allowed, Partly: row.After.Partly, Unknown: row.After.Unknown, Before: row.Before.Allowed,
 			WirePort: int64(row.After.Wire), NetworkReason: row.After.Network, MeshReason: orNull(row.After.Mesh),
 		}
 	}

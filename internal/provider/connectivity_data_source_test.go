@@ -8,12 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol/engine"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
@@ -381,4 +383,31 @@ func TestConnectivity_unknown(t *testing.T) {
 			},
 		},
 	})
+}
+
+// TestConnectivity_engine wants a warning wherever policies may count for nothing,
+// those that are only proposed too.
+func TestConnectivity_engine(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		found    engine.Result
+		policies bool
+		want     string
+	}{
+		"enforced":           {engine.Result{Name: "Calico"}, true, ""},
+		"nothing enforces":   {engine.Result{Looked: "looked for nodes"}, true, "Nothing Enforces NetworkPolicies"},
+		"nothing to do so":   {engine.Result{Looked: "looked for nodes"}, false, ""},
+		"cannot be told":     {engine.Result{Unseen: []string{"nodes may not be listed"}}, true, "Unknown Whether NetworkPolicies Are Enforced"},
+		"found all the same": {engine.Result{Name: "Cilium", Unseen: []string{"nodes may not be listed"}}, true, ""},
+	} {
+		var diags diag.Diagnostics
+		warnOfEngine(test.found, test.policies, &diags)
+		got := ""
+		for _, warning := range diags.Warnings() {
+			got += warning.Summary()
+		}
+		if got != test.want || diags.HasError() {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
 }

@@ -86,7 +86,7 @@ func pairwise(policies *netpol.Policies, authority access.Authority, from, to *c
 
 // large is a cluster of 1,000 pods with 200 policies. Its workloads are of ten
 // pods each, or of one if nothing is to be grouped by owner.
-func large(b *testing.B, perWorkload int) reach.Survey {
+func large(b testing.TB, perWorkload int) reach.Survey {
 	b.Helper()
 	survey := reach.Survey{Rules: reach.Rules{Authorities: []access.Authority{tunnel{guarded: []int32{8080}}}}}
 	names := make([]string, 20)

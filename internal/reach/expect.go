@@ -1,12 +1,16 @@
 package reach
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
 
 // A Selector chooses ends of connections: pods, by all of what is set besides
@@ -74,23 +78,26 @@ type Outcome struct {
 }
 
 // Expect holds the rules to an expectation: the proposed ones, if there are any.
-// Every connection that it is about must agree. One that is about none is not met.
+// Every connection that it is about must agree. One that is about none is not met,
+// nor is one about a connection of which it cannot be told whether it gets through.
 func (m *Map) Expect(e Expectation) Outcome {
 	from, to := m.choose(e.From), m.choose(e.To)
 	switch {
 	case len(from) == 0:
-		return Outcome{Reason: fmt.Sprintf("there are no %s", e.From)}
+		return Outcome{Reason: m.none(e.From)}
 	case len(to) == 0:
-		return Outcome{Reason: fmt.Sprintf("there are no %s", e.To)}
+		return Outcome{Reason: m.none(e.To)}
 	case from[0].first.Pod == nil && to[0].first.Pod == nil:
 		return Outcome{Reason: "both ends are outside of the cluster, where nothing is known of what decides"}
 	}
 	outcome := Outcome{Reason: "there is no connection but of a pod with itself"}
+	declared := false
 	for _, callee := range to {
 		port, found := e.Port.of(callee.first.network)
 		if !found {
 			return Outcome{Reason: fmt.Sprintf("%s declares no port %s", callee.first.label(), e.Port)}
 		}
+		declared = declared || declares(callee.first, port)
 		for _, caller := range from {
 			source, destination, distinct := pair(caller, callee)
 			if !distinct {
@@ -98,17 +105,48 @@ func (m *Map) Expect(e Expectation) Outcome {
 			}
 			verdicts := m.ask(question{caller.class, callee.class, port})
 			verdict := verdicts[len(m.regimes())-1]
-			if verdict.Allowed == e.Allowed {
-				if !outcome.Met {
-					outcome = Outcome{Met: true, Reason: verdict.Why()}
-				}
-				continue
+			connection := fmt.Sprintf("%s %s %s on %s", source.label(), verdict.verb(), destination.label(), Port{Protocol: port.Protocol, Number: port.Number})
+			switch {
+			case verdict.Unknown:
+				return Outcome{Reason: fmt.Sprintf("whether %s cannot be told: %s", connection, verdict.Why())}
+			case verdict.Allowed != e.Allowed:
+				return Outcome{Reason: fmt.Sprintf("%s: %s", connection, verdict.Why())}
+			case verdict.byNetwork && m.survey.Unenforced:
+				return Outcome{Reason: fmt.Sprintf("%s by NetworkPolicies alone, which nothing in the cluster enforces: %s", connection, verdict.Why())}
 			}
-			return Outcome{Reason: fmt.Sprintf("%s %s %s on %s: %s",
-				source.label(), verdict.verb(), destination.label(), Port{Protocol: port.Protocol, Number: port.Number}, verdict.Why())}
+			// The least reason is the same however the pods are named.
+			if why := verdict.Why(); !outcome.Met || why < outcome.Reason {
+				outcome = Outcome{Met: true, Reason: why}
+			}
 		}
 	}
+	if outcome.Met && !e.Allowed && !declared {
+		outcome.Reason += fmt.Sprintf("; none of the called pods declares port %s", e.Port)
+	}
 	return outcome
+}
+
+// declares reports whether a container of an end declares the port; what an address
+// has nobody knows.
+func declares(e end, port netpol.Port) bool {
+	return e.Pod == nil || slices.ContainsFunc(e.network.Ports, func(p corev1.ContainerPort) bool {
+		return p.ContainerPort == port.Number && cmp.Or(p.Protocol, corev1.ProtocolTCP) == port.Protocol
+	})
+}
+
+// none says that a selector chooses nothing, and how many pods it might soon.
+func (m *Map) none(s Selector) string {
+	text := fmt.Sprintf("there are no %s", s)
+	waiting := 0
+	for _, e := range m.waiting {
+		if !s.Network.IsValid() && s.matches(e) {
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		text += fmt.Sprintf(", but for %d without an address yet", waiting)
+	}
+	return text
 }
 
 // verb is the verdict between its subject and its object.
@@ -116,6 +154,8 @@ func (v Verdict) verb() string {
 	switch {
 	case !v.Allowed:
 		return "does not reach"
+	case v.Unknown:
+		return "reaches"
 	case v.Partly:
 		return "reaches by some requests"
 	default:
@@ -177,8 +217,8 @@ func (m *Map) choose(s Selector) []chosen {
 
 func (s Selector) matches(e end) bool {
 	return (s.Namespace == "" || e.Pod.Namespace == s.Namespace) &&
-		(s.Name == "" || e.Pod.Name == s.Name || e.party.Name == s.Name) &&
-		(s.Meshed == nil || (e.party.Mesh != "") == *s.Meshed) &&
+		(s.Name == "" || e.Pod.Name == s.Name || e.owner == s.Name) &&
+		(s.Meshed == nil || (e.mesh != "") == *s.Meshed) &&
 		labels.SelectorFromSet(s.PodLabels).Matches(labels.Set(e.Pod.Labels))
 }
 

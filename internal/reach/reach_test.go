@@ -64,6 +64,8 @@ func (t tunnel) Judge(from, to access.End, port netpol.Port) access.Verdict {
 
 func (t tunnel) Networks() []netip.Prefix { return t.networks }
 
+func (t tunnel) NotEvaluated() []string { return nil }
+
 func namespaces(names ...string) []*corev1.Namespace {
 	list := make([]*corev1.Namespace, len(names))
 	for i, name := range names {
@@ -71,6 +73,9 @@ func namespaces(names ...string) []*corev1.Namespace {
 	}
 	return list
 }
+
+// addressed is that of pods that run.
+var addressed = corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.244.0.7"}}}
 
 // pods are those of a Deployment with the container port http, 8080.
 func pods(namespace, name string, count int, meshed bool) []*corev1.Pod {
@@ -81,7 +86,8 @@ func pods(namespace, name string, count int, meshed bool) []*corev1.Pod {
 				Namespace: namespace, Name: fmt.Sprintf("%s-7d4-%d", name, i), Labels: map[string]string{"app": name, "pod-template-hash": "7d4"},
 				OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: name + "-7d4", Controller: new(true)}},
 			},
-			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}}},
+			Spec:   corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}}},
+			Status: addressed,
 		}
 		if meshed {
 			list[i].Labels["meshed"] = "true"
@@ -162,8 +168,8 @@ func TestPodsOfOneOwnerSplitWhereSomethingTellsThemApart(t *testing.T) {
 	rolling[2].Status.Phase = corev1.PodSucceeded
 	rolling[3].Status.Phase = corev1.PodFailed
 	rolling[4].DeletionTimestamp = &metav1.Time{}
-	stray := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "db", Name: "stray", OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "not-its-controller"}}}}
-	set := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "db", Name: "zero-0", OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zero", Controller: new(true)}}}}
+	stray := &corev1.Pod{Status: addressed, ObjectMeta: metav1.ObjectMeta{Namespace: "db", Name: "stray", OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "not-its-controller"}}}}
+	set := &corev1.Pod{Status: addressed, ObjectMeta: metav1.ObjectMeta{Namespace: "db", Name: "zero-0", OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zero", Controller: new(true)}}}}
 	survey.Pods = append(survey.Pods, append(rolling, stray, set)...)
 	survey.Within = []string{"db"}
 	var parties []string

@@ -3,11 +3,11 @@ package reach
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/discovery"
 
@@ -45,18 +45,22 @@ func foreign() map[string][]string {
 
 // NotEvaluated names, sorted, the policies of a cluster that decide who reaches
 // whom besides what a Survey knows of: AdminNetworkPolicies and their kin, and
-// those of Calico and Cilium. A kind that may not be listed is named too.
+// those of Calico and Cilium. What cannot be asked for is named too.
 func NotEvaluated(ctx context.Context, cluster *kube.Cluster) ([]string, error) {
-	kinds, err := servedForeign(ctx, cluster)
+	kinds, names, err := servedForeign(ctx, cluster)
 	if err != nil {
 		return nil, err
 	}
-	names := []string{}
 	for _, kind := range kinds {
 		objects, err := cluster.List(ctx, kind, "")
 		switch {
 		case apierrors.IsForbidden(err):
 			names = append(names, fmt.Sprintf("%s.%s: whether there are any cannot be told, as they may not be listed", kind.Name, kind.Group))
+			continue
+		case apierrors.IsServiceUnavailable(err):
+			names = append(names, fmt.Sprintf("%s.%s: whether there are any cannot be told, as their API does not answer", kind.Name, kind.Group))
+			continue
+		case apierrors.IsNotFound(err):
 			continue
 		case err != nil:
 			return nil, err
@@ -72,39 +76,49 @@ func NotEvaluated(ctx context.Context, cluster *kube.Cluster) ([]string, error) 
 	return names, nil
 }
 
-// servedForeign are the foreign kinds that the API server serves.
-func servedForeign(ctx context.Context, cluster *kube.Cluster) ([]kube.Kind, error) {
+// servedForeign are the foreign kinds that the API server serves, and what cannot be
+// told of those whose API does not answer.
+func servedForeign(ctx context.Context, cluster *kube.Cluster) (kinds []kube.Kind, untold []string, err error) {
 	served := discovery.ToDiscoveryInterfaceWithContext(cluster.Discovery())
 	groups, err := served.ServerGroupsWithContext(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find out which kinds of policies the API server serves: %w", err)
+		return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves: %w", err)
 	}
-	hasCalico := slices.ContainsFunc(groups.Groups, func(group metav1.APIGroup) bool { return group.Name == calico })
-	var kinds []kube.Kind
+	untold = []string{}
+	byGroup := map[string][]kube.Kind{}
 	for _, group := range groups.Groups {
 		wanted := foreign()[group.Name]
-		if group.Name == calicoStored && hasCalico {
-			continue
-		}
 		for _, version := range group.Versions {
 			if len(wanted) == 0 {
 				break
 			}
 			list, err := served.ServerResourcesForGroupVersionWithContext(ctx, version.GroupVersion)
-			if err != nil {
-				return nil, fmt.Errorf("find out which kinds of policies the API server serves in %s: %w", version.GroupVersion, err)
+			switch {
+			case apierrors.IsNotFound(err):
+				continue
+			case apierrors.IsServiceUnavailable(err):
+				untold = append(untold, fmt.Sprintf("%s: whether there are any policies cannot be told, as their API does not answer", version.GroupVersion))
+				continue
+			case err != nil:
+				return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves in %s: %w", version.GroupVersion, err)
 			}
 			for _, resource := range list.APIResources {
 				if i := slices.Index(wanted, resource.Kind); i >= 0 && !strings.Contains(resource.Name, "/") {
 					wanted = slices.Delete(wanted, i, i+1)
-					kinds = append(kinds, kube.Kind{
+					byGroup[group.Name] = append(byGroup[group.Name], kube.Kind{
 						Group: group.Name, Version: version.Version, Resource: resource.Name, Name: resource.Kind, Namespaced: resource.Namespaced,
 					})
 				}
 			}
 		}
 	}
-	return kinds, nil
+	if len(byGroup[calico]) > 0 {
+		delete(byGroup, calicoStored)
+	}
+	for _, group := range slices.Sorted(maps.Keys(byGroup)) {
+		kinds = append(kinds, byGroup[group]...)
+	}
+	return kinds, untold, nil
 }
 
 // mirrored reports whether a policy of Calico's API is what Calico makes of one of

@@ -16,7 +16,8 @@ import (
 
 // api is an API server with some kinds, each as <group>/<version>/<resource>/<kind>,
 // and their objects, each as <namespace>/<name> or <name>, with a tier behind @. A
-// kind whose objects are nil may not be listed.
+// kind whose objects are nil may not be listed, and one with the object "down" is of
+// an API that does not answer.
 func api(t *testing.T, kinds map[string][]string) *kube.Cluster {
 	t.Helper()
 	groups := map[string]metav1.APIGroup{}
@@ -54,6 +55,13 @@ func api(t *testing.T, kinds map[string][]string) *kube.Cluster {
 		if objects == nil {
 			answers["/apis/"+version.GroupVersion+"/"+part[2]] = metav1.Status{
 				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
+			}
+		}
+	}
+	for kind, objects := range kinds {
+		if part := strings.Split(kind, "/"); slices.Contains(objects, "down") {
+			answers["/apis/"+part[0]+"/"+part[1]] = metav1.Status{
+				TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonServiceUnavailable, Code: http.StatusServiceUnavailable,
 			}
 		}
 	}
@@ -112,6 +120,17 @@ func TestPoliciesOfOtherKindsAreNamed(t *testing.T) {
 		"Calico, without": {
 			kinds: map[string][]string{"crd.projectcalico.org/v1/globalnetworkpolicies/GlobalNetworkPolicy": {"default.deny"}},
 			want:  []string{"Calico's GlobalNetworkPolicy default.deny"},
+		},
+		"Calico, whose API is down": {
+			kinds: map[string][]string{
+				"projectcalico.org/v3/networkpolicies/NetworkPolicy":                        {"down"},
+				"crd.projectcalico.org/v1/globalnetworkpolicies/GlobalNetworkPolicy":        {"default.deny"},
+				"policy.networking.k8s.io/v1alpha1/adminnetworkpolicies/AdminNetworkPolicy": {"deny"},
+			},
+			want: []string{
+				"AdminNetworkPolicy deny", "Calico's GlobalNetworkPolicy default.deny",
+				"projectcalico.org/v3: whether there are any policies cannot be told, as their API does not answer",
+			},
 		},
 		"Cilium": {
 			kinds: map[string][]string{

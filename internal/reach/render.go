@@ -54,6 +54,8 @@ func (v Verdict) word() string {
 	switch {
 	case !v.Allowed:
 		return "refused"
+	case v.Unknown:
+		return "unknown"
 	case v.Partly:
 		return "partly"
 	default:
@@ -71,6 +73,7 @@ func JSON(rows []Row) (string, error) {
 		Protocol      string `json:"protocol"`
 		Allowed       bool   `json:"allowed"`
 		Partly        bool   `json:"partly"`
+		Unknown       bool   `json:"unknown"`
 		Before        bool   `json:"before"`
 		WirePort      int32  `json:"wire_port"`
 		NetworkReason string `json:"network_reason"`
@@ -80,7 +83,7 @@ func JSON(rows []Row) (string, error) {
 	for i, row := range rows {
 		list[i] = jsonRow{
 			From: row.From.String(), To: row.To.String(), Port: row.Port.Number, Protocol: string(row.Port.Protocol),
-			Allowed: row.After.Allowed, Partly: row.After.Partly, Before: row.Before.Allowed,
+			Allowed: row.After.Allowed, Partly: row.After.Partly, Unknown: row.After.Unknown, Before: row.Before.Allowed,
 			WirePort: row.After.Wire, NetworkReason: row.After.Network, MeshReason: row.After.Mesh,
 		}
 	}

@@ -54,6 +54,7 @@ Deployment db/alpha    Deployment client/web  80/TCP    partly                 n
     "protocol": "TCP",
     "allowed": false,
     "partly": false,
+    "unknown": false,
     "before": true,
     "wire_port": 8080,
     "network_reason": "no ingress rule of NetworkPolicy db/p allows it"

@@ -35,7 +35,8 @@ type Rules struct {
 type Survey struct {
 	Namespaces []*corev1.Namespace
 	// Pods of the cluster. Those that have finished or are being deleted do not
-	// count.
+	// count, nor do those that have no address yet: what goes by addresses would say
+	// otherwise of them a moment later.
 	Pods []*corev1.Pod
 	// Addresses are further ends of connections, outside the cluster.
 	Addresses []netip.Addr
@@ -47,6 +48,11 @@ type Survey struct {
 	Within []string
 	// Ports that rows are about; none means those that the pod declares.
 	Ports []Port
+	// Unenforced says that nothing in the cluster enforces NetworkPolicies, so that
+	// no expectation may count on what they alone refuse.
+	Unenforced bool
+	// Reading is how the cluster's network plugin reads NetworkPolicies.
+	Reading []netpol.Option
 	// Sidecars are the names of containers that declare ports of their own, which
 	// callers of the pod do not use.
 	Sidecars []string
@@ -59,6 +65,7 @@ type Map struct {
 	before  regime
 	after   *regime // nil if it is the same
 	pods    []end
+	waiting []end // for an address
 	classes []class
 	numbers map[string]int // of the classes, by their keys
 	parties []*Party
@@ -110,7 +117,7 @@ type Row struct {
 
 // Changed reports whether the proposal opens or closes the way, fully or partly.
 func (r Row) Changed() bool {
-	return r.Before.Allowed != r.After.Allowed || r.Before.Partly != r.After.Partly
+	return r.Before.Allowed != r.After.Allowed || r.Before.Partly != r.After.Partly || r.Before.Unknown != r.After.Unknown
 }
 
 // Verdict is the answer to whether an application reaches a port.
@@ -119,12 +126,16 @@ type Verdict struct {
 	// Partly says that the mesh lets some requests through and others not; Allowed
 	// is set then.
 	Partly bool
+	// Unknown says that it depends on what is not evaluated; Allowed is set then, as
+	// nothing that is evaluated refuses it.
+	Unknown bool
 	// Wire is the port at which the connection arrives at the pod's network
 	// interface: the proxy's, if a mesh takes it there.
 	Wire int32
 	// Network names the policies and rules that decide, Mesh the mesh's objects;
 	// that is empty if no mesh has a say.
 	Network, Mesh string
+	byNetwork     bool // only the network refuses it
 }
 
 // Why is the reason of the layer that refuses, or those of both.
@@ -152,6 +163,8 @@ type end struct {
 	network netpol.Endpoint
 	class   int
 	party   *Party
+	// owner and mesh are the names of a pod's.
+	owner, mesh string
 }
 
 // A regime is rules that are ready to be asked.
@@ -164,11 +177,11 @@ type regime struct {
 func (s Survey) Draw() (*Map, error) {
 	m := &Map{survey: s, numbers: map[string]int{}, answers: map[question][2]Verdict{}}
 	var err error
-	if m.before, err = s.Rules.regime(); err != nil {
+	if m.before, err = s.regime(s.Rules); err != nil {
 		return nil, err
 	}
 	if s.Proposed != nil {
-		after, err := s.Proposed.regime()
+		after, err := s.regime(*s.Proposed)
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +200,14 @@ func (s Survey) Draw() (*Map, error) {
 		if namespace == nil { // Made since the namespaces were read.
 			namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: pod.Namespace}}
 		}
-		m.pods = append(m.pods, m.place(parties, endOf(namespace, pod)))
+		e := endOf(namespace, pod)
+		if len(e.network.IPs) == 0 {
+			_, e.owner = ownerOf(pod)
+			e.mesh = m.before.meshOf(e.End)
+			m.waiting = append(m.waiting, e)
+			continue
+		}
+		m.pods = append(m.pods, m.place(parties, e))
 	}
 	for _, address := range s.Addresses {
 		m.parties = append(m.parties, &Party{Name: address.String(), class: m.classify(outside(address))})
@@ -196,8 +216,8 @@ func (s Survey) Draw() (*Map, error) {
 	return m, nil
 }
 
-func (r Rules) regime() (regime, error) {
-	policies, err := netpol.Compile(r.Policies)
+func (s Survey) regime(r Rules) (regime, error) {
+	policies, err := netpol.Compile(r.Policies, s.Reading...)
 	return regime{policies: policies, authorities: r.Authorities}, err
 }
 
@@ -219,9 +239,10 @@ type partyKey struct {
 func (m *Map) place(parties map[partyKey]*Party, e end) end {
 	e.class = m.classify(e)
 	kind, name := ownerOf(e.Pod)
+	e.owner, e.mesh = name, m.before.meshOf(e.End)
 	key := partyKey{e.Pod.Namespace, kind, name, e.class}
 	if parties[key] == nil {
-		parties[key] = &Party{Namespace: e.Pod.Namespace, Kind: kind, Name: name, Mesh: m.before.meshOf(e.End), class: e.class}
+		parties[key] = &Party{Namespace: e.Pod.Namespace, Kind: kind, Name: name, Mesh: e.mesh, class: e.class}
 		m.parties = append(m.parties, parties[key])
 		m.classes[e.class].parties++
 	}
@@ -270,7 +291,8 @@ func lasting(pod *corev1.Pod) []corev1.Container {
 }
 
 // ownerOf names what manages a pod, as far as the pod itself tells: a ReplicaSet
-// of a Deployment is called as that with the hash of the pod template behind it.
+// of a Deployment is called as that with the hash of the pod template behind it,
+// and a Job of a CronJob with the minutes since 1970 for which it was scheduled.
 func ownerOf(pod *corev1.Pod) (kind, name string) {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -281,7 +303,18 @@ func ownerOf(pod *corev1.Pod) (kind, name string) {
 			return "Deployment", deployment
 		}
 	}
+	if owner.Kind == "Job" {
+		if i := strings.LastIndexByte(owner.Name, '-'); i > 0 && isScheduled(owner.Name[i+1:]) {
+			return "CronJob", owner.Name[:i]
+		}
+	}
 	return owner.Kind, owner.Name
+}
+
+// isScheduled reports whether text is minutes since 1970, of 1989 or later.
+func isScheduled(text string) bool {
+	minutes, err := strconv.ParseUint(text, 10, 32)
+	return err == nil && minutes >= 10_000_000 && text[0] != '0'
 }
 
 // podTemplateHash is the label by which a Deployment tells its ReplicaSets apart.
@@ -405,8 +438,8 @@ func (r regime) judge(from, to end, port netpol.Port) Verdict {
 		}
 	}
 	network := r.policies.Evaluate(from.network, to.network, wire)
-	verdict := Verdict{Allowed: network.Allowed, Wire: wire.Number, Network: network.Reason()}
-	var reasons []string
+	verdict := Verdict{Allowed: true, Wire: wire.Number, Network: network.Reason()}
+	var reasons, ways []string
 	for _, authority := range r.authorities {
 		if to.Pod == nil || authority.Mesh(to.End) == "" {
 			continue
@@ -414,9 +447,20 @@ func (r regime) judge(from, to end, port netpol.Port) Verdict {
 		said := authority.Judge(from.End, to.End, port)
 		verdict.Allowed = verdict.Allowed && said.Allowed
 		verdict.Partly = verdict.Partly || said.Partly
+		verdict.Unknown = verdict.Unknown || said.Unknown
+		if said.Via != "" {
+			ways = append(ways, said.Via)
+		}
 		reasons = append(reasons, said.Reason)
 	}
-	verdict.Partly = verdict.Partly && verdict.Allowed
+	if len(ways) > 0 {
+		verdict.Network = fmt.Sprintf("where NetworkPolicies see it depends on %s", strings.Join(ways, ", "))
+	} else {
+		verdict.byNetwork = verdict.Allowed && !network.Allowed
+		verdict.Allowed = verdict.Allowed && network.Allowed
+	}
+	verdict.Unknown = verdict.Unknown && verdict.Allowed
+	verdict.Partly = verdict.Partly && verdict.Allowed && !verdict.Unknown
 	verdict.Mesh = strings.Join(reasons, "; ")
 	return verdict
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
 
 // The labels by which AKS says of its nodes what it has installed.
@@ -36,6 +37,18 @@ type Result struct {
 	Warning string
 }
 
+// Cilium is the name of the engine that reads blocks of addresses its own way.
+const Cilium = "Cilium"
+
+// Reading is how the engine reads policies where that is not what the API says.
+// Cilium has an ipBlock, even 0.0.0.0/0, match neither pods nor nodes.
+func (r Result) Reading() []netpol.Option {
+	if r.Name == Cilium {
+		return []netpol.Option{netpol.BlocksAreOutside()}
+	}
+	return nil
+}
+
 // None reports that there is no engine among those that are known.
 func (r Result) None() bool { return r.Name == "" && len(r.Unseen) == 0 }
 
@@ -44,7 +57,7 @@ func (r Result) None() bool { return r.Name == "" && len(r.Unseen) == 0 }
 func engines() map[string]string {
 	return map[string]string{
 		"azure-npm":             azureNPM,
-		"cilium":                "Cilium",
+		"cilium":                Cilium,
 		"anetd":                 "GKE Dataplane V2",
 		"calico-node":           "Calico",
 		"canal":                 "Canal",
@@ -60,7 +73,7 @@ const azureNPM = "Azure Network Policy Manager"
 
 // labelled are the engines that AKS names in its label.
 func labelled() map[string]string {
-	return map[string]string{"azure": azureNPM, "calico": "Calico", "cilium": "Cilium"}
+	return map[string]string{"azure": azureNPM, "calico": "Calico", "cilium": Cilium}
 }
 
 // Detect looks at the nodes and DaemonSets of the cluster, by the shared reads.

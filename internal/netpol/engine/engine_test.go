@@ -121,3 +121,13 @@ func TestDetect(t *testing.T) {
 		})
 	}
 }
+
+// TestReading holds that Cilium alone reads blocks of addresses its own way.
+func TestReading(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{engine.Cilium: 1, "Calico": 0, "": 0} {
+		if got := (engine.Result{Name: name}).Reading(); len(got) != want {
+			t.Errorf("%q: got %d options, want %d", name, len(got), want)
+		}
+	}
+}
