@@ -52,7 +52,7 @@ type Holding struct {
 
 // ErrOther means that objects of the holding are there already, made from another
 // intent than that of the apply.
-var ErrOther = errors.New("it is there already, made from other settings, by an apply that broke off or by another configuration: " +
+var ErrOther = errors.New("already exists, made from other settings by an apply that broke off or by another configuration: " +
 	"import it, or set force_conflicts = true to take it over; if it is another's, choose another name")
 
 // Found are the objects of a holding as they are in the cluster.

@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -464,6 +465,28 @@ func TestExceptionsAndEgress(t *testing.T) {
 		if got := policies.Evaluate(way.from, way.to, netpol.Port{Number: way.port}); got.Allowed != way.want {
 			t.Errorf("%s: allowed %t, want %t: %s", way.name, got.Allowed, way.want, got.Reason())
 		}
+	}
+}
+
+// What an update that broke off has made for another mesh is found.
+func TestReadLeftovers(t *testing.T) {
+	t.Parallel()
+	cluster := world{namespaces: []corev1.Namespace{namespace("dgraph", nil)}, meshes: map[string][]any{
+		"security.istio.io/peerauthentications": {
+			meshObject(t, "security.istio.io", "peerauthentications", "mesh-only", "network-policy/mesh-only", "{mtls: {mode: STRICT}}"),
+			meshObject(t, "security.istio.io", "peerauthentications", "foreign", "", "{mtls: {mode: STRICT}}"),
+		},
+	}}.serve(t)
+	found, err := guard.Policy{Cluster: cluster, Namespace: "dgraph", Name: "mesh-only", Traffics: []guard.Traffic{newLinkerd()}}.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kinds, _ := objects(t, found.Manifest); !slices.Equal(kinds, []string{"PeerAuthentication"}) {
+		t.Errorf("got %q", kinds)
+	}
+	narrow := world{narrow: true}.serve(t)
+	if _, err := (guard.Policy{Cluster: narrow, Namespace: "dgraph", Name: "mesh-only", Traffics: []guard.Traffic{newLinkerd()}}).Read(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("got %v, want that nothing is there", err)
 	}
 }
 
