@@ -59,6 +59,16 @@ func newEnforcement(configs []meshConfig, policies []placed[authorization], auth
 			a.rules = append(a.rules, rule)
 		}
 	}
+	for _, policy := range a.policies {
+		if policy.spec.TargetRef != nil || len(policy.spec.TargetRefs) > 0 {
+			a.notEvaluated = append(a.notEvaluated, policy.String()+", which is for waypoints or gateways")
+		}
+	}
+	for _, config := range configs {
+		if config.OutboundTrafficPolicy.Mode == "REGISTRY_ONLY" {
+			a.notEvaluated = append(a.notEvaluated, fmt.Sprintf("outboundTrafficPolicy REGISTRY_ONLY of the control plane in namespace %s", config.plane.Namespace))
+		}
+	}
 	a.networks, a.patterns = networksOf(a.policies), patternsOf(a.policies)
 	return a
 }

@@ -49,19 +49,11 @@ func ReadAuthority(ctx context.Context, cluster *kube.Cluster, proposed ...*unst
 		return nil, err
 	}
 	e := newEnforcement(configs, policies, authentications, rules, services)
-	if e.notEvaluated, err = notEvaluated(ctx, cluster); err != nil {
+	others, err := notEvaluated(ctx, cluster)
+	if err != nil {
 		return nil, err
 	}
-	for _, policy := range e.policies {
-		if policy.spec.TargetRef != nil || len(policy.spec.TargetRefs) > 0 {
-			e.notEvaluated = append(e.notEvaluated, policy.String()+", which is for waypoints or gateways")
-		}
-	}
-	for _, config := range configs {
-		if config.OutboundTrafficPolicy.Mode == "REGISTRY_ONLY" {
-			e.notEvaluated = append(e.notEvaluated, fmt.Sprintf("outboundTrafficPolicy REGISTRY_ONLY of the control plane in namespace %s", config.plane.Namespace))
-		}
-	}
+	e.notEvaluated = append(e.notEvaluated, others...)
 	return e, nil
 }
 

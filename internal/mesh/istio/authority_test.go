@@ -3,6 +3,7 @@ package istio
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -319,6 +320,20 @@ func TestJudgeDestinationRules(t *testing.T) {
 		if a == b && test.unknown {
 			t.Errorf("%s: both are of class %s", test.name, a)
 		}
+	}
+}
+
+func TestNotEvaluated(t *testing.T) {
+	t.Parallel()
+	const objects = "ap shop/all\nrules: [{}]\n---\nap shop/l7\ntargetRefs: [{kind: Service, name: api}]\n"
+	config := meshConfig{plane: Plane{Namespace: "istio-system"}}
+	const targeted = "AuthorizationPolicy shop/l7, which is for waypoints or gateways"
+	if got := enforcementOf(t, config, objects).NotEvaluated(); !slices.Equal(got, []string{targeted}) {
+		t.Errorf("got %q", got)
+	}
+	config.OutboundTrafficPolicy.Mode = "REGISTRY_ONLY"
+	if got := enforcementOf(t, config, objects).NotEvaluated(); !slices.Equal(got, []string{targeted, "outboundTrafficPolicy REGISTRY_ONLY of the control plane in namespace istio-system"}) {
+		t.Errorf("got %q", got)
 	}
 }
 

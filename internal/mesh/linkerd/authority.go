@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -97,13 +98,21 @@ func readAuthority(ctx context.Context, cluster *kube.Cluster, proposed []*unstr
 	if err != nil {
 		return nil, err
 	}
+	notEvaluated, err := access.Named(ctx, cluster, egressNetworkKind)
+	if err != nil {
+		return nil, err
+	}
 	services, err := cluster.Services(ctx, "")
+	if apierrors.IsForbidden(err) {
+		services, err = nil, nil
+		notEvaluated = append(notEvaluated, "Services, which may not be listed and may call ports of pods by others")
+	}
 	if err != nil {
 		return nil, err
 	}
 	a := newAuthority(planes, found, services...)
-	a.notEvaluated, err = access.Named(ctx, cluster, egressNetworkKind)
-	return a, err
+	a.notEvaluated = notEvaluated
+	return a, nil
 }
 
 func newAuthority(planes map[string]terms, found policies, services ...*corev1.Service) *authority {
