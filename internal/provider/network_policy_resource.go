@@ -70,8 +70,8 @@ func networkPolicyAttributes(ctx context.Context) map[string]schema.Attribute {
 			Optional: true, Computed: true, Default: stringdefault.StaticString(guard.DefaultName),
 			MarkdownDescription: "Name of the NetworkPolicy, and of the objects of Istio; those of Linkerd are `<name>-<port>`, for instance, and begin with it. Default `" + guard.DefaultName + "`; give each policy of a namespace its own. " +
 				"Changing it makes a new policy, and between the end of the old one and the new one the pods are open; with `create_before_destroy`, Linkerd refuses the new Servers as long as the old ones are for the same ports of the same pods.",
-			Validators:          []validator.String{stringvalidator.RegexMatches(subdomainPattern, "must be a DNS subdomain: lower-case letters, digits, dashes and dots")},
-			PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			Validators:    []validator.String{stringvalidator.RegexMatches(subdomainPattern, "must be a DNS subdomain: lower-case letters, digits, dashes and dots")},
+			PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 		},
 		"pod_selector": schema.MapAttribute{
 			Optional: true, ElementType: types.StringType,

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	tftypes "github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
@@ -133,6 +136,9 @@ func TestAccNetworkPolicy_linkerd(t *testing.T) {
 		governed,
 	)
 	const byPods = "ports = [8080, 9080]"
+	serverKind := linkerd.PolicyKinds()[slices.IndexFunc(linkerd.PolicyKinds(), func(k kube.Kind) bool { return k.Name == "Server" })]
+	foreign := kube.Ref{Kind: serverKind, Namespace: namespace, Name: "foreign"}.Object()
+	foreign.Object["spec"] = map[string]any{"podSelector": map[string]any{"matchLabels": map[string]any{"app": "alpha"}}, "port": int64(8080)}
 
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
@@ -237,6 +243,22 @@ func TestAccNetworkPolicy_linkerd(t *testing.T) {
 				Check:            policyObjects(t, cluster, namespace, map[string]int{"NetworkPolicy": 1}),
 			},
 			{
+				// Somebody's Server is for the same port of the same pods.
+				PreConfig: func() {
+					if _, err := connect(t, cluster).Apply(t.Context(), foreign, kube.ApplyOptions{Manager: "somebody"}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config:      policyConfig(cluster, namespace, byPods+"\n mesh = { linkerd = {} }"),
+				ExpectError: regexp.MustCompile(`(?s)Would\s+Be\s+Refused.*Server\s+` + namespace + `/foreign`),
+			},
+			{
+				PreConfig: func() {
+					ref := kube.Ref{Kind: serverKind, Namespace: namespace, Name: "foreign"}
+					if err := connect(t, cluster).Delete(t.Context(), ref, kube.DeleteOptions{Wait: true}); err != nil {
+						t.Fatal(err)
+					}
+				},
 				Config:           policyConfig(cluster, namespace, "name = \"other\"\n ports = [8080]\n closed_ports = []\n grpc_probe_ports = [9080]\n mesh = { linkerd = {} }"),
 				ConfigPlanChecks: does(plancheck.ResourceActionDestroyBeforeCreate),
 				Check:            resource.TestCheckResourceAttr(policyAddress, "closed_ports.#", "0"),
@@ -366,7 +388,7 @@ func TestAccNetworkPolicy_refused(t *testing.T) {
 				  ports        = [5080]
 				  mesh         = { istio = { mode = "sidecar" } }
 				}`, namespace),
-				ExpectError: regexp.MustCompile(`(?s)NetworkPolicy\s+` + namespace + `/taken:\s+already\s+exists.*choose\s+another\s+name`),
+				ExpectError: regexp.MustCompile(`(?s)NetworkPolicy\s+` + namespace + `/taken:\s+already\s+exists.*force_conflicts\s+=\s+true.*choose\s+another\s+name`),
 			},
 		},
 	})
@@ -426,6 +448,47 @@ func TestAccNetworkPolicy_unenforced(t *testing.T) {
 		t.Errorf("got engine %q", engine)
 	}
 	w.expectNoChanges()
+
+	// What changes no object is no reason to refuse what was there before.
+	labelNodes("none")
+	w.write(config("allow = { same_namespace = true }\n timeouts = { update = \"5m\" }"))
+	w.apply()
+}
+
+func TestNetworkPolicyModel(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	model := func(diags *diag.Diagnostics, traffic guard.Traffic) *networkPolicyModel {
+		m := &networkPolicyModel{}
+		m.imported(ctx, guard.Intent{Namespace: "x", Name: "mesh-only", Pods: map[string]string{"app": "alpha"}, Traffic: traffic}, diags)
+		return m
+	}
+	var diags diag.Diagnostics
+
+	// A version that is no longer said is read again.
+	pinned := model(&diags, linkerd.Traffic{ControlPlane: "two", Version: "stable-2.14.10"})
+	if got, want := pinned.inherit(ctx, guard.Intent{}, &diags).Traffic, (linkerd.Traffic{ControlPlane: "two"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	sidecars := istio.Traffic{Mode: istio.ModeSidecar}
+	if got := model(&diags, sidecars).inherit(ctx, guard.Intent{}, &diags).Traffic; got != sidecars {
+		t.Errorf("got %+v, want %+v", got, sidecars)
+	}
+
+	// Whatever is said of the API server, it is let in.
+	for _, everyone := range []attr.Value{tftypes.BoolNull(), tftypes.BoolUnknown()} {
+		m := model(&diags, sidecars)
+		server := tftypes.ObjectValueMust(policyType(ctx, "control_plane", "api_server"), map[string]attr.Value{
+			"everyone": everyone, "konnectivity": tftypes.BoolValue(false), "cidrs": tftypes.ListNull(tftypes.StringType),
+		})
+		m.ControlPlane = tftypes.ObjectValueMust(policyType(ctx, "control_plane"), map[string]attr.Value{"api_server": server})
+		if !m.intent(ctx, &diags).ControlPlane.Everyone {
+			t.Errorf("everyone = %s shuts the API server out", everyone)
+		}
+	}
+	if diags.HasError() {
+		t.Error(diags)
+	}
 }
 
 func TestNetworkPolicy_badInput(t *testing.T) {
