@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -88,7 +89,7 @@ func (r *authorizationResource) Schema(ctx context.Context, _ resource.SchemaReq
 							"control_plane_namespace": controlPlaneAttribute(linkerd.DefaultNamespace),
 							"version": schema.StringAttribute{
 								Optional:            true,
-								MarkdownDescription: "Version of Linkerd, which has to be 2.16 or edge-24.5.2 at least. Default: read from the control plane in the cluster, if it is there.",
+								MarkdownDescription: "Version of Linkerd, which has to be " + linkerd.PolicyVersions + ". Default: read from the control plane in the cluster, if it is there.",
 								Validators:          []validator.String{linkerdVersion()},
 							},
 						},
@@ -540,18 +541,27 @@ func (r *authorizationResource) ModifyPlan(ctx context.Context, req resource.Mod
 		state = &authorizationModel{}
 		resp.Diagnostics.Append(req.State.Get(ctx, state)...)
 	}
-	if resp.Diagnostics.HasError() || !fullyKnown(ctx, plan.inputs()...) || !fullyKnown(ctx, config.Mesh) {
+	if resp.Diagnostics.HasError() {
 		return
 	}
-	plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 	if config.Mesh.IsNull() {
 		plan.Mesh = types.ObjectUnknown(authorizerTypes)
 		if state != nil {
 			plan.Mesh = state.Mesh
 		}
 	}
+	if !fullyKnown(ctx, plan.inputs()...) || !fullyKnown(ctx, config.Mesh) {
+		// The mesh is what it was, whatever else is not known yet.
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+		return
+	}
+	plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 	plan.Manifest, plan.Guarantee, plan.Outdated = types.StringUnknown(), types.StringUnknown(), types.ListUnknown(types.StringType)
 	intent := plan.intent(ctx, &resp.Diagnostics)
+	if state != nil && !plan.Allow.IsNull() && !state.Allow.IsNull() && reflect.DeepEqual(intent.Grants, state.intent(ctx, &resp.Diagnostics).Grants) {
+		// In other words at most, as after an import.
+		plan.Allow = state.Allow
+	}
 	same := state != nil && equalAll(plan.inputs(), state.inputs()) && plan.Mesh.Equal(state.Mesh)
 	if resp.Diagnostics.HasError() {
 		return
@@ -700,6 +710,13 @@ func (r *authorizationResource) write(ctx context.Context, cluster *kube.Cluster
 	if !begun {
 		return false
 	}
+	rivals, err := intent.Rivals(ctx, cluster)
+	if err != nil {
+		diags.AddWarning("Unable to Look at Other Default Policies", explain(err))
+	}
+	if len(rivals) > 0 {
+		diags.AddAttributeWarning(path.Root("default_policy"), "The Authorization May Not Do What Is Meant", strings.Join(rivals, "\n"))
+	}
 	outdated, err := intent.Outdated(ctx, cluster)
 	if err != nil {
 		diags.AddWarning("Unable to Look at the Pods", explain(err))
@@ -813,6 +830,17 @@ func (r *authorizationResource) Update(ctx context.Context, req resource.UpdateR
 	if !ok {
 		return
 	}
+	var former authorizationModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &former)...)
+	before, after := former.intent(ctx, &resp.Diagnostics).Mesh, model.intent(ctx, &resp.Diagnostics).Mesh
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if (before.Linkerd == nil) != (after.Linkerd == nil) {
+		resp.Diagnostics.AddAttributeError(path.Root("mesh"), "Unable to Authorize", fmt.Sprintf(
+			"Authorization %s is of another mesh, and the plan could not tell that it goes over. What it has there would stay in force: plan once more, and it is made anew.", model.ID.ValueString()))
+		return
+	}
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	if r.write(ctx, cluster, &model, resp.Private, true, &resp.Diagnostics) {
@@ -827,8 +855,18 @@ func (r *authorizationResource) Delete(ctx context.Context, req resource.DeleteR
 	if !ok {
 		return
 	}
-	err := model.intent(ctx, &resp.Diagnostics).Delete(ctx, cluster, func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) })
+	intent := model.intent(ctx, &resp.Diagnostics)
+	err := intent.Delete(ctx, cluster, func(message string, fields map[string]any) { tflog.Info(ctx, message, fields) })
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Withdraw Authorization", err)
+		return
+	}
+	remaining, err := intent.Remaining(ctx, cluster)
+	if err != nil {
+		resp.Diagnostics.AddWarning("Unable to Look at the Pods", explain(err))
+	}
+	if len(remaining) > 0 {
+		resp.Diagnostics.AddWarning("Pods Keep the Default Policy", fmt.Sprintf("Authorization %s is gone, but these pods were made with its default policy %s, and go by it until they are restarted:\n%s",
+			model.ID.ValueString(), intent.Default.Policy, strings.Join(remaining, "\n")))
 	}
 }

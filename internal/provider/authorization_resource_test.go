@@ -129,10 +129,18 @@ func TestAccAuthorization_linkerd(t *testing.T) {
 	  mtls     = "permissive"
 	  protocol = "HTTP/2"
 	  allow = [
-	    { service_accounts = ["shop/cart", "shop/till"], namespaces = ["front"] },
+	    { service_accounts = ["shop/cart", "shop/till"], namespaces = ["front"], meshed = false },
 	    { identities = ["*.back.serviceaccount.identity.linkerd.cluster.local"], networks = [{ cidr = "10.1.0.0/16", except = ["10.1.2.0/24"] }] },
-	    { meshed = true, routes = [{ methods = ["GET"], path = "/status" }, { path_prefix = "/public" }, { methods = ["HEAD"] }] },
+	    { meshed = true, routes = [{ methods = ["GET"], path = "/status" }, { path_prefix = "/public" }, { methods = ["HEAD"], path_prefix = "/" }] },
 	  ]`)
+	unknown := func(input, body string) string {
+		return authorizationConfig(cluster, namespace, selector+"ports = [8080]\n"+body) + fmt.Sprintf("resource \"terraform_data\" \"this\" {\n  input = %q\n}\n", input)
+	}
+	const chosen = `allow = []
+	  mesh = {
+	    linkerd = terraform_data.this.output == "linkerd" ? { control_plane_namespace = "linkerd" } : null
+	    istio   = terraform_data.this.output == "istio" ? { trust_domain = "cluster.local" } : null
+	  }`
 	whole := []string{`Server/web-\S+`, `AuthorizationPolicy/web-\S+`, `MeshTLSAuthentication/web-\S+`, `NetworkAuthentication/web-\S+`, `HTTPRoute/web-\S+`}
 	intact := resource.ComposeTestCheckFunc(
 		authorizes(t, cluster, namespace, whole...),
@@ -149,7 +157,11 @@ func TestAccAuthorization_linkerd(t *testing.T) {
 					resource.TestMatchResourceAttr(authorizationAddress, "guarantee", regexp.MustCompile("mTLS")),
 					resource.TestMatchResourceAttr(authorizationAddress, "manifest", regexp.MustCompile(`(?s)name: cart\b.*namespace: shop.*proxyProtocol: HTTP/2`))),
 			},
-			{ResourceName: authorizationAddress, ImportState: true, ImportStateVerify: true, ImportStateId: namespace + "/web"},
+			{
+				// It is the same however the state puts who is allowed.
+				Config: all, ResourceName: authorizationAddress,
+				ImportState: true, ImportStateKind: resource.ImportBlockWithID, ImportStateId: namespace + "/web",
+			},
 			{
 				PreConfig: func() {
 					meddle(t, cluster, namespace, linkerd.PolicyKinds(), map[string]any{
@@ -201,6 +213,21 @@ func TestAccAuthorization_linkerd(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(
 					authorizes(t, cluster, namespace, `Server/web-http`, `AuthorizationPolicy/web-\S+`, `MeshTLSAuthentication/web-\S+`),
 					resource.TestCheckResourceAttr(authorizationAddress, "mesh.linkerd.control_plane_namespace", "linkerd")),
+			},
+			{
+				// It stays, whatever else is not known yet.
+				Config: unknown("cart", `allow = [{ service_accounts = ["shop/${terraform_data.this.output}"] }]`),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(authorizationAddress, plancheck.ResourceActionUpdate),
+					plancheck.ExpectUnknownValue(authorizationAddress, tfjsonpath.New("manifest")),
+					plancheck.ExpectKnownValue(authorizationAddress, tfjsonpath.New("mesh").AtMapKey("linkerd").AtMapKey("control_plane_namespace"), knownvalue.StringExact("linkerd")),
+				}},
+			},
+			{Config: unknown("linkerd", chosen), ConfigPlanChecks: updates},
+			{
+				// The plan cannot tell that it goes over to the other.
+				Config:      unknown("istio", chosen),
+				ExpectError: regexp.MustCompile(`(?s)of\s+another\s+mesh.*plan\s+once\s+more`),
 			},
 			{
 				// Nobody gets in, by a mesh that has to be found out.
@@ -387,7 +414,7 @@ func TestAccAuthorization_refused(t *testing.T) {
 				  ports     = [9090]
 				  allow     = []
 				}`, namespace),
-				ExpectError: regexp.MustCompile(`(?s)already\s+exists.*choose\s+another\s+name`),
+				ExpectError: regexp.MustCompile(`(?s)there\s+already,\s+made\s+from\s+other\s+settings.*choose`),
 			},
 			{
 				// What two make of their names and ports is the same.
@@ -483,6 +510,24 @@ func TestAccAuthorization_warnings(t *testing.T) {
 	})
 }
 
+// TestAccAuthorization_destroyedDefault withdraws a default policy that pods were
+// made with.
+func TestAccAuthorization_destroyedDefault(t *testing.T) {
+	t.Parallel()
+	cluster := linkerdCluster(t)
+	namespace := cluster.Namespace(t)
+	patchNamespace(t, cluster, namespace, `"annotations":{"linkerd.io/inject":"enabled"}`)
+	cluster.CreateDeployment(t, namespace, "early", 1)
+	awaitPod(t, cluster, namespace, "early")
+	w := newWorkspace(t, authorizationConfig(cluster, namespace, "mesh = { linkerd = {} }\n default_policy = \"deny\""))
+	w.succeed("apply", "-auto-approve")
+	cluster.CreateDeployment(t, namespace, "late", 1)
+	awaitPod(t, cluster, namespace, "late")
+	expectDetails(t, "warning", w.succeed("destroy", "-auto-approve", "-json"), []string{
+		`(?s)^Authorization ` + namespace + `/web is gone.*default policy deny.*:\nDeployment ` + namespace + `/late: 1 pod$`,
+	})
+}
+
 // TestAccAuthorization_istioWarnings reads what plans say of Istio.
 func TestAccAuthorization_istioWarnings(t *testing.T) {
 	t.Parallel()
@@ -492,13 +537,31 @@ func TestAccAuthorization_istioWarnings(t *testing.T) {
 	cluster.CreateDeployment(t, namespace, "web", 1)
 	other := kube.Ref{Kind: istio.PolicyKinds()[1], Namespace: namespace, Name: "other"}.Object()
 	other.Object["spec"] = map[string]any{"mtls": map[string]any{"mode": "PERMISSIVE"}}
-	if _, err := connect(t, cluster).Apply(t.Context(), other, kube.ApplyOptions{Manager: "somebody"}); err != nil {
-		t.Fatal(err)
+	closer := kube.Ref{Kind: istio.PolicyKinds()[1], Namespace: namespace, Name: "closer"}.Object()
+	closer.Object["spec"] = map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"app": "web"}}}
+	for _, object := range []*unstructured.Unstructured{other, closer} {
+		if _, err := connect(t, cluster).Apply(t.Context(), object, kube.ApplyOptions{Manager: "somebody"}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	expectPlans(t, cluster, namespace, "", map[string][]string{
-		`allow = [{ namespaces = ["nowhere"] }]`:                         {`all callers but those named are refused`, `Namespace nowhere, which is let in, does not exist`},
-		"mesh = { istio = {} }\n default_policy = \"all-authenticated\"": {`PeerAuthentication \S+/other is for the whole namespace, too`},
+		`allow = [{ namespaces = ["nowhere"] }]`:                                                                                {`all callers but those named are refused`, `Namespace nowhere, which is let in, does not exist`},
+		"mesh = { istio = {} }\n default_policy = \"all-authenticated\"":                                                        {`PeerAuthentication \S+/other is for the whole namespace, too`},
+		"mesh = { istio = {} }\n default_policy = \"all-authenticated\"\n workload = { kind = \"Deployment\", name = \"web\" }": {`^PeerAuthentication \S+/closer is for the same pods by their labels`},
 	})
+	// What was not there when it was planned.
+	applied := newWorkspace(t, authorizationConfig(cluster, namespace, "mesh = { istio = {} }\n default_policy = \"all-authenticated\"")).succeed("apply", "-auto-approve", "-json")
+	told := 0
+	for _, warning := range applied.diagnostics("warning") {
+		if strings.Contains(warning.Detail, "/other is for the whole namespace, too") {
+			told++
+		}
+	}
+	if told != 3 {
+		t.Errorf("other PeerAuthentications were told %d times, want once by the plan, once by that which Terraform makes when it applies, and once by the apply", told)
+	}
+	refused := newWorkspace(t, authorizationConfig(cluster, "istio-system", "mesh = { istio = {} }\n default_policy = \"deny\"")).run("plan", "-json")
+	expectDetails(t, "error", refused, []string{`istio-system is the root namespace`})
 }
 
 // expectPlans wants plans without errors and with these warnings.

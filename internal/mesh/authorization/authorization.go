@@ -131,8 +131,11 @@ func (i Intent) objects(ctx context.Context, cluster *kube.Cluster) ([]*unstruct
 	if err != nil {
 		return nil, "", err
 	}
-	object, guarantee, err := istio.DefaultPolicy(i.Default.Policy, i.Namespace, i.Name, pods)
-	return []*unstructured.Unstructured{object}, guarantee, err
+	object, guarantee, err := istio.DefaultPolicy(ctx, cluster, i.Default.Policy, i.Namespace, i.Name, pods)
+	if err != nil {
+		return nil, "", err
+	}
+	return []*unstructured.Unstructured{object}, guarantee, nil
 }
 
 // holdingOf is where the objects of an authorization are kept: in the kinds of its

@@ -273,6 +273,31 @@ func (i Intent) Outdated(ctx context.Context, cluster *kube.Cluster) ([]string, 
 	if !i.annotates() {
 		return nil, nil
 	}
+	return i.bearing(ctx, cluster, func(policy string) bool { return policy != i.Default.Policy })
+}
+
+// Remaining says of which workloads there are pods that go by the default policy
+// although it was given up, having been made before, one line each.
+func (i Intent) Remaining(ctx context.Context, cluster *kube.Cluster) ([]string, error) {
+	if !i.annotates() {
+		return nil, nil
+	}
+	live, err := cluster.Find(ctx, i.target())
+	if errors.Is(err, kube.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if now, _ := markOf(i.target(), live); now.policy == i.Default.Policy {
+		return nil, nil // It is somebody else's word as well.
+	}
+	return i.bearing(ctx, cluster, func(policy string) bool { return policy == i.Default.Policy })
+}
+
+// bearing counts the pods, by workload, that the default policy is for and that
+// were made with one that is meant.
+func (i Intent) bearing(ctx context.Context, cluster *kube.Cluster, meant func(policy string) bool) ([]string, error) {
 	ref := i.target()
 	pods, err := selected(ctx, cluster, i.Namespace, nil)
 	if err != nil {
@@ -281,7 +306,7 @@ func (i Intent) Outdated(ctx context.Context, cluster *kube.Cluster) ([]string, 
 	counts, order := map[kube.Ref]int{}, []kube.Ref(nil)
 	for _, pod := range pods {
 		policy, meshed := linkerd.DefaultPolicyOf(pod)
-		if !meshed || policy == i.Default.Policy || pod.DeletionTimestamp != nil {
+		if !meshed || !meant(policy) || pod.DeletionTimestamp != nil {
 			continue
 		}
 		owner, own, err := i.madeBy(ctx, cluster, pod)

@@ -42,18 +42,15 @@ func (i Intent) Foresee(ctx context.Context, cluster *kube.Cluster) (Findings, e
 			return findings, err
 		}
 	}
-	own, err := holdingOf(cluster, i.Namespace, i.Name, &i).Find(ctx)
+	owned, err := i.owned(ctx, cluster)
 	if err != nil {
 		return findings, err
-	}
-	owned := func(object *unstructured.Unstructured) bool {
-		return slices.ContainsFunc(own.Objects, func(o *unstructured.Unstructured) bool { return o.GetUID() == object.GetUID() })
 	}
 	switch {
 	case i.Default == nil:
 		err = i.foreseePolicy(ctx, cluster, owned, &findings)
-	case i.Mesh.Istio != nil && i.Default.Kind == "":
-		findings.Policy, err = istio.DefaultPolicyFindings(ctx, cluster, i.Default.Policy, i.Namespace, owned)
+	case i.Mesh.Istio != nil:
+		findings.Policy, err = i.rivals(ctx, cluster, owned)
 	}
 	if err != nil {
 		return findings, err
@@ -72,6 +69,36 @@ func (i Intent) Foresee(ctx context.Context, cluster *kube.Cluster) (Findings, e
 		findings.Outdated = outdated
 	}
 	return findings, err
+}
+
+// owned tells the objects of the authorization from others.
+func (i Intent) owned(ctx context.Context, cluster *kube.Cluster) (func(*unstructured.Unstructured) bool, error) {
+	own, err := holdingOf(cluster, i.Namespace, i.Name, &i).Find(ctx)
+	return func(object *unstructured.Unstructured) bool {
+		return slices.ContainsFunc(own.Objects, func(o *unstructured.Unstructured) bool { return o.GetUID() == object.GetUID() })
+	}, err
+}
+
+// Rivals says which objects may decide instead of that of a default policy of
+// Istio's that is in force, one line each: what the same apply has made was not
+// there to be foreseen.
+func (i Intent) Rivals(ctx context.Context, cluster *kube.Cluster) ([]string, error) {
+	if i.Default == nil || i.Mesh.Istio == nil {
+		return nil, nil
+	}
+	owned, err := i.owned(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	return i.rivals(ctx, cluster, owned)
+}
+
+func (i Intent) rivals(ctx context.Context, cluster *kube.Cluster, owned func(*unstructured.Unstructured) bool) ([]string, error) {
+	pods, err := i.workloadLabels(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	return istio.DefaultPolicyFindings(ctx, cluster, i.Default.Policy, i.Namespace, pods, owned)
 }
 
 // foreseePolicy looks at the policy, with the probes that an apply would find.

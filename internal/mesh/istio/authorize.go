@@ -112,7 +112,7 @@ func (a Authorizer) Authorize(ctx context.Context, cluster *kube.Cluster, p acce
 	}
 	policy := authorization{Selector: selecting(p.Pods), Action: allowAction}
 	for _, grant := range p.Grants {
-		policy.Rules = append(policy.Rules, rule{From: sourcesOf(grant.Callers, trustDomain), To: operationsOf(p.Ports, grant.Routes)})
+		policy.Rules = append(policy.Rules, rule{From: sourcesOf(grant.Callers, trustDomain, p.MTLS == access.StrictMTLS), To: operationsOf(p.Ports, grant.Routes)})
 	}
 	objects, err := policyObjects(p.Namespace, p.Name, &policy, authenticationOf(p))
 	return objects, authorizationGuarantee(p), err
@@ -189,8 +189,10 @@ func (a Authorizer) trustDomain(ctx context.Context, cluster *kube.Cluster, p ac
 }
 
 // sourcesOf are callers, each of which suffices: those by identity in one, those
-// by namespace in another, and each range of addresses with its exceptions.
-func sourcesOf(callers []access.Caller, trustDomain string) []ruleFrom {
+// by namespace in another, and each range of addresses with its exceptions. Strict
+// is whether those need an identity as well: which PeerAuthentication of several
+// decides is a matter of their age.
+func sourcesOf(callers []access.Caller, trustDomain string, strict bool) []ruleFrom {
 	var identities, namespaces source
 	var ranges []ruleFrom
 	for _, caller := range callers {
@@ -204,7 +206,11 @@ func sourcesOf(callers []access.Caller, trustDomain string) []ruleFrom {
 		case caller.Namespace != "":
 			namespaces.Namespaces = append(namespaces.Namespaces, caller.Namespace)
 		case caller.Network != nil:
-			ranges = append(ranges, ruleFrom{Source: source{IPBlocks: []string{caller.Network.CIDR}, NotIPBlocks: slices.Clone(caller.Network.Except)}})
+			from := source{IPBlocks: []string{caller.Network.CIDR}, NotIPBlocks: slices.Clone(caller.Network.Except)}
+			if strict {
+				from.Principals = []string{"*"}
+			}
+			ranges = append(ranges, ruleFrom{Source: from})
 		}
 	}
 	var from []ruleFrom

@@ -145,6 +145,25 @@ selector:
 			mutal:     "portLevelMtls:\n  \"8080\":\n    mode: STRICT\nselector:\n  matchLabels:\n    app: api\n",
 			guarantee: "Routes are of HTTP",
 		},
+		{
+			name: "addresses that need an identity",
+			policy: access.Policy{AllPorts: true, MTLS: access.StrictMTLS, Grants: []access.Grant{{Callers: []access.Caller{
+				{Network: &netpol.Block{CIDR: "10.0.0.0/8", Except: []string{"10.1.0.0/16"}}},
+			}}}},
+			rules: `action: ALLOW
+rules:
+- from:
+  - source:
+      ipBlocks:
+      - 10.0.0.0/8
+      notIpBlocks:
+      - 10.1.0.0/16
+      principals:
+      - '*'
+`,
+			mutal:     "mtls:\n  mode: STRICT\n",
+			guarantee: "not even from the address ranges named",
+		},
 		{name: "nobody", policy: access.Policy{AllPorts: true, MTLS: access.StrictMTLS}, rules: "action: ALLOW\n", mutal: "mtls:\n  mode: STRICT\n", guarantee: "Nobody gets to every pod of the namespace"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -64,7 +64,7 @@ func (w world) tryPolicies(t *testing.T, namespace string) {
 	nobody := access.Policy{Namespace: namespace, Name: "calls", AllPorts: true, MTLS: access.PermissiveMTLS}
 	defaults := func(p string, pods map[string]string) []*unstructured.Unstructured {
 		t.Helper()
-		object, _, err := istio.DefaultPolicy(p, namespace, "default", pods)
+		object, _, err := istio.DefaultPolicy(t.Context(), nil, p, namespace, "default", pods)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -50,12 +50,15 @@ func PolicyKinds() []kube.Kind {
 	return []kube.Kind{meshTLSAuthenticationKind, networkAuthenticationKind, httpRouteKind, authorizationPolicyKind, serverKind}
 }
 
+// PolicyVersions are the versions that take the objects, for people.
+const PolicyVersions = "2.16 or edge-24.7.5 at least"
+
 // servesPolicies says why a version does not take the objects.
 func servesPolicies(version Version) error {
 	if version.Has(Since{Edge: [3]int{24, 7, 5}, Numbered: [3]int{2, 16, 0}}) {
 		return nil
 	}
-	return fmt.Errorf("version %s of Linkerd is too old: its Servers have no accessPolicy (%s); upgrade it to 2.16 or edge-24.7.5 at least", version, serverKind.GVK().GroupVersion())
+	return fmt.Errorf("version %s of Linkerd is too old: its Servers have no accessPolicy (%s); upgrade it to %s", version, serverKind.GVK().GroupVersion(), PolicyVersions)
 }
 
 // Authorizer lets callers in by the policies of Linkerd.
@@ -200,7 +203,13 @@ func (w *writer) route(server string, g governed) error {
 			}
 			rules = append(rules, map[string]any{"matches": matches})
 		}
-		label := g.port.String() + "-route-" + fingerprint(rules)
+		part := "-route-"
+		if slices.Contains(group.grants, probing) || slices.Contains(group.matches, match{path: "/", prefix: true}) {
+			// By their names such come first, and go last: what they match has to be
+			// let through as long as there is any route.
+			part = "-rest-"
+		}
+		label := g.port.String() + part + fingerprint(rules)
 		name := w.named(label)
 		w.routes = append(w.routes, w.object(httpRouteKind, name, map[string]any{
 			"parentRefs": []any{map[string]any{"group": policyGroup, "kind": serverKind.Name, "name": server}},

@@ -127,7 +127,7 @@ identityRefs:
   namespace: other
 - kind: Namespace
   name: shop
-# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-route-48b3999357fe242a
+# policy.linkerd.io/v1beta3 HTTPRoute dgraph/web-8080-rest-48b3999357fe242a
 parentRefs:
 - group: policy.linkerd.io
   kind: Server
@@ -222,6 +222,54 @@ func TestRoutes(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestRoutesThatComeFirst holds that the routes of what any request matches, and of
+// probes, are the first of a port by their names: as long as there is any route,
+// nothing else lets these through.
+func TestRoutesThatComeFirst(t *testing.T) {
+	t.Parallel()
+	routes := func(paths ...string) access.Grant {
+		grant := access.Grant{Callers: []access.Caller{friendly()}}
+		for _, path := range paths {
+			grant.Routes = append(grant.Routes, access.Route{Path: path})
+		}
+		return grant
+	}
+	alive := []access.Probe{{Port: 8080, Path: "/alive"}}
+	for name, test := range map[string]struct {
+		grants []access.Grant
+		probes []access.Probe
+		first  []string // paths of the routes that come first
+	}{
+		"routes alone":    {[]access.Grant{routes("/a", "/b")}, nil, nil},
+		"with all":        {[]access.Grant{routes("/a", "/b"), {Callers: everybody()}}, nil, []string{"/"}},
+		"with probes":     {[]access.Grant{routes("/a", "/b")}, alive, []string{"/alive"}},
+		"with all by way": {[]access.Grant{routes("/a"), {Callers: everybody(), Routes: []access.Route{{Path: "/", Prefix: true}}}}, alive, []string{"/", "/alive"}},
+	} {
+		var first, others []string
+		for _, object := range authorized(t, access.Policy{Ports: access.PortsOf([]int32{8080}), Grants: test.grants, Probes: test.probes}) {
+			if object.GetKind() != httpRouteKind.Name {
+				continue
+			}
+			text, err := yaml.Marshal(object.Object["spec"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			is := slices.ContainsFunc(test.first, func(path string) bool { return strings.Contains(string(text), "value: "+path+"\n") })
+			if is {
+				first = append(first, object.GetName())
+			} else {
+				others = append(others, object.GetName())
+			}
+		}
+		if len(first) != len(test.first) || len(others) == 0 {
+			t.Fatalf("%s: routes %q and %q", name, first, others)
+		}
+		if len(first) > 0 && slices.Max(first) > slices.Min(others) {
+			t.Errorf("%s: of %q some come after one of %q", name, first, others)
 		}
 	}
 }
