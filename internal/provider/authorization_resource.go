@@ -830,17 +830,6 @@ func (r *authorizationResource) Update(ctx context.Context, req resource.UpdateR
 	if !ok {
 		return
 	}
-	var former authorizationModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &former)...)
-	before, after := former.intent(ctx, &resp.Diagnostics).Mesh, model.intent(ctx, &resp.Diagnostics).Mesh
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	if (before.Linkerd == nil) != (after.Linkerd == nil) {
-		resp.Diagnostics.AddAttributeError(path.Root("mesh"), "Unable to Authorize", fmt.Sprintf(
-			"Authorization %s is of another mesh, and the plan could not tell that it goes over. What it has there would stay in force: plan once more, and it is made anew.", model.ID.ValueString()))
-		return
-	}
 	// The plan has shown what others changed, and its approval is the user's
 	// word to change it back.
 	if r.write(ctx, cluster, &model, resp.Private, true, &resp.Diagnostics) {
