@@ -220,7 +220,7 @@ func (h Holding) Apply(ctx context.Context, objects []*unstructured.Unstructured
 			return false, err
 		}
 	}
-	for _, object := range slices.SortedStableFunc(slices.Values(objects), byRank) {
+	for _, object := range slices.SortedFunc(slices.Values(objects), byRank) {
 		applied := object.DeepCopy()
 		applied.SetLabels(kube.OursLabels())
 		annotations := map[string]string{}
@@ -302,7 +302,7 @@ func (h Holding) Delete(ctx context.Context) error {
 // remove deletes those of the holding that are doomed, what refuses callers
 // before what lets them in, so that nobody who is let in is refused on the way.
 func (h Holding) remove(ctx context.Context, present []*unstructured.Unstructured, doomed func(*unstructured.Unstructured) bool) error {
-	for _, object := range slices.Backward(slices.SortedStableFunc(slices.Values(present), byRank)) {
+	for _, object := range slices.Backward(slices.SortedFunc(slices.Values(present), byRank)) {
 		if object.GetAnnotations()[ownerAnnotation] != h.Owner || !doomed(object) {
 			continue
 		}
@@ -323,14 +323,15 @@ func (h Holding) remove(ctx context.Context, present []*unstructured.Unstructure
 	return nil
 }
 
-// byRank orders objects so that each comes after those that it refers to, and what
-// refuses callers after what lets them in.
+// byRank orders objects so that what refuses callers comes after what lets them in.
+// A route with no policy for it refuses everybody, and a policy may be for a route
+// that is not there yet. Those of a kind go by their names.
 func byRank(a, b *unstructured.Unstructured) int {
-	return cmp.Compare(rank(a.GetKind()), rank(b.GetKind()))
+	return cmp.Or(cmp.Compare(rank(a.GetKind()), rank(b.GetKind())), strings.Compare(a.GetKind(), b.GetKind()), strings.Compare(a.GetName(), b.GetName()))
 }
 
 func rank(kind string) int {
-	order := []string{"MeshTLSAuthentication", "NetworkAuthentication", "HTTPRoute", "AuthorizationPolicy"}
+	order := []string{"MeshTLSAuthentication", "NetworkAuthentication", "AuthorizationPolicy", "HTTPRoute"}
 	switch at := slices.Index(order, kind); {
 	case kind == kube.NetworkPolicy.Name:
 		return len(order) + 1

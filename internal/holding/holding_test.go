@@ -149,7 +149,7 @@ func TestAccApplyFindDelete(t *testing.T) {
 	began := time.Now().Truncate(time.Microsecond)
 	objects := []*unstructured.Unstructured{f.policy(t, "a", "web"), f.object(t, server, "s", "{port: 8080}"), f.budget(t, "b")}
 	f.apply(t, "first", objects...)
-	if got, want := f.writes(t, "patch", began), []string{"servers", "poddisruptionbudgets", "networkpolicies"}; !slices.Equal(got, want) {
+	if got, want := f.writes(t, "patch", began), []string{"poddisruptionbudgets", "servers", "networkpolicies"}; !slices.Equal(got, want) {
 		t.Errorf("written in the order of %q, want %q", got, want)
 	}
 	f.want(t, "NetworkPolicy/a", "PodDisruptionBudget/b", "Server/s")
