@@ -213,6 +213,7 @@ type Probe struct {
 	Port int32  `json:"port"`
 	Name string `json:"name,omitempty"` // that a container gives the port
 	GRPC bool   `json:"grpc,omitempty"`
+	TLS  bool   `json:"tls,omitempty"`  // GET by HTTPS
 	Path string `json:"path,omitempty"` // without query; empty for gRPC
 }
 
@@ -239,7 +240,8 @@ func ProbesOf(pods []*corev1.Pod) []Probe {
 		}
 	}
 	slices.SortFunc(probes, func(a, b Probe) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
+		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path),
+			strings.Compare(strconv.FormatBool(a.TLS), strconv.FormatBool(b.TLS)))
 	})
 	return slices.Compact(probes)
 }
@@ -258,7 +260,7 @@ func probeOf(container corev1.Container, probe *corev1.Probe) (Probe, bool) {
 			}
 		}
 		path, _, _ := strings.Cut(probe.HTTPGet.Path, "?")
-		return Probe{Port: port, Path: "/" + strings.TrimPrefix(path, "/")}, port > 0
+		return Probe{Port: port, TLS: probe.HTTPGet.Scheme == corev1.URISchemeHTTPS, Path: "/" + strings.TrimPrefix(path, "/")}, port > 0
 	}
 	return Probe{}, false
 }

@@ -174,7 +174,8 @@ func (w *writer) route(server string, g governed) error {
 		whole = whole || len(w.grants[i].Routes) == 0
 	}
 	probes := slices.DeleteFunc(slices.Clone(w.probes), func(p access.Probe) bool {
-		return intstr.FromInt32(p.Port) != g.port && (p.Name == "" || intstr.FromString(p.Name) != g.port)
+		// By HTTPS, proxies see no request that a route could match.
+		return p.TLS || intstr.FromInt32(p.Port) != g.port && (p.Name == "" || intstr.FromString(p.Name) != g.port)
 	})
 	for _, probe := range probes {
 		needed = needed || probe.GRPC

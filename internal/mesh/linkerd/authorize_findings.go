@@ -38,6 +38,7 @@ func (a Authorizer) AuthorizationFindings(ctx context.Context, cluster *kube.Clu
 	for _, port := range p.Ports {
 		f.ofPort(port, judge.rules.servers[p.Namespace])
 	}
+	f.ofSamePorts()
 	missing, err := access.MissingCallers(ctx, cluster, p)
 	return append(f.lines, missing...), err
 }
@@ -127,6 +128,28 @@ func declares(pod *corev1.Pod, number int32) bool {
 	})
 }
 
+// byAddress tells whether some callers need nothing but their address.
+func (f *findings) byAddress() bool {
+	return f.policy.MTLS != access.StrictMTLS && slices.ContainsFunc(f.policy.Grants, func(g access.Grant) bool {
+		return len(g.Routes) == 0 && slices.ContainsFunc(g.Callers, func(c access.Caller) bool { return c.Network != nil })
+	})
+}
+
+// ofSamePorts looks for two ports of the policy that are one of a pod, by its name
+// and by its number.
+func (f *findings) ofSamePorts() {
+	for i, port := range f.policy.Ports {
+		for _, other := range f.policy.Ports[:i] {
+			for _, m := range f.pods {
+				numbers := gate{port: other}.ports(m.pod)
+				if slices.ContainsFunc(gate{port: port}.ports(m.pod), func(number int32) bool { return slices.Contains(numbers, number) }) {
+					f.say("ports %s and %s are the same of some pods: Linkerd refuses a second Server for it, or picks one of the two; name it once", other.String(), port.String())
+				}
+			}
+		}
+	}
+}
+
 // ofProbes looks for probes of a pod that its proxy would refuse.
 func (f *findings) ofProbes(m member, port access.Port, number int32) {
 	routed := slices.ContainsFunc(f.policy.Grants, func(g access.Grant) bool { return len(g.Routes) > 0 })
@@ -134,6 +157,10 @@ func (f *findings) ofProbes(m member, port access.Port, number int32) {
 		route := probeRoute(probe)
 		switch {
 		case probe.Port != number:
+		case probe.TLS:
+			if !f.byAddress() {
+				f.say("port %s is probed by HTTPS at %s, where proxies see no request to let in, and kubelets have no identity: grant the addresses of the nodes, or probe another port", port.String(), probe.Path)
+			}
 		case slices.Contains(protocolsWithoutRoutes(), f.policy.Protocol):
 			f.say("port %s is probed by %s %s, which proxies do not tell from other traffic where the protocol is %s, and refuse unless its address is granted: leave the protocol out",
 				port.String(), route.Methods[0], route.Path, f.policy.Protocol)

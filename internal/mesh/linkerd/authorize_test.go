@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -222,6 +223,43 @@ func TestRoutes(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestFindingsOfPods looks at what pods make of a policy's ports.
+func TestFindingsOfPods(t *testing.T) {
+	t.Parallel()
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+		Name: "web", Ports: []corev1.ContainerPort{{Name: "https", ContainerPort: 8443}, {Name: "http", ContainerPort: 8080}},
+		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromString("https"), Scheme: corev1.URISchemeHTTPS}}},
+		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/alive", Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}}},
+	}}}}
+	probes := access.ProbesOf([]*corev1.Pod{pod})
+	const refused = "port 8443 is probed by HTTPS at /ready, where proxies see no request"
+	nodes := []access.Grant{{Callers: []access.Caller{fromNetwork("10.0.0.0/8")}}}
+	for name, test := range map[string]struct {
+		policy access.Policy
+		want   string // beginning of the one line; none if there is none
+	}{
+		"probes by HTTPS":           {access.Policy{Ports: access.PortsOf([]int32{8443, 8080})}, refused},
+		"of granted nodes":          {access.Policy{Ports: access.PortsOf([]int32{8443}), Grants: nodes}, ""},
+		"of nodes without identity": {access.Policy{Ports: access.PortsOf([]int32{8443}), Grants: nodes, MTLS: access.StrictMTLS}, refused},
+		"one port twice":            {access.Policy{Ports: []access.Port{intstr.FromString("http"), intstr.FromInt32(8080)}}, "ports http and 8080 are the same of some pods"},
+		"two ports":                 {access.Policy{Ports: []access.Port{intstr.FromString("http"), intstr.FromInt32(8081)}}, ""},
+	} {
+		f := findings{policy: test.policy, pods: []member{{pod: pod}}}
+		f.ofSamePorts()
+		for _, port := range test.policy.Ports {
+			f.ofProbes(f.pods[0], port, port.IntVal)
+		}
+		if (test.want == "") != (len(f.lines) == 0) || len(f.lines) > 1 || test.want != "" && !strings.HasPrefix(f.lines[0], test.want) {
+			t.Errorf("%s: %q, want %q", name, f.lines, test.want)
+		}
+	}
+	for _, object := range authorized(t, access.Policy{Ports: access.PortsOf([]int32{8443}), Grants: []access.Grant{{Callers: everybody(), Routes: []access.Route{{Path: "/a"}}}}, Probes: probes}) {
+		if object.GetKind() == authorizationPolicyKind.Name && strings.Contains(object.GetName(), "-rest-") {
+			t.Errorf("a probe by HTTPS has %s", object.GetName())
 		}
 	}
 }

@@ -122,7 +122,7 @@ func (s *sentences) add(format string, args ...any) { fmt.Fprintf(s, format, arg
 
 // probes says what is open for the sake of probes.
 func (s *sentences) probes() {
-	s.say("What kubelets ask for in probes by HTTP or gRPC is open to whoever reaches the port, with or without an identity.")
+	s.say("What kubelets ask for in probes by plain HTTP or gRPC is open to whoever reaches the port, with or without an identity.")
 }
 
 // outside says what no policy holds against.
