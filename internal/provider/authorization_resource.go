@@ -57,7 +57,7 @@ func (r *authorizationResource) Schema(ctx context.Context, _ resource.SchemaReq
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Who may call which ports of which pods, by the identity that the mesh proves: whom no entry of `allow` admits is refused. " +
 			"Or, with `default_policy`, whom pods let in on ports for which nothing else is said.\n\n" +
-			"For Linkerd it writes a Server for each port, AuthorizationPolicies, and the MeshTLSAuthentications, NetworkAuthentications and HTTPRoutes that they take; kubelets' probes stay answered. " +
+			"For Linkerd it writes a Server for each port, AuthorizationPolicies, and the MeshTLSAuthentications, NetworkAuthentications and HTTPRoutes that they take; kubelets' probes by plain HTTP and gRPC stay answered. " +
 			"For Istio it writes an AuthorizationPolicy and, with `mtls`, a PeerAuthentication. A default policy is an annotation with Linkerd, and one of the two objects with Istio. " +
 			"`manifest` shows all of it, and a change made behind our back shows in its diff; `guarantee` says what holds and what does not.\n\n" +
 			"Proxies enforce it, so it holds for pods in the mesh only, and only for what does not bypass their proxies: enrol them first, see that every client has an identity, and authorize then. " +

@@ -85,6 +85,7 @@ func (f *findings) ofPort(port access.Port, servers []gate) {
 					port.String(), OpaquePortsAnnotation, opaqueProtocol)
 			}
 			f.ofProbes(m, port, number)
+			f.ofHooks(m, port, number)
 		}
 		if policy := m.inboundPolicy(); len(ports) > 0 && policy != "deny" && !slices.Contains(defaults, policy) {
 			defaults = append(defaults, policy)
@@ -120,6 +121,28 @@ func (f *findings) overlaps(mine, other gate) bool {
 		return other.selector.Matches(labels.Set(m.pod.Labels)) &&
 			slices.ContainsFunc(other.ports(m.pod), func(port int32) bool { return slices.Contains(mine.ports(m.pod), port) })
 	})
+}
+
+// ofHooks looks for what kubelets call when a container starts or stops, which is
+// none of the probes that Linkerd lets in.
+func (f *findings) ofHooks(m member, port access.Port, number int32) {
+	if f.byAddress() {
+		return
+	}
+	for _, container := range m.pod.Spec.Containers {
+		if container.Lifecycle == nil {
+			continue
+		}
+		for _, hook := range []*corev1.LifecycleHandler{container.Lifecycle.PostStart, container.Lifecycle.PreStop} {
+			if hook == nil || hook.HTTPGet == nil {
+				continue
+			}
+			called := gate{port: hook.HTTPGet.Port}
+			if slices.Contains(called.ports(m.pod), number) {
+				f.say("port %s is called by a lifecycle hook, at %s, and kubelets have no identity: grant the addresses of the nodes, or have the hook call another port", port.String(), hook.HTTPGet.Path)
+			}
+		}
+	}
 }
 
 func declares(pod *corev1.Pod, number int32) bool {

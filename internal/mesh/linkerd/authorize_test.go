@@ -233,6 +233,7 @@ func TestFindingsOfPods(t *testing.T) {
 	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
 		Name: "web", Ports: []corev1.ContainerPort{{Name: "https", ContainerPort: 8443}, {Name: "http", ContainerPort: 8080}},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromString("https"), Scheme: corev1.URISchemeHTTPS}}},
+		Lifecycle:      &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/warm", Port: intstr.FromInt32(9000)}}},
 		LivenessProbe:  &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/alive", Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}}},
 	}}}}
 	probes := access.ProbesOf([]*corev1.Pod{pod})
@@ -246,12 +247,14 @@ func TestFindingsOfPods(t *testing.T) {
 		"of granted nodes":          {access.Policy{Ports: access.PortsOf([]int32{8443}), Grants: nodes}, ""},
 		"of nodes without identity": {access.Policy{Ports: access.PortsOf([]int32{8443}), Grants: nodes, MTLS: access.StrictMTLS}, refused},
 		"one port twice":            {access.Policy{Ports: []access.Port{intstr.FromString("http"), intstr.FromInt32(8080)}}, "ports http and 8080 are the same of some pods"},
+		"a hook":                    {access.Policy{Ports: access.PortsOf([]int32{9000})}, "port 9000 is called by a lifecycle hook, at /warm"},
 		"two ports":                 {access.Policy{Ports: []access.Port{intstr.FromString("http"), intstr.FromInt32(8081)}}, ""},
 	} {
 		f := findings{policy: test.policy, pods: []member{{pod: pod}}}
 		f.ofSamePorts()
 		for _, port := range test.policy.Ports {
 			f.ofProbes(f.pods[0], port, port.IntVal)
+			f.ofHooks(f.pods[0], port, port.IntVal)
 		}
 		if (test.want == "") != (len(f.lines) == 0) || len(f.lines) > 1 || test.want != "" && !strings.HasPrefix(f.lines[0], test.want) {
 			t.Errorf("%s: %q, want %q", name, f.lines, test.want)
