@@ -129,7 +129,16 @@ func (d *Dir) Publish(info any) error {
 
 // Release removes the directory and gives up its name.
 func (d *Dir) Release() error {
-	err := os.RemoveAll(d.path)
+	// All at once: whoever no longer finds the lock must not find anything else.
+	// What is left by a process that ends right now is abandoned, as any other.
+	gone := filepath.Join(filepath.Dir(d.path), "."+filepath.Base(d.path)+".released")
+	err := os.RemoveAll(gone)
+	if err == nil {
+		err = os.Rename(d.path, gone)
+	}
+	if err == nil {
+		err = os.RemoveAll(gone)
+	}
 	if closeErr := d.lock.Close(); err == nil {
 		err = closeErr
 	}

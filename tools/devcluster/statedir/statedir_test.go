@@ -53,6 +53,46 @@ func TestOneOwner(t *testing.T) {
 	}
 }
 
+// TestReleaseIsAtOnce has a directory with many files vanish whole, so that
+// whoever waits for its lock finds nothing left.
+func TestReleaseIsAtOnce(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir, err := statedir.Acquire("many")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := filepath.Glob(filepath.Join(dir.Path(), "*"))
+	if err != nil || len(lock) != 1 {
+		t.Fatalf("an empty directory has %v, %v", lock, err)
+	}
+	for i := range 2000 {
+		// Before and behind the lock, in any order of deletion.
+		if err := os.WriteFile(filepath.Join(dir.Path(), strconv.Itoa(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir.Path(), "z"+strconv.Itoa(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	released := make(chan error, 1)
+	go func() { released <- dir.Release() }()
+	for {
+		if _, err := os.Stat(lock[0]); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	if _, err := os.Stat(dir.Path()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the lock is gone, and the directory is not: %v", err)
+	}
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(dir.Path()), "*many*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestAbandonedDirectoryIsRemoved(t *testing.T) {
 	if path := os.Getenv("STATEDIR_TEST_ABANDON"); path != "" {
 		// Ending without Release is what a killed process does.
