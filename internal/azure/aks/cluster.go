@@ -1,0 +1,149 @@
+package aks
+
+// ManagedCluster is what the provider reads of a cluster, by the API of 2026-05-01.
+// Enumerations are plain strings: values that are newer than this file pass.
+//
+// https://learn.microsoft.com/rest/api/aks/managed-clusters/get
+type ManagedCluster struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Location string `json:"location"`
+	SKU      struct {
+		Name string `json:"name"` // Base or Automatic
+		Tier string `json:"tier"`
+	} `json:"sku"`
+	Properties Properties `json:"properties"`
+}
+
+// Properties are those of a ManagedCluster.
+type Properties struct {
+	KubernetesVersion        string `json:"kubernetesVersion"`
+	CurrentKubernetesVersion string `json:"currentKubernetesVersion"`
+	FQDN                     string `json:"fqdn"`
+	PrivateFQDN              string `json:"privateFQDN"`
+	NodeResourceGroup        string `json:"nodeResourceGroup"`
+	ProvisioningState        string `json:"provisioningState"`
+	PowerState               struct {
+		Code string `json:"code"` // Running or Stopped
+	} `json:"powerState"`
+	DisableLocalAccounts bool        `json:"disableLocalAccounts"`
+	EnableRBAC           bool        `json:"enableRBAC"`
+	AADProfile           *AADProfile `json:"aadProfile"`
+	NetworkProfile       struct {
+		NetworkPlugin      string   `json:"networkPlugin"`
+		NetworkPluginMode  string   `json:"networkPluginMode"`
+		NetworkPolicy      string   `json:"networkPolicy"`
+		NetworkDataplane   string   `json:"networkDataplane"`
+		PodCIDR            string   `json:"podCidr"`
+		PodCIDRs           []string `json:"podCidrs"`
+		ServiceCIDR        string   `json:"serviceCidr"`
+		ServiceCIDRs       []string `json:"serviceCidrs"`
+		DNSServiceIP       string   `json:"dnsServiceIP"`
+		OutboundType       string   `json:"outboundType"`
+		IPFamilies         []string `json:"ipFamilies"`
+		AdvancedNetworking struct {
+			Enabled  bool `json:"enabled"`
+			Security struct {
+				Enabled                 bool   `json:"enabled"`
+				AdvancedNetworkPolicies string `json:"advancedNetworkPolicies"`
+				TransitEncryption       struct {
+					Type string `json:"type"`
+				} `json:"transitEncryption"`
+			} `json:"security"`
+		} `json:"advancedNetworking"`
+	} `json:"networkProfile"`
+	ServiceMeshProfile *ServiceMeshProfile `json:"serviceMeshProfile"`
+	IngressProfile     struct {
+		GatewayAPI struct {
+			Installation string `json:"installation"` // Disabled or Standard
+		} `json:"gatewayAPI"`
+		WebAppRouting struct {
+			Enabled                   bool `json:"enabled"`
+			GatewayAPIImplementations struct {
+				AppRoutingIstio struct {
+					Mode string `json:"mode"` // Enabled or Disabled
+				} `json:"appRoutingIstio"`
+			} `json:"gatewayAPIImplementations"`
+		} `json:"webAppRouting"`
+	} `json:"ingressProfile"`
+	OIDCIssuerProfile struct {
+		Enabled   bool   `json:"enabled"`
+		IssuerURL string `json:"issuerURL"`
+	} `json:"oidcIssuerProfile"`
+	SecurityProfile struct {
+		WorkloadIdentity struct {
+			Enabled bool `json:"enabled"`
+		} `json:"workloadIdentity"`
+	} `json:"securityProfile"`
+	APIServerAccessProfile struct {
+		AuthorizedIPRanges             []string `json:"authorizedIPRanges"`
+		EnablePrivateCluster           bool     `json:"enablePrivateCluster"`
+		PrivateDNSZone                 string   `json:"privateDNSZone"`
+		EnablePrivateClusterPublicFQDN bool     `json:"enablePrivateClusterPublicFQDN"`
+		EnableVnetIntegration          bool     `json:"enableVnetIntegration"`
+		SubnetID                       string   `json:"subnetId"`
+	} `json:"apiServerAccessProfile"`
+	HostedSystemProfile struct {
+		Enabled bool `json:"enabled"`
+	} `json:"hostedSystemProfile"`
+	BootstrapProfile struct {
+		ArtifactSource      string `json:"artifactSource"`
+		ContainerRegistryID string `json:"containerRegistryId"`
+	} `json:"bootstrapProfile"`
+	AgentPoolProfiles []AgentPool `json:"agentPoolProfiles"`
+	AddonProfiles     map[string]struct {
+		Enabled bool `json:"enabled"`
+	} `json:"addonProfiles"`
+	IdentityProfile map[string]struct {
+		ClientID   string `json:"clientId"`
+		ObjectID   string `json:"objectId"`
+		ResourceID string `json:"resourceId"`
+	} `json:"identityProfile"`
+}
+
+// AADProfile is how Microsoft Entra ID logs in to the API server; a cluster
+// without one has local accounts only.
+type AADProfile struct {
+	Managed         bool   `json:"managed"`
+	EnableAzureRBAC bool   `json:"enableAzureRBAC"`
+	TenantID        string `json:"tenantID"`
+	ServerAppID     string `json:"serverAppID"`
+}
+
+// ServiceMeshProfile is the Istio add-on.
+type ServiceMeshProfile struct {
+	Mode  string `json:"mode"` // Istio or Disabled
+	Istio struct {
+		Revisions  []string `json:"revisions"`
+		Components struct {
+			IngressGateways []struct {
+				Mode    string `json:"mode"`
+				Enabled bool   `json:"enabled"`
+			} `json:"ingressGateways"`
+			ProxyRedirectionMechanism string `json:"proxyRedirectionMechanism"`
+		} `json:"components"`
+		CertificateAuthority struct {
+			Plugin *struct {
+				KeyVaultID          string `json:"keyVaultId"`
+				CertObjectName      string `json:"certObjectName"`
+				KeyObjectName       string `json:"keyObjectName"`
+				RootCertObjectName  string `json:"rootCertObjectName"`
+				CertChainObjectName string `json:"certChainObjectName"`
+			} `json:"plugin"`
+		} `json:"certificateAuthority"`
+	} `json:"istio"`
+}
+
+// AgentPool is a node pool.
+type AgentPool struct {
+	Name                string   `json:"name"`
+	Mode                string   `json:"mode"`
+	OSType              string   `json:"osType"`
+	OSSKU               string   `json:"osSKU"`
+	Count               int      `json:"count"`
+	VMSize              string   `json:"vmSize"`
+	VnetSubnetID        string   `json:"vnetSubnetID"`
+	PodSubnetID         string   `json:"podSubnetID"`
+	NodeTaints          []string `json:"nodeTaints"`
+	OrchestratorVersion string   `json:"currentOrchestratorVersion"`
+}
