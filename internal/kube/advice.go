@@ -43,6 +43,9 @@ func Advice(err error) string {
 	if advice := adviceOnTypes(err); advice != "" {
 		return advice
 	}
+	if of, ok := errors.AsType[*AccessError](err); ok && of.advice != "" {
+		return of.advice
+	}
 	if status := statusOf(err); status != nil {
 		return adviceOnStatus(err, int(status.Code), status.Message)
 	}

@@ -31,15 +31,16 @@ import (
 // clients, one mapper and one set of shared reads. It is safe for concurrent
 // use and is meant to live as long as the process.
 type Cluster struct {
-	timeout time.Duration
-	linger  time.Duration     // how long a watch goes on that nobody needs now
-	config  *rest.Config      // carries the shared transport; never handed out itself
-	objects dynamic.Interface // reads and writes single objects of any kind
-	lists   rest.Interface    // reads lists into Go types
-	scheme  *runtime.Scheme   // kinds that lists are read into Go types of
-	params  runtime.ParameterCodec
-	mapper  *mapper
-	version atomic.Pointer[string] // of the API server, once it is known
+	timeout    time.Duration
+	connecting *connectingTransport // finds the API server; nil if its address is given
+	linger     time.Duration        // how long a watch goes on that nobody needs now
+	config     *rest.Config         // carries the shared transport; never handed out itself
+	objects    dynamic.Interface    // reads and writes single objects of any kind
+	lists      rest.Interface       // reads lists into Go types
+	scheme     *runtime.Scheme      // kinds that lists are read into Go types of
+	params     runtime.ParameterCodec
+	mapper     *mapper
+	version    atomic.Pointer[string] // of the API server, once it is known
 
 	mu       sync.Mutex
 	mirrors  map[scope]*mirror
@@ -51,32 +52,23 @@ type Cluster struct {
 // exist yet. Errors are those of [Settings.Validate] and of files that the
 // settings name.
 func Connect(settings Settings, userAgent string) (*Cluster, error) {
-	full, err := settings.restConfig()
-	if err != nil {
-		return nil, err
-	}
 	timeout := settings.RequestTimeout
 	if timeout <= 0 {
 		timeout = DefaultRequestTimeout
 	}
-	full.UserAgent = userAgent
-	shared, err := rest.TransportFor(full)
+	way, err := settings.way(timeout, userAgent)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the connection to %s: %w", full.Host, err)
-	}
-	transport := &boundedTransport{
-		next:    shared,
-		timeout: timeout,
-		detach:  full.ExecProvider != nil || full.AuthProvider != nil,
+		return nil, err
 	}
 
 	c := &Cluster{
-		timeout:  timeout,
-		linger:   lingerFor,
-		scheme:   runtime.NewScheme(),
-		mirrors:  map[scope]*mirror{},
-		narrowed: map[Kind]bool{},
-		turns:    map[*turn]struct{}{},
+		timeout:    timeout,
+		connecting: way.connecting,
+		linger:     lingerFor,
+		scheme:     runtime.NewScheme(),
+		mirrors:    map[scope]*mirror{},
+		narrowed:   map[Kind]bool{},
+		turns:      map[*turn]struct{}{},
 	}
 	metav1.AddToGroupVersion(c.scheme, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{
@@ -90,34 +82,35 @@ func Connect(settings Settings, userAgent string) (*Cluster, error) {
 	c.params = runtime.NewParameterCodec(c.scheme)
 
 	c.config = &rest.Config{
-		Host:      full.Host,
-		Transport: &observingTransport{next: transport, wrote: func(written schema.GroupResource) { c.wrote(written, nil) }},
+		Host:      way.host,
+		Transport: &observingTransport{next: way.transport, wrote: func(written schema.GroupResource) { c.wrote(written, nil) }},
 		UserAgent: userAgent,
 		// The API server has its own priority and fairness; queueing here as well
 		// only makes large plans slow.
 		QPS:            -1,
 		WarningHandler: rest.NoWarnings{},
 	}
-	client := &http.Client{Transport: transport}
+	client := &http.Client{Transport: way.transport}
 	if c.objects, err = dynamic.NewForConfigAndClient(c.config, client); err != nil {
-		return nil, fmt.Errorf("prepare the client for %s: %w", full.Host, err)
+		return nil, fmt.Errorf("prepare the client for %s: %w", way.host, err)
 	}
 	listing := rest.CopyConfig(c.config)
 	listing.NegotiatedSerializer = serializer.NewCodecFactory(c.scheme).WithoutConversion()
 	listing.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	listing.ContentType = runtime.ContentTypeJSON
 	if c.lists, err = rest.UnversionedRESTClientForConfigAndClient(listing, client); err != nil {
-		return nil, fmt.Errorf("prepare the client for %s: %w", full.Host, err)
+		return nil, fmt.Errorf("prepare the client for %s: %w", way.host, err)
 	}
 	discoverer, err := discovery.NewDiscoveryClientForConfigAndClient(c.config, client)
 	if err != nil {
-		return nil, fmt.Errorf("prepare discovery for %s: %w", full.Host, err)
+		return nil, fmt.Errorf("prepare discovery for %s: %w", way.host, err)
 	}
 	c.mapper = newMapper(memory.NewMemCacheClient(discoverer))
 	return c, nil
 }
 
-// Host is the URL of the API server.
+// Host is the URL of the API server, or what stands for it where an [Access]
+// finds the server.
 func (c *Cluster) Host() string { return c.config.Host }
 
 // RESTConfig returns the configuration for other clients of the same cluster.
@@ -140,6 +133,9 @@ func (c *Cluster) KindFor(ctx context.Context, gvk schema.GroupVersionKind) (Kin
 		mapping *meta.RESTMapping
 		err     error
 	}
+	if err := c.reached(ctx); err != nil {
+		return Kind{}, fmt.Errorf("find kind %s: %w", gvk, err)
+	}
 	bounded, cancel := context.WithTimeoutCause(ctx, c.timeout, noAnswerError{c.timeout})
 	defer cancel()
 	// Discovery knows no contexts; it ends by itself at its own deadlines.
@@ -153,7 +149,7 @@ func (c *Cluster) KindFor(ctx context.Context, gvk schema.GroupVersionKind) (Kin
 		return Kind{}, fmt.Errorf("find kind %s: %w", gvk, context.Cause(bounded))
 	case got := <-done:
 		if got.err != nil {
-			return Kind{}, fmt.Errorf("find kind %s: %w", gvk, got.err)
+			return Kind{}, fmt.Errorf("find kind %s: %w", gvk, c.accessed(ctx, got.err))
 		}
 		return Kind{
 			Group: gvk.Group, Version: gvk.Version, Name: gvk.Kind,

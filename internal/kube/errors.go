@@ -106,6 +106,9 @@ func says404(ref Ref, err error) bool {
 // asks for them, within the limit of a single request, and sorts its outcome.
 // Subject is what messages name: usually a Ref.
 func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, request func(context.Context) error) error {
+	if err := c.reached(ctx); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, subject, err)
+	}
 	bounded, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	last := &attempt{}
@@ -120,7 +123,7 @@ func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, r
 	case ref.Name != "" && says404(ref, err):
 		err = ErrNotFound
 	case bounded.Err() != nil:
-		err = last.timedOut(c.timeout)
+		err = c.accessed(ctx, last.timedOut(c.timeout))
 	default:
 		if conflict := conflictOf(ref, err); conflict != nil {
 			err = conflict
@@ -128,6 +131,8 @@ func (c *Cluster) call(ctx context.Context, verb string, subject fmt.Stringer, r
 			err = fmt.Errorf("%w: %w", ErrChanged, err)
 		} else if apierrors.IsAlreadyExists(err) {
 			err = fmt.Errorf("%w: %w", ErrExists, err)
+		} else {
+			err = c.accessed(ctx, err)
 		}
 	}
 	return fmt.Errorf("%s %s: %w", verb, subject, err)

@@ -24,8 +24,8 @@ import (
 const DefaultRequestTimeout = 30 * time.Second
 
 // Settings say how a cluster is reached. Exactly one way must be chosen:
-// kubeconfig files, kubeconfig content, a host, or the service account of the
-// pod that the process runs in. Nothing is guessed: no ~/.kube/config, no
+// kubeconfig files, kubeconfig content, a host, the service account of the pod
+// that the process runs in, or an [Access]. Nothing is guessed: no ~/.kube/config, no
 // localhost and no in-cluster address unless it is asked for.
 type Settings struct {
 	ConfigPaths []string // kubeconfig files, merged as KUBECONFIG would be; "~" is expanded
@@ -44,6 +44,8 @@ type Settings struct {
 	Exec              *Exec
 
 	InCluster bool
+
+	Access Access
 
 	Insecure       *bool         // do not verify the server's certificate
 	TLSServerName  string        // name expected in the server's certificate
@@ -88,6 +90,7 @@ const (
 	settingPassword    = "password"
 	settingExec        = "exec"
 	settingInCluster   = "in_cluster"
+	settingAccess      = "access"
 	settingInsecure    = "insecure"
 	settingServerName  = "tls_server_name"
 	settingProxy       = "proxy_url"
@@ -97,14 +100,14 @@ const (
 type area int
 
 const (
-	areaConfig  area = iota // kubeconfig
-	areaHost                // host, CA
-	areaToken               // host, and this kind of credential
-	areaCert                // …
-	areaBasic               // …
-	areaExec                // …
-	areaTuning              // any way but in-cluster
-	areaCluster             // in-cluster
+	areaConfig area = iota // kubeconfig
+	areaHost               // host, CA
+	areaToken              // host, and this kind of credential
+	areaCert               // …
+	areaBasic              // …
+	areaExec               // …
+	areaTuning             // any way that leaves something to say
+	areaWhole              // says all by itself
 )
 
 func (a area) credential() bool { return a >= areaToken && a <= areaExec }
@@ -152,7 +155,8 @@ func settingsTable() []setting {
 		text(settingUsername, areaBasic, "KUBE_USER", func(s *Settings) *string { return &s.Username }),
 		text(settingPassword, areaBasic, "KUBE_PASSWORD", func(s *Settings) *string { return &s.Password }),
 		{settingExec, areaExec, "", func(s *Settings) bool { return s.Exec != nil }, nil},
-		{settingInCluster, areaCluster, "", func(s *Settings) bool { return s.InCluster }, nil},
+		{settingInCluster, areaWhole, "", func(s *Settings) bool { return s.InCluster }, nil},
+		{settingAccess, areaWhole, "", func(s *Settings) bool { return s.Access != nil }, nil},
 		{settingInsecure, areaTuning, "KUBE_INSECURE", func(s *Settings) bool { return s.Insecure != nil }, func(s *Settings, v string) error {
 			insecure, err := strconv.ParseBool(v)
 			if err != nil {
@@ -173,7 +177,7 @@ func settingsTable() []setting {
 // token set KUBE_CLIENT_CERT_DATA has none. The error names a variable whose
 // value cannot be read.
 func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) {
-	var config, host, inCluster bool
+	var config, host, whole bool
 	credential := areaTuning
 	table := settingsTable()
 	for _, entry := range table {
@@ -182,7 +186,7 @@ func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) 
 		}
 		config = config || entry.area == areaConfig
 		host = host || entry.area.host()
-		inCluster = inCluster || entry.area == areaCluster
+		whole = whole || entry.area == areaWhole
 		if entry.area.credential() {
 			credential = entry.area
 		}
@@ -192,7 +196,7 @@ func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) 
 	for _, entry := range table {
 		var contradicted bool
 		switch {
-		case entry.variable == "" || entry.isSet(&s) || inCluster:
+		case entry.variable == "" || entry.isSet(&s) || whole:
 			contradicted = true
 		case entry.area == areaConfig:
 			// Content and files are two ways to give the same thing.
@@ -236,7 +240,7 @@ func (s Settings) Validate() error {
 	}
 
 	var ways []string
-	for _, way := range []string{settingConfigPaths, settingConfig, settingHost, settingInCluster} {
+	for _, way := range []string{settingConfigPaths, settingConfig, settingHost, settingInCluster, settingAccess} {
 		if slices.Contains(all, way) {
 			ways = append(ways, way)
 		}
@@ -261,9 +265,13 @@ func (s Settings) Validate() error {
 		}
 	}
 	switch ways[0] {
-	case settingInCluster:
+	case settingInCluster, settingAccess:
 		if len(all) > 1 {
-			return conflict("in_cluster takes everything from the pod's service account and cannot be combined with", slices.DeleteFunc(all, func(name string) bool { return name == settingInCluster })...)
+			reason := "in_cluster takes everything from the pod's service account and cannot be combined with"
+			if ways[0] == settingAccess {
+				reason = s.Access.String() + " says itself how it is reached, which cannot be combined with"
+			}
+			return conflict(reason, slices.DeleteFunc(all, func(name string) bool { return name == ways[0] })...)
 		}
 		return nil
 	case settingConfigPaths, settingConfig:
@@ -311,7 +319,32 @@ func (s Settings) describe(names []string) string {
 	return strings.Join(described, ", ")
 }
 
-// restConfig resolves the settings. Files are read, nothing is dialled.
+// way is how requests get to the API server.
+type way struct {
+	host       string
+	transport  http.RoundTripper
+	connecting *connectingTransport // the transport, if it has to ask for the way
+}
+
+// way resolves the settings. Files are read, nothing is dialled.
+func (s Settings) way(timeout time.Duration, userAgent string) (way, error) {
+	if s.Access != nil {
+		connecting := &connectingTransport{access: s.Access, timeout: timeout, userAgent: userAgent}
+		return way{host: nowhere, transport: connecting, connecting: connecting}, s.Validate()
+	}
+	config, err := s.restConfig()
+	if err != nil {
+		return way{}, err
+	}
+	config.UserAgent = userAgent
+	shared, err := rest.TransportFor(config)
+	if err != nil {
+		return way{}, fmt.Errorf("prepare the connection to %s: %w", config.Host, err)
+	}
+	return way{host: config.Host, transport: newBoundedTransport(shared, config, timeout)}, nil
+}
+
+// restConfig is the client configuration of settings with an address.
 func (s Settings) restConfig() (*rest.Config, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err

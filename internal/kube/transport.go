@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 )
 
 // noAnswerError is a request that was given up because the API server took too
@@ -79,6 +80,10 @@ type boundedTransport struct {
 	next    http.RoundTripper
 	timeout time.Duration
 	detach  bool // next may block without regard to the request's context
+}
+
+func newBoundedTransport(next http.RoundTripper, of *rest.Config, timeout time.Duration) *boundedTransport {
+	return &boundedTransport{next: next, timeout: timeout, detach: of.ExecProvider != nil || of.AuthProvider != nil}
 }
 
 func (t *boundedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
