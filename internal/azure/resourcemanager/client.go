@@ -1,0 +1,103 @@
+// Package resourcemanager makes requests to Azure Resource Manager (ARM) and says
+// what its refusals mean.
+package resourcemanager
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
+)
+
+// tryLimit bounds one try of a request: ARM answers those that are made here
+// within seconds, and a connection that hangs must not hold up all.
+const tryLimit = 30 * time.Second
+
+// Client asks ARM in the name of an account. It is safe for concurrent use.
+type Client struct{ arm *arm.Client }
+
+// New prepares a client; nothing is dialled.
+func New(account *azure.Account) (*Client, error) {
+	options := &arm.ClientOptions{
+		ClientOptions: account.ClientOptions(),
+		// Registering a resource provider is up to who owns the subscription.
+		DisableRPRegistration: true,
+	}
+	if options.Retry.TryTimeout == 0 {
+		options.Retry.TryTimeout = tryLimit
+	}
+	client, err := arm.NewClient("aksmesh", "v1.0.0", account.Credential(), options)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the client for Azure Resource Manager: %w", err)
+	}
+	return &Client{arm: client}, nil
+}
+
+// Request is one request to ARM.
+type Request struct {
+	Doing      string // in messages: "read AKS cluster rg/prod"
+	Method     string // GET by default
+	Path       string // resource ID, and what follows it
+	APIVersion string
+	Query      url.Values // besides the version
+	Body       any        // encoded as JSON; nil for none
+}
+
+// Do makes a request, again where the SDK holds that this helps: it waits as long
+// as Retry-After says. What a success answers is decoded into the value that into
+// points to, unless it is nil. Errors are *Error.
+func (c *Client) Do(ctx context.Context, request Request, into any) error {
+	response, err := c.Send(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if into == nil {
+		return nil
+	}
+	if err := runtime.UnmarshalAsJSON(response, into); err != nil {
+		// The decoder's words may quote the answer, credentials included.
+		return &Error{Doing: request.Doing, err: errUnreadable}
+	}
+	return nil
+}
+
+// Send is Do for who reads the answer otherwise, as with operations that go on
+// after it. The body has been read and can be read again.
+func (c *Client) Send(ctx context.Context, request Request) (*http.Response, error) {
+	method := request.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	made, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.arm.Endpoint(), request.Path))
+	if err != nil {
+		return nil, &Error{Doing: request.Doing, err: err}
+	}
+	query := url.Values{"api-version": {request.APIVersion}}
+	maps.Copy(query, request.Query)
+	made.Raw().URL.RawQuery = query.Encode()
+	made.Raw().Header.Set("Accept", "application/json")
+	if request.Body != nil {
+		if err := runtime.MarshalAsJSON(made, request.Body); err != nil {
+			return nil, &Error{Doing: request.Doing, err: err}
+		}
+	}
+	response, err := c.arm.Pipeline().Do(made)
+	if err != nil {
+		return nil, &Error{Doing: request.Doing, err: err}
+	}
+	if !runtime.HasStatusCode(response, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent) {
+		return nil, refused(request.Doing, response)
+	}
+	return response, nil
+}
+
+// Pipeline is what polls operations that go on after an answer.
+func (c *Client) Pipeline() runtime.Pipeline { return c.arm.Pipeline() }
