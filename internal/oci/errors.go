@@ -1,6 +1,18 @@
 package oci
 
-import "fmt"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
 
 // UnknownError says that the registry has no such image.
 type UnknownError struct {
@@ -18,6 +30,7 @@ func (e *UnknownError) Unwrap() error { return e.Err }
 type UnauthorizedError struct {
 	Reference Reference
 	Host      string // the one that needs a credential
+	Method    string // HTTP method that was refused, "" if there was no login for it
 	Err       error
 	Login     error // why a keychain had no credential, or nil
 }
@@ -30,7 +43,12 @@ func (e *UnauthorizedError) Error() string {
 	return message
 }
 
-func (e *UnauthorizedError) Unwrap() []error { return []error{e.Err, e.Login} }
+func (e *UnauthorizedError) Unwrap() []error {
+	if e.Login == nil {
+		return []error{e.Err}
+	}
+	return []error{e.Err, e.Login}
+}
 
 // ThrottledError says that the registry kept answering "too many requests".
 type ThrottledError struct {
@@ -51,6 +69,8 @@ type UnreachableError struct {
 	Reference Reference
 	Host      string
 	Err       error
+	// Firewall tells that the registry is there, but lets nobody in from here.
+	Firewall bool
 }
 
 func (e *UnreachableError) Error() string {
@@ -69,6 +89,90 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("image %s has digest %s instead of %s", e.Reference, e.Got, e.Want)
 }
 
+// azureFirewall is the link in answers of Azure's registries to clients that their
+// network rules keep out. The status is that of missing rights, 403.
+const azureFirewall = "aka.ms/acr/firewall"
+
+// failure says what an error of oras means for an image.
+func (c *Client) failure(ctx context.Context, of Reference, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("image %s: %w", of, context.Cause(ctx))
+	}
+	host := of.Host()
+	response, answered := errors.AsType[*errcode.ErrorResponse](err)
+	firewall := answered && strings.Contains(response.Error(), azureFirewall)
+	err = withoutQueries(err)
+	status := 0
+	if answered {
+		status = response.StatusCode
+	}
+	switch {
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return &UnauthorizedError{Reference: of, Host: host, Err: err, Login: c.LoginError(host)}
+	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && !firewall:
+		return &UnauthorizedError{
+			Reference: of, Host: host, Method: response.Method, Err: err, Login: c.LoginError(host),
+		}
+	case status == http.StatusTooManyRequests:
+		return &ThrottledError{Reference: of, Host: host, Err: err}
+	case status == http.StatusNotFound || errors.Is(err, errdef.ErrNotFound):
+		return &UnknownError{Reference: of, Err: err}
+	default:
+		return &UnreachableError{Reference: of, Host: host, Err: err, Firewall: firewall}
+	}
+}
+
+// query finds the query of a URL in a message.
+var query = regexp.MustCompile(`(https?://[^\s"'?]+)\?[^\s"']*`)
+
+// redacted is an error whose message holds no queries of URLs: registries lead to
+// storage by URLs that are signed in the query, and give who reads them the blob.
+type redacted struct {
+	message string
+	err     error
+}
+
+func withoutQueries(err error) error {
+	return &redacted{message: query.ReplaceAllString(err.Error(), "$1"), err: err}
+}
+
+func (e *redacted) Error() string { return e.message }
+
+func (e *redacted) Unwrap() error { return e.err }
+
 // Advice is what to do about an error of this package, "" if there is nothing to
 // say.
-func Advice(err error) string { return "" }
+func Advice(err error) string {
+	if throttled, ok := errors.AsType[*ThrottledError](err); ok {
+		if strings.HasSuffix(throttled.Host, "docker.io") {
+			return "Docker Hub limits how many images an address may pull, and more so those who are not logged in. " +
+				"Log in to it (docker login), pull from another registry that has the image, or try again later."
+		}
+		return "Lower the parallelism, or try again later."
+	}
+	if refused, ok := errors.AsType[*UnauthorizedError](err); ok {
+		advice := "Check the credentials for " + refused.Host + ": those of the provider's configuration, " +
+			"and those of the Docker configuration (docker login)."
+		if refused.Method == "" || refused.Method == http.MethodGet || refused.Method == http.MethodHead {
+			advice += " Many registries answer the same for images that do not exist."
+		}
+		return advice
+	}
+	if _, ok := errors.AsType[*UnknownError](err); ok {
+		return "Check the registry, repository, tag and digest. Images of Docker Hub without an owner are in library/."
+	}
+	if unreachable, ok := errors.AsType[*UnreachableError](err); ok {
+		if unreachable.Firewall {
+			return "The network rules of the registry keep this machine's address out. Run where they let in " +
+				"(its virtual network, an allowed address), or add the address to them."
+		}
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
+			return "There is no address for " + unreachable.Host + " here. Check the name; a registry with a private " +
+				"endpoint has one only in the networks that are linked to its DNS zone."
+		}
+	}
+	if _, ok := errors.AsType[*DigestError](err); ok {
+		return "Somebody else may write to the same tag at the same time; apply again."
+	}
+	return ""
+}

@@ -2,8 +2,10 @@ package oci
 
 import (
 	"context"
+	"fmt"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
 // Keychain gives the credential for a registry's host ("registry-1.docker.io" for
@@ -14,5 +16,15 @@ type Keychain func(ctx context.Context, host string) (auth.Credential, error)
 // $DOCKER_CONFIG or ~/.docker, its helpers (credHelpers, credsStore) included. It
 // is read at each use, for helpers and logins renew it during a long run.
 func DockerConfig() Keychain {
-	return func(context.Context, string) (auth.Credential, error) { return auth.EmptyCredential, nil }
+	return func(ctx context.Context, host string) (auth.Credential, error) {
+		store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("configuration of Docker: %w", err)
+		}
+		credential, err := credentials.Credential(store)(ctx, host)
+		if err != nil {
+			return auth.EmptyCredential, fmt.Errorf("credential for %s by the configuration of Docker: %w", host, err)
+		}
+		return credential, nil
+	}
 }

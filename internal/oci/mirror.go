@@ -1,17 +1,21 @@
 package oci
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Task is one image that is to be in another place. If From has a digest, it is
-// that image whatever the tag says now.
+// that image whatever the tag says now. To has a tag, or else neither tag nor
+// digest: the image is reached by its digest alone then.
 type Task struct{ From, To Reference }
 
 // MirrorOptions say how images come to their places.
 type MirrorOptions struct {
-	// Parallel is how many images are on their way at once.
+	// Parallel is how many images are on their way at once; of each, three blobs are.
 	Parallel int
 	// Import brings an image to its place without this machine between; from has a
-	// digest. If nil, images are copied.
+	// digest and no tag. If nil, images are copied.
 	Import func(ctx context.Context, from, to Reference) error
 	// Progress may be nil; it is called concurrently.
 	Progress func(Progress)
@@ -20,16 +24,76 @@ type MirrorOptions struct {
 // Outcome is what became of a Task.
 type Outcome struct {
 	Digest string // of the image at its place, "sha256:…"; "" after an error
-	// Placed tells that something was sent: the image had not been there.
+	// Placed tells that the image was brought: it had not been there.
 	Placed bool
 	// Unverified tells that the image was imported into a registry that cannot be
 	// reached from here, so that nobody saw it there.
 	Unverified bool
-	Err        error
+	// Err is nil, an error of Import, of ctx, or one of UnknownError,
+	// UnauthorizedError, ThrottledError, UnreachableError and DigestError.
+	Err error
 }
 
 // Mirror does all tasks and returns what became of each, in their order. The
-// failure of one ends no other.
+// failure of one ends no other. Images that are in their place already are left
+// alone; others come with all their platforms and their digest, which is verified.
+// An interrupted copy goes on with what is missing.
 func (c *Client) Mirror(ctx context.Context, tasks []Task, options MirrorOptions) []Outcome {
-	return nil
+	outcomes := make([]Outcome, len(tasks))
+	each(len(tasks), options.Parallel, func(i int) {
+		outcome, err := c.place(ctx, tasks[i], options)
+		if err != nil {
+			outcome = Outcome{Err: err}
+		}
+		outcomes[i] = outcome
+	})
+	return outcomes
+}
+
+func (c *Client) place(ctx context.Context, task Task, options MirrorOptions) (Outcome, error) {
+	from, to := task.From, task.To
+	if from.Digest == "" {
+		digest, err := c.digest(ctx, from)
+		if err != nil {
+			return Outcome{}, err
+		}
+		from.Digest = digest
+	}
+	from.Tag, to.Digest = "", ""
+	if to.Tag == "" {
+		to.Digest = from.Digest
+	}
+	outcome := Outcome{Digest: from.Digest}
+
+	there, err := c.digest(ctx, to)
+	if err == nil && there == from.Digest {
+		return outcome, nil
+	}
+	_, unknown := errors.AsType[*UnknownError](err)
+	_, unreachable := errors.AsType[*UnreachableError](err)
+	if err != nil && !unknown && (!unreachable || options.Import == nil) {
+		return Outcome{}, err
+	}
+
+	outcome.Placed = true
+	if options.Import != nil {
+		err = options.Import(ctx, from, to)
+	} else {
+		err = c.copy(ctx, from, to, options.Progress)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+
+	there, err = c.digest(ctx, to)
+	_, unreachable = errors.AsType[*UnreachableError](err)
+	switch {
+	case unreachable && options.Import != nil:
+		outcome.Unverified = true
+	case err != nil:
+		return Outcome{}, err
+	case there != from.Digest:
+		return Outcome{}, &DigestError{Reference: to, Want: from.Digest, Got: there}
+	}
+	return outcome, nil
 }

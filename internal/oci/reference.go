@@ -75,6 +75,9 @@ func (r Reference) Validate() error {
 // Name is the reference without tag and digest, as values of charts have it.
 func (r Reference) Name() string { return r.Registry + "/" + r.Repository }
 
+// Host is where the registry is asked: registry-1.docker.io for docker.io.
+func (r Reference) Host() string { return registry.Reference{Registry: r.Registry}.Host() }
+
 // String writes the reference out whole: registry/repository:tag@digest.
 func (r Reference) String() string {
 	text := r.Name()
