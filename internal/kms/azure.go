@@ -6,14 +6,33 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
+	"time"
 
-	"go.step.sm/crypto/kms/apiv1"
-	"go.step.sm/crypto/kms/azurekms"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"go.step.sm/crypto/kms/uri"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
+
+// azureScheme is that of step's URIs of keys in Azure Key Vault.
+const azureScheme = "azurekms"
+
+// azurePatience is how long one operation may take, with the login that it may
+// need and with what the SDK tries again.
+const azurePatience = time.Minute
+
+// Login is who asks vaults, and in which cloud.
+type Login struct {
+	Credential azcore.TokenCredential
+	Options    azcore.ClientOptions
+	Cloud      string // public, usgovernment, china or custom
+	// VaultSuffix is what the hosts of vaults end with, such as vault.azure.net;
+	// empty where that is not known.
+	VaultSuffix string
+}
 
 var (
 	// Names become parts of the vault's address, so that nothing else may pass.
@@ -23,7 +42,7 @@ var (
 )
 
 // azureClouds maps how clouds are spelt, in lower case, by the azurerm provider
-// and by step to how step spells them.
+// and by step to how step spells them, which is how states have them.
 var azureClouds = map[string]string{
 	"":                       "public",
 	"public":                 "public",
@@ -88,7 +107,7 @@ func (k azureKey) String() string {
 	if k.cloud != "" {
 		values.Set("environment", k.cloud)
 	}
-	u := uri.New(azurekms.Scheme, values)
+	u := uri.New(azureScheme, values)
 	if k.version != "" {
 		u.RawQuery = url.Values{"version": {k.version}}.Encode()
 	}
@@ -99,40 +118,39 @@ func (k azureKey) fixed() bool { return k.version != "" }
 
 func (k azureKey) unfixed() string { return "leave out `version`" }
 
-func (k azureKey) open(ctx context.Context) (crypto.Signer, error) {
-	vaults, err := k.connect(ctx)
+func (k azureKey) open(ctx context.Context, keys Keys) (crypto.Signer, error) {
+	vault, err := k.connect(keys)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := vaults.CreateSigner(&apiv1.CreateSignerRequest{SigningKey: k.String()})
-	if err != nil {
-		return nil, k.explain(operationRead, err)
-	}
-	return opened, nil
+	return k.signer(ctx, vault)
 }
 
-func (k azureKey) create(ctx context.Context, request apiv1.CreateKeyRequest) (creation, error) {
-	vaults, err := k.connect(ctx)
+func (k azureKey) create(ctx context.Context, keys Keys, algorithm pki.Algorithm) (creation, error) {
+	vault, err := k.connect(keys)
 	if err != nil {
 		return creation{}, err
 	}
-	request.Name = k.String()
+	request := azureRequests[algorithm]
 	if k.hsm {
-		request.ProtectionLevel = apiv1.HSM
+		request.Kty = new(*request.Kty + "-HSM")
 	}
-	made, err := vaults.CreateKey(&request)
-	if err != nil {
-		return creation{}, k.explain(operationCreate, err)
-	}
-	identity, err := uri.ParseWithScheme(azurekms.Scheme, made.Name)
-	if err != nil {
-		return creation{}, fmt.Errorf("the vault made a key but named it unreadably: %w", err)
+	request.KeyOps = []*azkeys.KeyOperation{new(azkeys.KeyOperationSign), new(azkeys.KeyOperationVerify)}
+	var made azkeys.CreateKeyResponse
+	if err := k.ask(ctx, operationCreate, func(ctx context.Context) (err error) {
+		made, err = vault.CreateKey(ctx, k.name, request, nil)
+		return err
+	}); err != nil {
+		return creation{}, err
 	}
 	version := k
-	if version.version = identity.Get("version"); version.version == "" {
+	if made.Key != nil && made.Key.KID != nil {
+		version.version = made.Key.KID.Version()
+	}
+	if version.version == "" {
 		return creation{}, errors.New("the vault made a key but did not say which version it is")
 	}
-	opened, err := version.open(ctx)
+	opened, err := version.signer(ctx, vault)
 	if err != nil {
 		return creation{}, fmt.Errorf("version %s was made but cannot be used: %w", version.version, err)
 	}
@@ -140,36 +158,44 @@ func (k azureKey) create(ctx context.Context, request apiv1.CreateKeyRequest) (c
 }
 
 // connect prepares a client; it asks nobody yet.
-func (k azureKey) connect(ctx context.Context) (*azurekms.KeyVault, error) {
-	cloud := k.cloud
-	if cloud == "" {
-		spelling := os.Getenv("ARM_ENVIRONMENT")
-		var ok bool
-		if cloud, ok = azureClouds[strings.ToLower(spelling)]; !ok {
-			return nil, fmt.Errorf("ARM_ENVIRONMENT is %q: known are public, usgovernment and china", spelling)
-		}
-	}
-	if os.Getenv("ARM_CLIENT_ID") != "" && os.Getenv("ARM_CLIENT_SECRET") == "" && os.Getenv("AZURE_CLIENT_ID") == "" {
-		// Step's client would drop it, and whoever the default chain finds sign.
-		return nil, errors.New("ARM_CLIENT_ID is set without ARM_CLIENT_SECRET, so that another identity would sign: set the secret, or, for a workload or managed identity, AZURE_CLIENT_ID")
-	}
-	options := url.Values{"environment": {cloud}}
-	// The URI is how step's client takes credentials; it is shown to nobody.
-	for _, setting := range []struct{ parameter, variable string }{
-		{"tenant-id", "ARM_TENANT_ID"},
-		{"client-id", "ARM_CLIENT_ID"},
-		{"client-secret", "ARM_CLIENT_SECRET"},
-	} {
-		if value := os.Getenv(setting.variable); value != "" {
-			options.Set(setting.parameter, value)
-		}
-	}
-	vaults, err := azurekms.New(ctx, apiv1.Options{
-		Type: apiv1.AzureKMS,
-		URI:  uri.New(azurekms.Scheme, options).String(),
-	})
+func (k azureKey) connect(keys Keys) (*azkeys.Client, error) {
+	login, err := keys.login()
 	if err != nil {
-		return nil, fmt.Errorf("prepare Azure credentials: %w", err)
+		return nil, err
 	}
-	return vaults, nil
+	if k.cloud != "" && k.cloud != azureClouds[login.Cloud] {
+		return nil, fmt.Errorf("it is in the cloud %q, but the credentials are for %q, and those of one cloud are none in another: leave environment out of the URI, or set it of the credentials (environment of the provider's block aks, or ARM_ENVIRONMENT)", k.cloud, login.Cloud)
+	}
+	if login.VaultSuffix == "" {
+		return nil, fmt.Errorf("the credentials are for the cloud %q, of which the host names of vaults are not known: keep the key in a vault of another, or in the cluster", login.Cloud)
+	}
+	return azkeys.NewClient("https://"+k.vault+"."+login.VaultSuffix, login.Credential, &azkeys.ClientOptions{ClientOptions: login.Options})
+}
+
+// signer returns what signs with the key, which is there.
+func (k azureKey) signer(ctx context.Context, vault *azkeys.Client) (crypto.Signer, error) {
+	var got azkeys.GetKeyResponse
+	if err := k.ask(ctx, operationRead, func(ctx context.Context) (err error) {
+		got, err = vault.GetKey(ctx, k.name, k.version, nil)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	public, err := azurePublic(got.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: vault %s has a key that cannot be used: %w", operationRead, k.vault, err)
+	}
+	return &azureSigner{ctx: ctx, vault: vault, key: k, public: public}, nil
+}
+
+// ask asks the vault for something, as long as ctx and patience last.
+func (k azureKey) ask(ctx context.Context, operation operation, question func(context.Context) error) error {
+	bounded, end := context.WithTimeout(ctx, azurePatience)
+	defer end()
+	err := question(bounded)
+	if ended := bounded.Err(); err != nil && ended != nil {
+		// What libraries make of the end need not unwrap to it.
+		err = ended
+	}
+	return k.explain(operation, err)
 }

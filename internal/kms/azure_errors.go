@@ -34,32 +34,32 @@ func (e *azureError) Error() string { return e.text }
 
 func (e *azureError) Unwrap() error { return e.cause }
 
+// explain says what an error of the vault, or of the login to it, means and what
+// to do.
 func (k azureKey) explain(operation operation, err error) error {
 	var (
 		response       *azcore.ResponseError
 		authentication *azidentity.AuthenticationFailedError
-		unavailable    interface{ NonRetriable() }
 		resolution     *net.DNSError
 		transport      *url.Error
 		text           string
 	)
 	switch {
-	case errors.As(err, &response):
-		text = k.explainResponse(operation, response)
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		text = fmt.Sprintf("vault %s, or who logs in to it, did not answer in time; check the network between this machine and the vault, and whether the vault is reachable by a private endpoint only", k.vault)
 	case errors.As(err, &authentication):
 		text = "the Azure credentials were refused: " + authenticationReason(authentication) +
-			"; check ARM_CLIENT_ID, ARM_CLIENT_SECRET and ARM_TENANT_ID, or, without them, the AZURE_* variables, the workload or managed identity, or the login of the Azure CLI"
-	case errors.As(err, &unavailable):
-		text = "no Azure credentials could be used (" + oneLine(unavailable) +
-			"); set ARM_CLIENT_ID, ARM_CLIENT_SECRET and, to the vault's tenant, ARM_TENANT_ID, or the AZURE_* variables, use a workload or managed identity, or log in with `az login`"
-	case errors.Is(err, context.DeadlineExceeded):
-		text = fmt.Sprintf("vault %s did not answer in time; check the network between this machine and the vault, and whether the vault is reachable by a private endpoint only", k.vault)
+			"; check those of the provider's block aks, or the ARM_* variables, and that they are for the tenant of the vault"
+	case errors.As(err, &response):
+		text = k.explainResponse(operation, response)
 	case errors.As(err, &resolution) && resolution.IsNotFound:
 		text = fmt.Sprintf("host %s is unknown; check the vault's name, the environment (cloud) and, for a vault with a private endpoint, the private DNS zone", resolution.Name)
-	case errors.As(err, &transport):
+	case errors.As(err, &transport) && strings.HasPrefix(transport.URL, "https://"+k.vault+"."):
 		text = fmt.Sprintf("vault %s is unreachable: %s; check the vault's name, proxies, and the network between this machine and the vault", k.vault, oneLine(transport.Err))
 	default:
-		return err
+		text = oneLine(err)
 	}
 	return &azureError{text: fmt.Sprintf("%s: %s", operation, text), cause: err}
 }

@@ -7,12 +7,9 @@
 //	softkms:path=<file of one key>
 //	softkms:path=<directory of keys>/
 //
-// The first is Azure Key Vault. Credentials come from the environment alone,
-// because a URI ends up in the state: ARM_CLIENT_ID, ARM_CLIENT_SECRET and
-// ARM_TENANT_ID, otherwise whatever the default chain of Azure's SDK finds
-// (AZURE_* variables, workload identity, managed identity, Azure CLI). Other ARM_
-// variables, such as those of OIDC, are not read. The cloud is that of the URI, then that of
-// ARM_ENVIRONMENT, then the public one.
+// The first is Azure Key Vault, with a login that the caller has: a URI ends up
+// in the state, so that it never holds credentials. The cloud is that of the
+// login; a URI that names one is refused in any other.
 //
 // The second and third are the software KMS of step, PEM files on the machine
 // that runs Terraform, for development and tests. A directory, told by the
@@ -30,8 +27,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.step.sm/crypto/kms/apiv1"
-	"go.step.sm/crypto/kms/azurekms"
 	"go.step.sm/crypto/kms/softkms"
 	"go.step.sm/crypto/kms/uri"
 
@@ -58,25 +53,34 @@ func Versioned(keyURI string) bool {
 	return err == nil && key.fixed()
 }
 
+// Keys are the keys that can be reached from here.
+type Keys struct {
+	login func() (Login, error)
+}
+
+// New returns the keys of this machine and those in vaults of Azure, where login
+// says who asks. It is called when a vault is about to be asked, and no earlier.
+func New(login func() (Login, error)) Keys { return Keys{login: login} }
+
 // Open returns the signer of a key that exists. A URI without a version means
 // the newest one. Signatures are asked for under ctx: they end with it.
-func Open(ctx context.Context, keyURI string) (crypto.Signer, error) {
+func (k Keys) Open(ctx context.Context, keyURI string) (crypto.Signer, error) {
 	key, err := parse(keyURI)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := await(ctx, func() (crypto.Signer, error) { return key.open(ctx) })
+	opened, err := key.open(ctx, k)
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", key, err)
 	}
-	return newSigner(ctx, key, opened)
+	return newSigner(key, opened)
 }
 
 // Create makes a new key, or a new version of the key if there is one, and
 // returns the URI that names exactly this version, and its signer as Open would.
 // The error wraps ErrFixed if the URI names a version. When ctx ends meanwhile,
 // a version may have been made that nobody uses.
-func Create(ctx context.Context, keyURI string, algorithm pki.Algorithm) (string, crypto.Signer, error) {
+func (k Keys) Create(ctx context.Context, keyURI string, algorithm pki.Algorithm) (string, crypto.Signer, error) {
 	key, err := parse(keyURI)
 	if err != nil {
 		return "", nil, err
@@ -84,28 +88,18 @@ func Create(ctx context.Context, keyURI string, algorithm pki.Algorithm) (string
 	if key.fixed() {
 		return "", nil, fmt.Errorf("key %s: %w, so that no new one can be made: %s", key, ErrFixed, key.unfixed())
 	}
-	request, ok := requests[algorithm]
-	if !ok {
+	if !slices.Contains(pki.Algorithms(), string(algorithm)) {
 		return "", nil, fmt.Errorf("key %s: algorithm %q is unknown; name one of %s", key, algorithm, strings.Join(pki.Algorithms(), ", "))
 	}
-	made, err := await(ctx, func() (creation, error) { return key.create(ctx, request) })
+	made, err := key.create(ctx, k, algorithm)
 	if err != nil {
 		return "", nil, fmt.Errorf("key %s: %w", key, err)
 	}
-	signer, err := newSigner(ctx, made.key, made.signer)
+	signer, err := newSigner(made.key, made.signer)
 	if err != nil {
 		return "", nil, err
 	}
 	return made.key.String(), signer, nil
-}
-
-// requests say how each algorithm is asked of a KMS. Hashes follow the key:
-// RSA certificates are signed by PKCS #1 v1.5 with SHA-256 whatever the size.
-var requests = map[pki.Algorithm]apiv1.CreateKeyRequest{
-	pki.AlgorithmECDSAP256: {SignatureAlgorithm: apiv1.ECDSAWithSHA256},
-	pki.AlgorithmECDSAP384: {SignatureAlgorithm: apiv1.ECDSAWithSHA384},
-	pki.AlgorithmRSA2048:   {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 2048},
-	pki.AlgorithmRSA4096:   {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 4096},
 }
 
 // key is what a URI names, in one kind of KMS. Its string is the URI in one
@@ -116,10 +110,8 @@ type key interface {
 	fixed() bool
 	// unfixed says how to spell the URI of a key that can have new versions.
 	unfixed() string
-	open(ctx context.Context) (crypto.Signer, error)
-	create(ctx context.Context, request apiv1.CreateKeyRequest) (creation, error)
-	// explain says what an error of the service means and what to do.
-	explain(operation operation, err error) error
+	open(ctx context.Context, keys Keys) (crypto.Signer, error)
+	create(ctx context.Context, keys Keys, algorithm pki.Algorithm) (creation, error)
 }
 
 // creation is a key version that was made.
@@ -144,7 +136,7 @@ func parse(keyURI string) (key, error) {
 		return nil, errors.New("key URI is malformed: it is <scheme>:<parameter>=<value>;…, with a scheme of azurekms or softkms")
 	}
 	switch parsed.Scheme {
-	case azurekms.Scheme:
+	case azureScheme:
 		return parseAzure(parsed)
 	case softkms.Scheme:
 		return parseSoft(parsed)
@@ -165,7 +157,7 @@ func parameters(parsed *uri.URI, known ...string) (map[string]string, error) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		switch {
 		case isCredential(name):
-			return nil, fmt.Errorf("%s key URI holds the credential %q, which would end up in the state: give credentials in the environment", parsed.Scheme, name)
+			return nil, fmt.Errorf("%s key URI holds the credential %q, which would end up in the state: give credentials to the provider, or in the environment", parsed.Scheme, name)
 		case !slices.Contains(known, name):
 			return nil, fmt.Errorf("%s key URI has the unknown parameter %q: known are %s", parsed.Scheme, name, strings.Join(known, ", "))
 		case len(all[name]) > 1:
@@ -189,18 +181,16 @@ func isCredential(name string) bool {
 // signer signs with a key that is not at hand. It holds the key by a function
 // alone: neither formatting nor encoding it can write a private key out.
 type signer struct {
-	// ctx is kept because crypto.Signer has no argument for it.
-	ctx    context.Context
 	key    key
 	public crypto.PublicKey
 	sign   func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error)
 }
 
-func newSigner(ctx context.Context, key key, opened crypto.Signer) (crypto.Signer, error) {
+func newSigner(key key, opened crypto.Signer) (crypto.Signer, error) {
 	if err := checkType(opened.Public()); err != nil {
 		return nil, fmt.Errorf("key %s: %w", key, err)
 	}
-	return &signer{ctx: ctx, key: key, public: opened.Public(), sign: opened.Sign}, nil
+	return &signer{key: key, public: opened.Public(), sign: opened.Sign}, nil
 }
 
 // checkType refuses keys of which one mesh or the other cannot use the
@@ -221,35 +211,9 @@ func (s *signer) Public() crypto.PublicKey { return s.public }
 
 // Sign implements crypto.Signer.
 func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	signature, err := await(s.ctx, func() ([]byte, error) { return s.sign(rand, digest, opts) })
+	signature, err := s.sign(rand, digest, opts)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", s.key, s.key.explain(operationSign, err))
+		return nil, fmt.Errorf("key %s: %w", s.key, err)
 	}
 	return signature, nil
-}
-
-// await returns what call returns, or the end of ctx, which the clients of step
-// do not look at. A call that is left behind ends by its own time limit of some
-// seconds.
-func await[T any](ctx context.Context, call func() (T, error)) (T, error) {
-	type outcome struct {
-		value T
-		err   error
-	}
-	if err := ctx.Err(); err != nil {
-		var zero T
-		return zero, err
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		value, err := call()
-		done <- outcome{value, err}
-	}()
-	select {
-	case got := <-done:
-		return got.value, got.err
-	case <-ctx.Done():
-		var zero T
-		return zero, ctx.Err()
-	}
 }

@@ -22,6 +22,15 @@ import (
 // softSuffix is how the files of versions in a directory end.
 const softSuffix = ".pem"
 
+// softRequests say how keys are asked of the software KMS: by the signatures
+// that they make.
+var softRequests = map[pki.Algorithm]apiv1.CreateKeyRequest{
+	pki.AlgorithmECDSAP256: {SignatureAlgorithm: apiv1.ECDSAWithSHA256},
+	pki.AlgorithmECDSAP384: {SignatureAlgorithm: apiv1.ECDSAWithSHA384},
+	pki.AlgorithmRSA2048:   {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 2048},
+	pki.AlgorithmRSA4096:   {SignatureAlgorithm: apiv1.SHA256WithRSA, Bits: 4096},
+}
+
 // softKey is the PEM file of a key, or, with a slash at its end, the directory
 // of a key's versions.
 type softKey struct {
@@ -64,7 +73,7 @@ func (k softKey) fixed() bool { return !strings.HasSuffix(k.path, "/") }
 
 func (k softKey) unfixed() string { return "name a directory, with a slash at its end" }
 
-func (k softKey) open(context.Context) (crypto.Signer, error) {
+func (k softKey) open(context.Context, Keys) (crypto.Signer, error) {
 	file := k
 	if !k.fixed() {
 		newest, err := k.newest()
@@ -89,7 +98,11 @@ func (k softKey) open(context.Context) (crypto.Signer, error) {
 	return opened, nil
 }
 
-func (k softKey) create(ctx context.Context, request apiv1.CreateKeyRequest) (creation, error) {
+func (k softKey) create(ctx context.Context, _ Keys, algorithm pki.Algorithm) (creation, error) {
+	if err := ctx.Err(); err != nil {
+		return creation{}, err
+	}
+	request := softRequests[algorithm]
 	keys, err := softkms.New(ctx, apiv1.Options{Type: apiv1.SoftKMS})
 	if err != nil {
 		return creation{}, err

@@ -196,5 +196,5 @@ func (r *issuerEphemeralResource) signer(ctx context.Context, model issuerEpheme
 	if diags.HasError() {
 		return nil, false
 	}
-	return signingKey(ctx, signer.KMSKeyURI, signer.PrivateKey, "private_key", bundle, diags)
+	return signingKey(ctx, r.session.keys(), signer.KMSKeyURI, signer.PrivateKey, "private_key", bundle, diags)
 }

@@ -26,8 +26,7 @@ import (
 )
 
 // azureCredentials are those that sign in Azure Key Vault, for descriptions.
-const azureCredentials = "Credentials for Azure Key Vault come from the environment alone: `ARM_CLIENT_ID`, `ARM_CLIENT_SECRET` and `ARM_TENANT_ID`; " +
-	"without them, the default chain of Azure's SDK: the `AZURE_*` variables, workload identity, managed identity, Azure CLI"
+const azureCredentials = "Azure Key Vault is asked in the name of the credentials of the provider's `aks` block or, without one, of those of the `ARM_*` environment variables that the block names"
 
 // kmsURIForms are the keys that can be named to sign with, for descriptions.
 const kmsURIForms = "`azurekms:name=<key>;vault=<vault>?version=<version>`, or `softkms:path=<file>` for a PEM file of the machine that Terraform runs on. " +
@@ -136,20 +135,33 @@ func storedAnchor(ctx context.Context, cluster *kube.Cluster, id types.String, d
 // signingKey signs with a key of the attribute `signer`: of a key management
 // service, or else the private key itself, which the attribute has by the given
 // name.
-func signingKey(ctx context.Context, uri, keyPEM types.String, keyName string, bundle pki.Bundle, diags *diag.Diagnostics) (trust.Signer, bool) {
-	at := path.Root("signer").AtName("kms_key_uri")
-	var key crypto.Signer
-	var err error
+func signingKey(ctx context.Context, keys kms.Keys, uri, keyPEM types.String, keyName string, bundle pki.Bundle, diags *diag.Diagnostics) (trust.Signer, bool) {
 	if uri.IsNull() {
-		at = path.Root("signer").AtName(keyName)
-		key, err = pki.ParseKey([]byte(keyPEM.ValueString()))
-	} else {
-		key, err = kms.Open(ctx, uri.ValueString())
+		return givenKey(keyPEM, keyName, bundle, diags)
 	}
+	at := path.Root("signer").AtName("kms_key_uri")
+	key, err := keys.Open(ctx, uri.ValueString())
 	if err != nil {
 		problemAt(diags, at, "Unable to Use Signing Key", err)
 		return nil, false
 	}
+	return trustedKey(at, key, bundle, diags)
+}
+
+// givenKey signs with the private key that the attribute `signer` has by the
+// given name.
+func givenKey(keyPEM types.String, keyName string, bundle pki.Bundle, diags *diag.Diagnostics) (trust.Signer, bool) {
+	at := path.Root("signer").AtName(keyName)
+	key, err := pki.ParseKey([]byte(keyPEM.ValueString()))
+	if err != nil {
+		problemAt(diags, at, "Unable to Use Signing Key", err)
+		return nil, false
+	}
+	return trustedKey(at, key, bundle, diags)
+}
+
+// trustedKey signs with a key if it is of an anchor of the bundle.
+func trustedKey(at path.Path, key crypto.Signer, bundle pki.Bundle, diags *diag.Diagnostics) (trust.Signer, bool) {
 	signer, err := trust.SigningKey(key, bundle)
 	if err != nil {
 		problemAt(diags, at, "Signing Key Not Trusted", err)
@@ -249,7 +261,7 @@ func (r *issuerResource) ValidateConfig(ctx context.Context, req resource.Valida
 	}
 	checkAnchors(config.Mesh, bundle, diags)
 	if source.signer != nil {
-		source.signer.check(ctx, bundle, diags)
+		source.signer.check(bundle, diags)
 	}
 	if source.certificate != nil {
 		source.certificate.check(ctx, &config, bundle, diags)
@@ -287,11 +299,11 @@ func checkAnchors(mesh types.String, bundle pki.Bundle, diags *diag.Diagnostics)
 }
 
 // check refuses a private key that is not of the bundle.
-func (s *signerModel) check(ctx context.Context, bundle pki.Bundle, diags *diag.Diagnostics) {
+func (s *signerModel) check(bundle pki.Bundle, diags *diag.Diagnostics) {
 	if s.PrivateKeyWO.IsNull() || s.PrivateKeyWO.IsUnknown() {
 		return
 	}
-	signingKey(ctx, types.StringNull(), s.PrivateKeyWO, "private_key_wo", bundle, diags)
+	givenKey(s.PrivateKeyWO, "private_key_wo", bundle, diags)
 }
 
 // check refuses a certificate that cannot be the issuer of any mesh with the
@@ -345,7 +357,7 @@ func (r *issuerResource) signing(ctx context.Context, cluster *kube.Cluster, m *
 	var signer trust.Signer
 	switch {
 	case source.signer != nil:
-		signer, ok = signingKey(ctx, source.signer.KMSKeyURI, source.signer.PrivateKeyWO, "private_key_wo", wanted, diags)
+		signer, ok = signingKey(ctx, r.session.keys(), source.signer.KMSKeyURI, source.signer.PrivateKeyWO, "private_key_wo", wanted, diags)
 	case source.certificate != nil:
 		signer, ok = source.certificate.issuer(ctx, cluster, m.ref(), wanted, diags)
 	default:
@@ -461,7 +473,7 @@ func (r *issuerResource) planning(ctx context.Context, cluster *kube.Cluster, co
 	var key types.String
 	if diags := config.GetAttribute(ctx, path.Root("signer").AtName("private_key_wo"), &key); !diags.HasError() && key.ValueString() != "" {
 		var diags diag.Diagnostics
-		if signer, ok := signingKey(ctx, types.StringNull(), key, "private_key_wo", wanted, &diags); ok {
+		if signer, ok := givenKey(key, "private_key_wo", wanted, &diags); ok {
 			return signer
 		}
 		return nil

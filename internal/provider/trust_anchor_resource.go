@@ -726,7 +726,7 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 			warnAdopted(&resp.Diagnostics, "trust anchor "+model.ref().String())
 		}
 		made = inSecret(anchor)
-	} else if made, ok = model.generate(ctx, wish, &resp.Diagnostics); !ok {
+	} else if made, ok = model.generate(ctx, r.session.keys(), wish, &resp.Diagnostics); !ok {
 		return
 	}
 	model.observe(ctx, made, r.session.time(), &resp.Diagnostics)
@@ -734,17 +734,17 @@ func (r *trustAnchorResource) Create(ctx context.Context, req resource.CreateReq
 }
 
 // generate makes a generation whose key is not in a Secret.
-func (m *trustAnchorModel) generate(ctx context.Context, wish trust.AnchorWish, diags *diag.Diagnostics) (madeAnchor, bool) {
+func (m *trustAnchorModel) generate(ctx context.Context, keys kms.Keys, wish trust.AnchorWish, diags *diag.Diagnostics) (madeAnchor, bool) {
 	made := madeAnchor{}
 	if uri := m.KMSKeyURI; !uri.IsNull() {
 		made.keyURI = uri
 		var key crypto.Signer
 		var err error
 		if m.fixedKey() {
-			key, err = kms.Open(ctx, uri.ValueString())
+			key, err = keys.Open(ctx, uri.ValueString())
 		} else {
 			var version string
-			version, key, err = kms.Create(ctx, uri.ValueString(), wish.Options.Algorithm)
+			version, key, err = keys.Create(ctx, uri.ValueString(), wish.Options.Algorithm)
 			made.keyURI = types.StringValue(version)
 		}
 		if err != nil {
@@ -867,7 +867,7 @@ func (r *trustAnchorResource) Update(ctx context.Context, req resource.UpdateReq
 			return
 		}
 		made = inSecret(anchor)
-	} else if made, ok = model.regenerate(ctx, state, known, wish, renew, &resp.Diagnostics); !ok {
+	} else if made, ok = model.regenerate(ctx, r.session.keys(), state, known, wish, renew, &resp.Diagnostics); !ok {
 		return
 	}
 	model.observe(ctx, made, r.session.time(), &resp.Diagnostics)
@@ -875,7 +875,7 @@ func (r *trustAnchorResource) Update(ctx context.Context, req resource.UpdateReq
 }
 
 // regenerate makes of an anchor whose key is not in a Secret what is planned.
-func (m *trustAnchorModel) regenerate(ctx context.Context, state trustAnchorModel, known *x509.Certificate, wish trust.AnchorWish, renew bool, diags *diag.Diagnostics) (madeAnchor, bool) {
+func (m *trustAnchorModel) regenerate(ctx context.Context, keys kms.Keys, state trustAnchorModel, known *x509.Certificate, wish trust.AnchorWish, renew bool, diags *diag.Diagnostics) (madeAnchor, bool) {
 	if !renew {
 		if wish.Key == nil && m.KMSKeyURI.Equal(state.KMSKeyURI) {
 			return madeAnchor{certificate: known, canSign: state.CanSign.ValueBool(), keyURI: state.SigningKeyURI, keyPEM: state.PrivateKeyPEM}, true
@@ -891,7 +891,7 @@ func (m *trustAnchorModel) regenerate(ctx context.Context, state trustAnchorMode
 		}
 		wish.Key = key
 	}
-	return m.generate(ctx, wish, diags)
+	return m.generate(ctx, keys, wish, diags)
 }
 
 func (r *trustAnchorResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {

@@ -143,7 +143,7 @@ func TestAccTrustAnchor_extendedInState(t *testing.T) {
 func keyInKMS(t *testing.T) func(*terraform.State) (crypto.Signer, error) {
 	t.Helper()
 	return func(state *terraform.State) (crypto.Signer, error) {
-		return kms.Open(t.Context(), anchorAttribute(state, "signing_key_uri"))
+		return kms.New(nil).Open(t.Context(), anchorAttribute(state, "signing_key_uri"))
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kms"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testkeyvault"
@@ -28,7 +30,11 @@ func TestMain(m *testing.M) {
 }
 
 func client(uri string) int {
-	version, _, err := kms.Create(context.Background(), uri, pki.AlgorithmECDSAP384)
+	keys := kms.New(func() (kms.Login, error) {
+		credential, err := azidentity.NewEnvironmentCredential(nil)
+		return kms.Login{Credential: credential, Cloud: "public", VaultSuffix: "vault.azure.net"}, err
+	})
+	version, _, err := keys.Create(context.Background(), uri, pki.AlgorithmECDSAP384)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -46,6 +52,11 @@ func TestChildProcess(t *testing.T) {
 	}
 	command := exec.CommandContext(t.Context(), executable)
 	command.Env = append(append(os.Environ(), vault.Environ()...), childKey+"="+vault.KeyURI("mesh-root"))
+	for _, variable := range vault.Environ() {
+		if name, ok := strings.CutPrefix(variable, "ARM_"); ok {
+			command.Env = append(command.Env, "AZURE_"+name)
+		}
+	}
 	command.Stderr = os.Stderr
 	output, err := command.Output()
 	if err != nil {
