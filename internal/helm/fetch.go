@@ -19,6 +19,8 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 	"sigs.k8s.io/yaml"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
 )
 
 const (
@@ -150,20 +152,12 @@ func (l *Library) get(ctx context.Context, source Source, location string, limit
 
 // fromRegistry downloads a chart archive from an OCI registry.
 func (l *Library) fromRegistry(ctx context.Context, source Source) ([]byte, error) {
-	name := strings.TrimSuffix(strings.TrimPrefix(source.Repository, ociScheme), "/") + "/" + source.Name
-	repository, err := remote.NewRepository(name)
+	host, path, _ := strings.Cut(strings.TrimPrefix(source.Repository, ociScheme), "/")
+	repository, err := l.registries.Repository(oci.Reference{
+		Registry: host, Repository: strings.TrimPrefix(strings.TrimSuffix(path, "/")+"/"+source.Name, "/"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("chart %s: %w", source, err)
-	}
-	host := repository.Reference.Registry
-	repository.PlainHTTP = l.plainHTTP(host)
-	repository.Client = &auth.Client{
-		Client: l.client,
-		Cache:  auth.NewCache(),
-		Credential: func(_ context.Context, host string) (auth.Credential, error) {
-			credential := l.credentials[host]
-			return auth.Credential{Username: credential.Username, Password: credential.Password}, nil
-		},
 	}
 	// A tag cannot hold the + of a version's build metadata; Helm writes _ for it.
 	tag := strings.ReplaceAll(source.Version, "+", "_")
@@ -172,40 +166,40 @@ func (l *Library) fromRegistry(ctx context.Context, source Source) ([]byte, erro
 		return nil, l.missingTag(ctx, source, repository)
 	}
 	if err != nil {
-		return nil, registryError(source, host, err)
+		return nil, l.registryError(source, repository, err)
 	}
-	data, err := fetchBlob(ctx, source, repository, manifestDescriptor)
+	data, err := l.fetchBlob(ctx, source, repository, manifestDescriptor)
 	if err != nil {
 		return nil, err
 	}
 	var manifest ocispec.Manifest
 	if err := json.Unmarshal(data, &manifest); err != nil {
-		return nil, registryError(source, host, fmt.Errorf("manifest of %s: %w", source, err))
+		return nil, l.registryError(source, repository, fmt.Errorf("manifest of %s: %w", source, err))
 	}
 	for _, layer := range manifest.Layers {
 		if layer.MediaType != chartLayer {
 			continue
 		}
 		if layer.Size > maxChartBytes {
-			return nil, registryError(source, host, fmt.Errorf("the chart has more than %d MiB", maxChartBytes>>20))
+			return nil, l.registryError(source, repository, fmt.Errorf("the chart has more than %d MiB", maxChartBytes>>20))
 		}
-		return fetchBlob(ctx, source, repository, layer)
+		return l.fetchBlob(ctx, source, repository, layer)
 	}
-	return nil, registryError(source, host, fmt.Errorf("%s is not a Helm chart", source))
+	return nil, l.registryError(source, repository, fmt.Errorf("%s is not a Helm chart", source))
 }
 
 // fetchBlob reads a manifest or a layer and holds it against its digest.
-func fetchBlob(
+func (l *Library) fetchBlob(
 	ctx context.Context, source Source, repository *remote.Repository, blob ocispec.Descriptor,
 ) ([]byte, error) {
 	reader, err := repository.Fetch(ctx, blob)
 	if err != nil {
-		return nil, registryError(source, repository.Reference.Registry, err)
+		return nil, l.registryError(source, repository, err)
 	}
 	defer reader.Close()
 	data, err := io.ReadAll(io.LimitReader(reader, maxChartBytes))
 	if err != nil {
-		return nil, registryError(source, repository.Reference.Registry, err)
+		return nil, l.registryError(source, repository, err)
 	}
 	if got := digestOf(data); got != blob.Digest.String() {
 		return nil, &DigestError{Source: source, Want: blob.Digest.String(), Got: got}
@@ -229,17 +223,22 @@ func (l *Library) missingTag(ctx context.Context, source Source, repository *rem
 	case err == nil, answered && response.StatusCode == http.StatusNotFound:
 		return &UnknownChartError{Repository: source.Repository, Name: source.Name}
 	default:
-		return registryError(source, repository.Reference.Registry, err)
+		return l.registryError(source, repository, err)
 	}
 }
 
-func registryError(source Source, host string, err error) error {
+func (l *Library) registryError(source Source, repository *remote.Repository, err error) error {
 	response, answered := errors.AsType[*errcode.ErrorResponse](err)
-	if errors.Is(err, auth.ErrBasicCredentialNotFound) ||
-		answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden) {
-		return &UnauthorizedError{Repository: source.Repository, Host: host, Err: err}
+	refused := errors.Is(err, auth.ErrBasicCredentialNotFound) ||
+		answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden)
+	err = oci.WithoutQueries(err)
+	if !refused {
+		return &UnreachableError{Repository: source.Repository, Err: err}
 	}
-	return &UnreachableError{Repository: source.Repository, Err: err}
+	if login := l.registries.LoginError(repository.Reference.Host()); login != nil {
+		err = fmt.Errorf("%w; logging in had failed before: %w", err, login)
+	}
+	return &UnauthorizedError{Repository: source.Repository, Host: repository.Reference.Registry, Err: err}
 }
 
 // unknownVersion builds the error for a version that does not exist, with those nearest to it.

@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,7 +20,10 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
 )
 
 // fetchTimeout is how long the fetching of a chart may take, retries included.
@@ -39,6 +42,9 @@ type LibraryOptions struct {
 	// CacheDir is where fetched charts are kept, aksmesh/charts in the user's cache directory if "".
 	CacheDir   string
 	Registries []Credential
+	// Keychain is asked for OCI registries that are not among Registries; nil for none. A registry is asked without
+	// a credential when it fails.
+	Keychain oci.Keychain
 }
 
 // Library fetches charts, each once, and keeps them in memory and on disk. It may be used concurrently.
@@ -46,6 +52,7 @@ type Library struct {
 	cacheDir    string
 	credentials map[string]Credential
 	client      *http.Client
+	registries  *oci.Client
 
 	mu    sync.Mutex
 	loads map[Source]*load
@@ -63,15 +70,26 @@ type load struct {
 // NewLibrary prepares a library. It touches neither disk nor network.
 func NewLibrary(options LibraryOptions) *Library {
 	credentials := make(map[string]Credential, len(options.Registries))
+	logins := make(map[string]auth.Credential, len(options.Registries))
+	var plain []string
 	for _, credential := range options.Registries {
 		credentials[credential.Host] = credential
+		logins[credential.Host] = auth.Credential{Username: credential.Username, Password: credential.Password}
+		if credential.PlainHTTP {
+			plain = append(plain, credential.Host)
+		}
+	}
+	keychains := []oci.Keychain{oci.Static(logins)}
+	if options.Keychain != nil {
+		keychains = append(keychains, options.Keychain)
 	}
 	return &Library{
 		cacheDir:    options.CacheDir,
 		credentials: credentials,
 		// Throttled and failing requests are repeated with growing pauses: public chart registries throttle.
-		client: retry.NewClient(),
-		loads:  map[Source]*load{},
+		client:     retry.NewClient(),
+		registries: oci.New(oci.Options{Keychains: keychains, PlainHTTP: plain}),
+		loads:      map[Source]*load{},
 	}
 }
 
@@ -240,7 +258,7 @@ type shelf struct {
 // other repositories.
 func (l *Library) shelf(source Source) (shelf, error) {
 	location, err := url.Parse(source.Repository)
-	if err != nil || isLoopback(location.Host) {
+	if err != nil || oci.IsLoopback(location.Host) {
 		return shelf{}, err
 	}
 	root := l.cacheDir
@@ -306,15 +324,5 @@ func (s shelf) write(archive []byte) error {
 	return err
 }
 
-func isLoopback(host string) bool {
-	name := host
-	if bare, _, err := net.SplitHostPort(host); err == nil {
-		name = bare
-	}
-	address := net.ParseIP(strings.Trim(name, "[]"))
-	return name == "localhost" || address != nil && address.IsLoopback()
-}
-
-func (l *Library) plainHTTP(host string) bool {
-	return isLoopback(host) || l.credentials[host].PlainHTTP
-}
+// Credentials are those that the library was prepared with, by host.
+func (l *Library) Credentials() map[string]Credential { return maps.Clone(l.credentials) }

@@ -101,7 +101,7 @@ func (c *Client) failure(ctx context.Context, of Reference, err error) error {
 	host := of.Host()
 	response, answered := errors.AsType[*errcode.ErrorResponse](err)
 	firewall := answered && strings.Contains(response.Error(), azureFirewall)
-	err = withoutQueries(err)
+	err = WithoutQueries(err)
 	status := 0
 	if answered {
 		status = response.StatusCode
@@ -132,7 +132,8 @@ type redacted struct {
 	err     error
 }
 
-func withoutQueries(err error) error {
+// WithoutQueries is err with a message in which URLs have no queries.
+func WithoutQueries(err error) error {
 	return &redacted{message: query.ReplaceAllString(err.Error(), "$1"), err: err}
 }
 
