@@ -2,44 +2,217 @@ package azure
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// renewalMargin is how long before its end a token is renewed: enough for the
+	// longest request to end with the token that it began with.
+	renewalMargin = 5 * time.Minute
+	// renewalPause is how long a token that is still valid is used on after its
+	// renewal failed, so that not every request waits for an authority in trouble.
+	renewalPause = 30 * time.Second
+	// loginLimit ends a login that nobody may be waiting for any more.
+	loginLimit = 2 * time.Minute
 )
 
 // Options are what an Account needs besides its settings.
 type Options struct {
-	UserAgent string                                                           // what Azure's logs call the caller, at most 24 characters
-	Log       func(ctx context.Context, message string, fields map[string]any) // may be nil
+	UserAgent string                                                           // what Azure's logs call the caller; 24 characters at most, no spaces
+	Log       func(ctx context.Context, message string, fields map[string]any) // what went on, without secrets; may be nil
 }
 
-// Account is who logs in to Azure.
-type Account struct{}
+// Account is who logs in to Azure: one credential, and the tokens that it got.
+// It may be used concurrently.
+type Account struct {
+	settings Settings
+	method   method
+	options  Options
 
-// NewAccount chooses the one credential that the settings describe.
-func NewAccount(s Settings, o Options) (*Account, error) { return &Account{}, nil }
+	flights singleflight.Group
+	mu      sync.Mutex
+	tokens  map[request]held
+}
 
-// Method names the credential in messages, for example "client secret".
-func (a *Account) Method() string { return "" }
+// request is what a token is asked for by.
+type request struct {
+	tenant string // "" is the account's own
+	scope  string
+	claims string // a server's demand for a stronger login, "" normally
+}
 
-// Cloud is where the account is.
-func (a *Account) Cloud() Cloud { return Cloud{} }
+// held is a token and when to ask for the next.
+type held struct {
+	token azcore.AccessToken
+	renew time.Time
+}
+
+// valid tells whether a server can be expected to accept the token.
+func (h held) valid() bool { return h.token.Token != "" && time.Now().Before(h.token.ExpiresOn) }
+
+// fresh tells whether no other token is wanted yet.
+func (h held) fresh() bool { return h.token.Token != "" && time.Now().Before(h.renew) }
+
+// NewAccount chooses the one credential that the settings describe, in azurerm's
+// order: client certificate, client secret, OIDC (token, file, Azure Pipelines,
+// GitHub Actions, AKS workload identity), managed identity, Azure CLI. It dials
+// nobody and reads no file; the error is a *SettingsError.
+func NewAccount(s Settings, o Options) (*Account, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Account{settings: s, options: o, tokens: map[request]held{}}
+	a.method = a.chooseMethod()
+	return a, nil
+}
+
+// Method names the way to log in, as in "log in to Azure with client secret".
+func (a *Account) Method() string { return a.method.name }
+
+// Cloud is where the account is. The caller may change what it gets.
+func (a *Account) Cloud() Cloud { return a.settings.cloud() }
 
 // SubscriptionID is that of the settings, "" if they have none.
-func (a *Account) SubscriptionID() string { return "" }
+func (a *Account) SubscriptionID() string { return a.settings.SubscriptionID }
 
-// TenantID is that of the settings, "" if they have none.
-func (a *Account) TenantID() string { return "" }
+// TenantID is that of the settings, "" if they have none: a managed identity and
+// the Azure CLI know their own.
+func (a *Account) TenantID() string { return a.settings.TenantID }
 
-// Token returns a token for a scope ("<audience>/.default").
+// AuxiliaryTenantIDs are further tenants whose resources a request to Resource
+// Manager may concern (auxiliary tenants of [arm.ClientOptions]).
+//
+// [arm.ClientOptions]: https://pkg.go.dev/github.com/Azure/azure-sdk-for-go/sdk/azcore/arm#ClientOptions
+func (a *Account) AuxiliaryTenantIDs() []string { return slices.Clone(a.settings.AuxiliaryTenantIDs) }
+
+// Token returns a token of a tenant ("" is the account's own) for a scope
+// ("<audience>/.default"). Callers share tokens, and the request for one; it is
+// renewed while the old one is still valid, which is used on if that fails. Who
+// waits leaves with its context. Errors are *LoginError.
 func (a *Account) Token(ctx context.Context, tenant, scope string) (azcore.AccessToken, error) {
-	return azcore.AccessToken{}, nil
+	return a.token(ctx, request{tenant: tenant, scope: scope})
 }
 
-// Forget drops a token that a server refused.
-func (a *Account) Forget(token string) {}
+func (a *Account) token(ctx context.Context, r request) (azcore.AccessToken, error) {
+	have := a.held(r)
+	if have.fresh() {
+		return have.token, nil
+	}
+	// The flight outlives the caller that began it: others may wait for it too.
+	detached := context.WithoutCancel(ctx)
+	flight := a.flights.DoChan(fmt.Sprintf("%q", r), func() (any, error) { return a.login(detached, r, have) })
+	if have.valid() {
+		return have.token, nil
+	}
+	select {
+	case landed := <-flight:
+		token, _ := landed.Val.(azcore.AccessToken)
+		return token, landed.Err
+	case <-ctx.Done():
+		return azcore.AccessToken{}, a.failure(r, fmt.Errorf("gave up waiting: %w", ctx.Err()))
+	}
+}
 
-// Credential hands out the account's tokens to clients of the SDK.
-func (a *Account) Credential() azcore.TokenCredential { return nil }
+func (a *Account) held(r request) held {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.tokens[r]
+}
 
-// ClientOptions are what every client of the SDK is to be made with.
-func (a *Account) ClientOptions() azcore.ClientOptions { return azcore.ClientOptions{} }
+// login gets a token and keeps it. Where the old one still has some life left a
+// failure only puts off the next attempt.
+func (a *Account) login(ctx context.Context, r request, old held) (azcore.AccessToken, error) {
+	if have := a.held(r); have.fresh() {
+		return have.token, nil // another flight landed since the caller looked
+	}
+	ctx, cancel := context.WithTimeout(ctx, loginLimit)
+	defer cancel()
+	token, err := a.acquire(ctx, r)
+	now := time.Now()
+	if err != nil {
+		if !old.valid() {
+			return azcore.AccessToken{}, err
+		}
+		a.log(ctx, "could not renew a token of Azure; the old one is used on while it is valid", r, map[string]any{
+			"error": err.Error(), "expires": old.token.ExpiresOn,
+		})
+		a.keep(r, held{token: old.token, renew: now.Add(renewalPause)})
+		return old.token, nil
+	}
+	life := token.ExpiresOn.Sub(now)
+	renew := token.ExpiresOn.Add(-min(renewalMargin, life/2))
+	if life <= 0 {
+		// It was issued just now, so it is this machine's clock that is wrong: the
+		// servers decide, and they are not asked for another with every request.
+		renew = now.Add(renewalPause)
+		a.log(ctx, "a token of Azure has expired on arrival: the clock of this machine seems to be ahead", r, map[string]any{"expires": token.ExpiresOn})
+	} else {
+		a.log(ctx, "got a token of Azure", r, map[string]any{"expires": token.ExpiresOn})
+	}
+	a.keep(r, held{token: token, renew: renew})
+	return token, nil
+}
+
+func (a *Account) keep(r request, h held) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tokens[r] = h
+}
+
+// Forget drops a token that a server refused, so that the next caller gets
+// another. Tokens that the account does not hold are none of its business.
+func (a *Account) Forget(token string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for r, h := range a.tokens {
+		if h.token.Token == token {
+			delete(a.tokens, r)
+		}
+	}
+}
+
+func (a *Account) log(ctx context.Context, message string, r request, fields map[string]any) {
+	if a.options.Log == nil {
+		return
+	}
+	fields["method"], fields["scope"] = a.method.name, r.scope
+	fields["tenant"] = a.tenantOf(r)
+	a.options.Log(ctx, message, fields)
+}
+
+func (a *Account) tenantOf(r request) string {
+	if r.tenant != "" {
+		return r.tenant
+	}
+	return a.settings.TenantID
+}
+
+// Credential hands the account's tokens to clients of Azure's SDK.
+func (a *Account) Credential() azcore.TokenCredential { return credential{a} }
+
+type credential struct{ account *Account }
+
+func (c credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if len(o.Scopes) != 1 {
+		return azcore.AccessToken{}, fmt.Errorf("log in to Azure: a token is for one scope, not for %d", len(o.Scopes))
+	}
+	return c.account.token(ctx, request{tenant: o.TenantID, scope: o.Scopes[0], claims: o.Claims})
+}
+
+// ClientOptions are what clients of Azure's SDK are to be made with: the
+// account's cloud, the caller's name, and the SDK's own retries (which honour
+// Retry-After) but where another attempt cannot end differently.
+func (a *Account) ClientOptions() azcore.ClientOptions {
+	return azcore.ClientOptions{
+		Cloud:     a.Cloud().Configuration,
+		Telemetry: policy.TelemetryOptions{ApplicationID: a.options.UserAgent},
+		Retry:     policy.RetryOptions{ShouldRetry: worthRetrying},
+	}
+}
