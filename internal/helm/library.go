@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -324,5 +323,5 @@ func (s shelf) write(archive []byte) error {
 	return err
 }
 
-// Credentials are those that the library was prepared with, by host.
-func (l *Library) Credentials() map[string]Credential { return maps.Clone(l.credentials) }
+// Registries is the client by which the library asks registries: with its credentials, it asks for images as well.
+func (l *Library) Registries() *oci.Client { return l.registries }
