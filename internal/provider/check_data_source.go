@@ -73,7 +73,7 @@ func (d *checkDataSource) Schema(ctx context.Context, _ datasource.SchemaRequest
 			},
 			"namespace": schema.StringAttribute{
 				Optional:            true,
-				MarkdownDescription: "Namespace of the control plane. Default `" + linkerd.DefaultNamespace + "` or `" + istio.DefaultNamespace + "`.",
+				MarkdownDescription: "Namespace of the control plane. Default `" + linkerd.DefaultNamespace + "` or `" + istio.DefaultNamespace + "`, and for revisions of AKS's Istio add-on (`asm-1-30`) `" + check.AddonNamespace + "`.",
 				Validators:          []validator.String{dnsLabel()},
 			},
 			"revision": schema.StringAttribute{
@@ -227,7 +227,7 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 	}
 	if m.Mesh.ValueString() == "istio" {
 		h := istio.Health{
-			Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), istio.DefaultNamespace), Revision: m.Revision.ValueString(),
+			Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), istio.ControlPlaneNamespace(m.Revision.ValueString())), Revision: m.Revision.ValueString(),
 			Early: early, Now: now,
 		}
 		return health{

@@ -49,7 +49,8 @@ type meshDialect struct {
 	description string
 	// own are said of the enrolment itself, settings of its proxies.
 	own, settings []mesh.Setting
-	defaults      map[string]string // of Texts in own
+	// defaults are those of Texts in own, beside the values that are given.
+	defaults func(given map[string]any) map[string]string
 	// conflicts finds known values that do not go together.
 	conflicts func(values map[string]any) []*mesh.SettingError
 	// enrol builds the mesh from the values of own and the annotations of settings.
@@ -72,8 +73,10 @@ func linkerdDialect() meshDialect {
 				Description: "Whether the proxies route by the header `l5d-dst-override` instead of by where a request was sent, as ingress controllers need it. Default `false`.",
 			},
 		},
-		settings:  settings,
-		defaults:  map[string]string{controlPlaneSetting: linkerd.DefaultNamespace},
+		settings: settings,
+		defaults: func(map[string]any) map[string]string {
+			return map[string]string{controlPlaneSetting: linkerd.DefaultNamespace}
+		},
 		conflicts: linkerd.Conflicts,
 		enrol: func(values map[string]any, annotations map[string]string) mesh.Mesh {
 			return linkerd.Injection{Namespace: textOf(values, controlPlaneSetting), Ingress: values[ingressSetting] == true, Settings: annotations}
@@ -96,10 +99,13 @@ func istioDialect() meshDialect {
 		description: "Istio: with sidecars, a namespace by the label `istio-injection` or `istio.io/rev` and a workload by `sidecar.istio.io/inject`; " +
 			"in ambient mode both by `istio.io/dataplane-mode`. What is left out is as the control plane has it.",
 		own: []mesh.Setting{
-			controlPlaneOf(istio.DefaultNamespace),
+			{
+				Name: controlPlaneSetting, Type: mesh.Text, Check: checkLabel,
+				Description: "Namespace of the control plane. Default `" + istio.DefaultNamespace + "`, or, for revisions of AKS's Istio add-on such as `asm-1-30`, its own.",
+			},
 			{
 				Name: revisionSetting, Type: mesh.Text, Check: checkLabel,
-				Description: "Revision or tag of the control plane that injects. Default: the default revision. Sidecars only.",
+				Description: "Revision or tag of the control plane that injects. Default: the default revision, which the Istio add-on of AKS does not have: name one of its revisions. Sidecars only.",
 			},
 			{
 				Name: modeSetting, Type: mesh.Text, Choices: []string{string(mesh.Sidecar), string(mesh.Ambient)},
@@ -107,7 +113,12 @@ func istioDialect() meshDialect {
 			},
 		},
 		settings: settings,
-		defaults: map[string]string{controlPlaneSetting: istio.DefaultNamespace, modeSetting: string(mesh.Sidecar)},
+		defaults: func(given map[string]any) map[string]string {
+			return map[string]string{
+				controlPlaneSetting: istio.ControlPlaneNamespace(textOf(given, revisionSetting)),
+				modeSetting:         string(mesh.Sidecar),
+			}
+		},
 		conflicts: func(values map[string]any) []*mesh.SettingError {
 			found := mesh.RequestsAboveLimits(values)
 			if values[modeSetting] != string(mesh.Ambient) {
@@ -147,7 +158,7 @@ func otherMeshes(m mesh.Mesh) []mesh.Mesh {
 	if _, ok := m.(istio.Injection); ok {
 		return []mesh.Mesh{linkerd.Injection{Namespace: linkerd.DefaultNamespace}}
 	}
-	return []mesh.Mesh{istio.Injection{Namespace: istio.DefaultNamespace}, istio.Injection{Namespace: istio.DefaultNamespace, Ambient: true}}
+	return []mesh.Mesh{istio.Injection{}, istio.Injection{Ambient: true}}
 }
 
 func controlPlaneOf(namespace string) mesh.Setting {
@@ -175,7 +186,7 @@ func meshAttribute(description string, modifiers ...planmodifier.Object) schema.
 	for _, d := range meshDialects() {
 		nested := map[string]schema.Attribute{}
 		for _, s := range slices.Concat(d.own, d.settings) {
-			nested[s.Name] = settingAttribute(s, d.defaults[s.Name])
+			nested[s.Name] = settingAttribute(s, d)
 		}
 		attributes[d.name] = schema.SingleNestedAttribute{Optional: true, MarkdownDescription: d.description, Attributes: nested}
 	}
@@ -190,7 +201,7 @@ func meshAttribute(description string, modifiers ...planmodifier.Object) schema.
 
 // settingAttribute is the attribute of one setting. What its values may be is
 // checked with all others of the mesh.
-func settingAttribute(s mesh.Setting, preset string) schema.Attribute {
+func settingAttribute(s mesh.Setting, of meshDialect) schema.Attribute {
 	switch s.Type {
 	case mesh.Number:
 		return schema.Int64Attribute{Optional: true, MarkdownDescription: s.Description}
@@ -202,11 +213,47 @@ func settingAttribute(s mesh.Setting, preset string) schema.Attribute {
 		// Labels of traces are public; other variables may be anything.
 		return schema.MapAttribute{Optional: true, Sensitive: !s.Prefix, ElementType: types.StringType, MarkdownDescription: s.Description}
 	default:
-		if preset == "" {
+		if _, preset := of.defaults(nil)[s.Name]; !preset {
 			return schema.StringAttribute{Optional: true, MarkdownDescription: s.Description}
 		}
-		return schema.StringAttribute{Optional: true, Computed: true, Default: stringdefault.StaticString(preset), MarkdownDescription: s.Description}
+		return schema.StringAttribute{
+			Optional: true, Computed: true, MarkdownDescription: s.Description,
+			PlanModifiers: []planmodifier.String{presetSetting{of: of, setting: s.Name}},
+		}
 	}
+}
+
+// presetSetting is the default of a setting that depends on another, which a
+// default of the framework cannot see.
+type presetSetting struct {
+	of      meshDialect
+	setting string
+}
+
+func (p presetSetting) Description(context.Context) string {
+	return "has a default that depends on the revision"
+}
+
+func (p presetSetting) MarkdownDescription(ctx context.Context) string { return p.Description(ctx) }
+
+func (p presetSetting) PlanModifyString(ctx context.Context, req planmodifier.StringRequest, resp *planmodifier.StringResponse) {
+	if !req.ConfigValue.IsNull() {
+		return
+	}
+	given := map[string]any{}
+	for _, setting := range p.of.own {
+		if setting.Type != mesh.Text || setting.Name == p.setting {
+			continue
+		}
+		var value types.String
+		resp.Diagnostics.Append(req.Config.GetAttribute(ctx, req.Path.ParentPath().AtName(setting.Name), &value)...)
+		if value.IsUnknown() {
+			resp.PlanValue = types.StringUnknown()
+			return
+		}
+		given[setting.Name] = value.ValueString()
+	}
+	resp.PlanValue = types.StringValue(p.of.defaults(given)[p.setting])
 }
 
 // restartScope is what the attribute `restart` is about: the workloads of one
@@ -501,9 +548,6 @@ func readMesh(ctx context.Context, value attr.Value, at path.Path, diags *diag.D
 
 func (d meshDialect) read(object tftypes.Value, at path.Path, diags *diag.Diagnostics) meshReading {
 	r := meshReading{dialect: d, values: map[string]any{}, at: at}
-	for name, value := range d.defaults {
-		r.values[name] = value
-	}
 	var attributes map[string]tftypes.Value
 	if err := object.As(&attributes); err != nil {
 		problemAt(diags, at, "Invalid Mesh", errors.New("it has to be an object of settings"))
@@ -516,7 +560,6 @@ func (d meshDialect) read(object tftypes.Value, at path.Path, diags *diag.Diagno
 		if value.IsNull() {
 			continue
 		}
-		delete(r.values, name)
 		if !value.IsFullyKnown() {
 			complete = false
 			continue
@@ -528,6 +571,11 @@ func (d meshDialect) read(object tftypes.Value, at path.Path, diags *diag.Diagno
 			continue
 		}
 		r.values[name] = read
+	}
+	for name, preset := range d.defaults(r.values) {
+		if value, given := attributes[name]; !given || value.IsNull() {
+			r.values[name] = preset
+		}
 	}
 	for _, conflict := range d.conflicts(r.values) {
 		complete = false
@@ -685,7 +733,7 @@ func meshFound(ctx context.Context, name string, mark mesh.Mark, diags *diag.Dia
 			problem(diags, "Unable to Import Enrolment", err)
 			return types.ObjectNull(meshTypes())
 		}
-		for name, preset := range d.defaults {
+		for name, preset := range d.defaults(values) {
 			if values[name] == nil {
 				values[name] = preset
 			}

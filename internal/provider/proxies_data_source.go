@@ -72,7 +72,7 @@ func (d *proxiesDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 			},
 			"istio_namespace": schema.StringAttribute{
 				Optional:            true,
-				MarkdownDescription: "Namespace of Istio's control plane. Default `" + istio.DefaultNamespace + "`.",
+				MarkdownDescription: "Namespace of Istio's control plane. Default: that of the istiod that injects, also of AKS's Istio add-on; the one with the default revision if there are several.",
 				Validators:          []validator.String{dnsLabel()},
 			},
 			"timeouts": timeouts.Attributes(ctx),
@@ -214,7 +214,7 @@ func (m *proxiesModel) meshes() []mesh.Mesh {
 		meshes = append(meshes, linkerd.Injection{Namespace: cmp.Or(m.LinkerdNamespace.ValueString(), linkerd.DefaultNamespace)})
 	}
 	if m.Mesh.ValueString() != "linkerd" {
-		meshes = append(meshes, istio.Injection{Namespace: cmp.Or(m.IstioNamespace.ValueString(), istio.DefaultNamespace)})
+		meshes = append(meshes, istio.Injection{Namespace: m.IstioNamespace.ValueString()})
 	}
 	return meshes
 }

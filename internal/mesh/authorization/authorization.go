@@ -78,8 +78,8 @@ func WhichMesh(ctx context.Context, cluster *kube.Cluster, namespace string, sel
 func injections() []mesh.Mesh {
 	return []mesh.Mesh{
 		linkerd.Injection{Namespace: linkerd.DefaultNamespace},
-		istio.Injection{Namespace: istio.DefaultNamespace},
-		istio.Injection{Namespace: istio.DefaultNamespace, Ambient: true},
+		istio.Injection{},
+		istio.Injection{Ambient: true},
 	}
 }
 

@@ -13,11 +13,11 @@ import (
 )
 
 func sidecars() istio.Injection {
-	return istio.Injection{Namespace: istio.DefaultNamespace}
+	return istio.Injection{}
 }
 
 func ambient() istio.Injection {
-	return istio.Injection{Namespace: istio.DefaultNamespace, Ambient: true}
+	return istio.Injection{Ambient: true}
 }
 
 func proxies() linkerd.Injection {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 )
 
 // A sidecarPlane is what the injectors of one namespace's istiods give to pods.
@@ -27,6 +28,7 @@ type sidecarPlane struct {
 }
 
 func sidecarPlaneOf(ctx context.Context, cluster *kube.Cluster, i Injection, injectors []injector) (mesh.ControlPlane, error) {
+	i.Namespace = cmp.Or(i.Namespace, whereInjects(injectors, i.Revision))
 	p := sidecarPlane{injection: i, injectors: injectors, revisions: map[string]*revision{}}
 	served := slices.DeleteFunc(slices.Clone(injectors), p.foreign)
 	if len(served) == 0 {
@@ -55,6 +57,18 @@ func sidecarPlaneOf(ctx context.Context, cluster *kube.Cluster, i Injection, inj
 	return p, err
 }
 
+// whereInjects is where the istiod is that injects by a revision or tag, or else
+// any istiod: that of the Istio add-on of AKS is not in the usual namespace, and
+// has no default revision.
+func whereInjects(injectors []injector, revision string) string {
+	for _, i := range slices.Concat(answering(injectors, cmp.Or(revision, defaultRevision)), injectors) {
+		if i.namespace != "" {
+			return i.namespace
+		}
+	}
+	return ControlPlaneNamespace(revision)
+}
+
 // answering are the injectors of a tag, or else of a revision: where both are of
 // one name, istioctl has the tag in force.
 func answering(injectors []injector, name string) []injector {
@@ -71,7 +85,11 @@ func answering(injectors []injector, name string) []injector {
 func elsewhere(injectors []injector) string {
 	var namespaces []string
 	for _, i := range injectors {
-		namespaces = append(namespaces, i.namespace)
+		where := i.namespace
+		if where == check.AddonNamespace {
+			where += " (the Istio add-on of AKS: name its revision " + i.revision + ")"
+		}
+		namespaces = append(namespaces, where)
 	}
 	slices.Sort(namespaces)
 	if namespaces = slices.Compact(namespaces); len(namespaces) == 0 {

@@ -264,7 +264,7 @@ func TestNoControlPlane(t *testing.T) {
 	}{
 		"nothing":           {Injection{}, nil, "no MutatingWebhookConfiguration leads to an istiod in namespace istio-system"},
 		"others'":           {Injection{}, []map[string]any{other}, "no MutatingWebhookConfiguration leads"},
-		"elsewhere":         {Injection{}, []map[string]any{webhooks(t, "aks-istio-system", "asm-1-28", "")}, "those that are there lead to aks-istio-system"},
+		"elsewhere":         {Injection{}, []map[string]any{webhooks(t, "aks-istio-system", "asm-1-28", "")}, "those that are there lead to aks-istio-system (the Istio add-on of AKS: name its revision asm-1-28)"},
 		"other revision":    {Injection{Revision: "1-30"}, []map[string]any{webhooks(t, DefaultNamespace, "1-31", ""), webhooks(t, DefaultNamespace, "1-31", "stable")}, `revision "1-30" has no injector: no MutatingWebhookConfiguration that leads to namespace istio-system carries that revision or tag; there are 1-31, stable`},
 		"no ambient":        {Injection{Ambient: true}, []map[string]any{webhooks(t, DefaultNamespace, "default", "")}, "there is no DaemonSet of"},
 		"no ztunnel":        {Injection{Ambient: true}, []map[string]any{agent(t, "kube-system", "istio-cni-node", "k8s-app", nil)}, "there is no DaemonSet of ztunnel"},

@@ -16,7 +16,7 @@ import (
 
 // Injection enrols namespaces and workloads in Istio.
 type Injection struct {
-	// Namespace of istiod.
+	// Namespace of istiod; empty for that of the istiod which injects by Revision.
 	Namespace string
 	// Revision or tag that injects; empty for the default one, and where the
 	// target is marked for another already for that one.
@@ -47,12 +47,13 @@ const (
 // namespace or pod template. Settings that have no name of ours stay with whoever
 // has written them, as do those on a namespace, where nothing reads them.
 func InjectionOf(found mesh.Mark) Injection {
-	i := Injection{Namespace: DefaultNamespace}
+	var i Injection
 	_, namespace := found.Labels[corev1.LabelMetadataName]
 	injected := found.Labels[injectionLabel] == enabled
 	if !injected { // It beats the revision.
 		i.Revision = found.Labels[revisionLabel]
 	}
+	i.Namespace = ControlPlaneNamespace(i.Revision)
 	sidecar := injected || i.Revision != "" || found.Labels[injectLabel] == yes
 	i.Ambient = found.Labels[dataplaneModeLabel] == ambientMode && !sidecar
 	if !namespace && !i.Ambient {
