@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
@@ -135,32 +137,136 @@ func Permitted(about ...kube.Permission) func(denied []kube.Permission) error {
 	}
 }
 
+// RefusedError says what a policy of the cluster does not let anybody have, and what
+// to do. It does not wrap the API server's answer, which would be a lack of rights.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }
+
+// Managed reads what Azure says of the cluster. Nil, or an error, is that it cannot
+// be asked; what the API server does is to be found out without it.
+type Managed func(context.Context) (*aks.ManagedCluster, error)
+
 // WebhooksAdmitted asks the API server, without a trace, whether it lets anybody
-// have a webhook that changes pods. AKS Automatic with Kubernetes before 1.36 does
-// not, and no property of a cluster that is not asked for by Azure's API says so.
-func WebhooksAdmitted(cluster *kube.Cluster) func(context.Context) error {
-	ref := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "aksmesh-preflight"}
+// have a webhook that changes pods, by one like those of the meshes' injectors. AKS
+// Automatic with Kubernetes before 1.36 does not; what Azure says of the cluster
+// gives the reason, and decides where the API server does not answer.
+func WebhooksAdmitted(cluster *kube.Cluster, managed Managed) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := cluster.Apply(ctx, ref.Object(), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
-		return admitted(err)
+		_, err := cluster.Apply(ctx, injectorLike(), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+		tried := admitted(err)
+		if managed == nil {
+			return tried
+		}
+		described, err := managed(ctx)
+		if err != nil || described == nil {
+			return tried // Whether webhooks are admitted is for the API server to say.
+		}
+		blocks := BlocksWebhooks(described)
+		switch {
+		case blocks == nil, tried == nil && !described.Properties.HostedSystemProfile.Enabled:
+			return tried
+		case tried == nil:
+			return blocks
+		default:
+			return fmt.Errorf("%w (a try by a dry run: %s)", blocks, tried.Error())
+		}
 	}
 }
 
+// webhooksFrom is the version of Kubernetes from which on AKS Automatic admits
+// webhooks that change pods.
+const webhooksFrom = "1.36"
+
+// BlocksWebhooks is why a cluster, as Azure describes it, admits no webhooks that
+// change objects, or nil: those of AKS Automatic with Kubernetes before 1.36 do not.
+// Some that are older than their managed system node pools may yet.
+func BlocksWebhooks(described *aks.ManagedCluster) error {
+	version := cmp.Or(described.Properties.CurrentKubernetesVersion, described.Properties.KubernetesVersion)
+	if !strings.EqualFold(described.SKU.Name, "Automatic") || version == "" || AtLeast(version, webhooksFrom) == nil {
+		return nil
+	}
+	return &RefusedError{fmt.Sprintf("%s is an AKS Automatic cluster with Kubernetes %s, and before %s AKS Automatic blocks every webhook that changes objects, without which no pod gets a proxy: "+
+		"upgrade it to %[3]s or later (az aks upgrade --kubernetes-version %[3]s), or use a cluster of the sku Base", described.Name, version, webhooksFrom)}
+}
+
+// injectorLike is a webhook configuration like those by which meshes inject proxies
+// when pods are created, except that it is for no namespace that there is.
+func injectorLike() *unstructured.Unstructured {
+	object := kube.Ref{Kind: kube.MutatingWebhookConfiguration, Name: "aksmesh-preflight"}.Object()
+	object.Object["webhooks"] = []any{map[string]any{
+		"name": "preflight.aksmesh.io",
+		"clientConfig": map[string]any{
+			"service": map[string]any{"namespace": "aksmesh-preflight", "name": "injector", "path": "/inject", "port": int64(443)},
+		},
+		"rules": []any{map[string]any{
+			"operations": []any{"CREATE"}, "apiGroups": []any{""}, "apiVersions": []any{"v1"}, "resources": []any{"pods"}, "scope": "Namespaced",
+		}},
+		"namespaceSelector":       map[string]any{"matchLabels": map[string]any{corev1.LabelMetadataName: "aksmesh-preflight"}},
+		"admissionReviewVersions": []any{"v1"}, "sideEffects": "None", "failurePolicy": "Ignore", "timeoutSeconds": int64(1),
+	}}
+	return object
+}
+
 // admitted judges the answer to a webhook configuration that was created in a dry
-// run: roles that lack the right say so otherwise than policies.
+// run.
 func admitted(err error) error {
+	if !refused(err) {
+		return unanswered(err)
+	}
+	return &RefusedError{"a policy of the cluster refuses webhooks that change pods, and without one no pod gets a proxy: " + err.Error() +
+		"; AKS Automatic admits them from Kubernetes " + webhooksFrom + " on, and other policies have to exempt the mesh"}
+}
+
+// refused tells whether an error is the refusal of a policy: roles that lack the
+// right say so otherwise.
+func refused(err error) bool {
+	return (apierrors.IsForbidden(err) || apierrors.IsInvalid(err)) &&
+		(strings.Contains(err.Error(), "denied") || strings.Contains(err.Error(), "violates PodSecurity"))
+}
+
+// unanswered is what is left of an error that is no refusal.
+func unanswered(err error) error {
 	switch {
 	case err == nil, errors.Is(err, kube.ErrExists):
 		return nil
-	case !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err):
-		return err
-	case strings.Contains(err.Error(), "denied"):
-		// In words only: as an error, it would be a lack of rights.
-		return errors.New("a policy of the cluster refuses webhooks that change pods, and without one no pod gets a proxy: " + err.Error() +
-			"; AKS Automatic admits them from Kubernetes 1.36 on, and other policies have to exempt the mesh")
-	default:
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
 		return Skipf("the credentials may not look: %v", err)
+	default:
+		return err
 	}
+}
+
+// Redirected asks the API server, without a trace, whether pods may have what the
+// meshes' init containers need to lead their traffic to the proxy. A baseline of
+// pod security, as AKS Automatic enforces it, does not let them.
+func Redirected(cluster *kube.Cluster) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := cluster.Apply(ctx, redirectedPod(), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+		if !refused(err) {
+			return unanswered(err)
+		}
+		return &RefusedError{"a policy of the cluster refuses pods whose init container leads their traffic to the proxy (NET_ADMIN and NET_RAW): " + err.Error() +
+			"; have the mesh's CNI plugin do it, in a namespace that the policy leaves alone (AKS: az aks safeguards update --excluded-ns), which pods of applications need not be in"}
+	}
+}
+
+// redirectedPod is a pod with an init container like linkerd-init and istio-init.
+func redirectedPod() *unstructured.Unstructured {
+	container := func(name string, capabilities []any) map[string]any {
+		return map[string]any{
+			"name": name, "image": "mcr.microsoft.com/oss/kubernetes/pause:3.9",
+			"resources":       map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "100Mi"}, "limits": map[string]any{"cpu": "100m", "memory": "100Mi"}},
+			"securityContext": map[string]any{"allowPrivilegeEscalation": false, "capabilities": map[string]any{"add": capabilities, "drop": []any{"ALL"}}},
+		}
+	}
+	object := kube.Ref{Kind: kube.Pod, Namespace: corev1.NamespaceDefault, Name: "aksmesh-preflight"}.Object()
+	object.Object["spec"] = map[string]any{
+		"automountServiceAccountToken": false,
+		"initContainers":               []any{container("redirect", []any{"NET_ADMIN", "NET_RAW"})},
+		"containers":                   []any{container("main", []any{})},
+	}
+	return object
 }
 
 // Names are those of objects.

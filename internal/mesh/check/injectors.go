@@ -2,7 +2,9 @@ package check
 
 import (
 	"slices"
+	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -15,6 +17,7 @@ const AddonNamespace = "aks-istio-system"
 type injector struct {
 	mesh string
 	kube.Ref
+	revision   string   // of Istio
 	namespaces []string // of the services that are called
 }
 
@@ -27,7 +30,7 @@ func injectors(configurations []*unstructured.Unstructured) []injector {
 		case c.GetName() == "linkerd-proxy-injector-webhook-config":
 			i.mesh = "Linkerd"
 		case c.GetLabels()["app"] == "sidecar-injector" && c.GetLabels()["istio.io/rev"] != "":
-			i.mesh = "Istio"
+			i.mesh, i.revision = "Istio", c.GetLabels()["istio.io/rev"]
 		default:
 			continue
 		}
@@ -80,4 +83,28 @@ func NoAddon(configurations []*unstructured.Unstructured) error {
 	}
 	return Lacking("the Istio add-on of AKS is enabled (", addon, " leads to namespace "+AddonNamespace+
 		"), and cannot be in one cluster with another Istio; disable it (az aks mesh disable), or use its revision instead of installing one")
+}
+
+// AddonRevisions are the revisions of the Istio add-on of AKS that inject proxies.
+// Routing is whether another Istio that is AKS's does: that of App Routing, which
+// has the add-on's namespace.
+func AddonRevisions(configurations []*unstructured.Unstructured) (revisions []string, routing bool) {
+	for _, i := range injectors(configurations) {
+		if i.mesh != "Istio" || !slices.Contains(i.namespaces, AddonNamespace) {
+			continue
+		}
+		if strings.HasPrefix(i.revision, "asm-") {
+			revisions = append(revisions, i.revision)
+		} else {
+			routing = true
+		}
+	}
+	slices.Sort(revisions)
+	return slices.Compact(revisions), routing
+}
+
+// Enforced tells whether the admissions enforcer of AKS has written into a webhook
+// configuration.
+func Enforced(configuration *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(configuration.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == "admissionsenforcer" })
 }

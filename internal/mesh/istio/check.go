@@ -26,6 +26,8 @@ type Health struct {
 	// Early is how long before its end a certificate is worth a warning.
 	Early time.Duration
 	Now   time.Time
+	// Managed reads what Azure says of the cluster; nil if it is not asked.
+	Managed check.Managed
 }
 
 // The flags of a check.

@@ -26,8 +26,8 @@ const (
 // PreChecks are what has to hold before a control plane is installed into a
 // namespace, which need not exist: `istioctl x precheck`, and what goes wrong on
 // AKS.
-func PreChecks(cluster *kube.Cluster, namespace string, now time.Time) []check.Check {
-	return Health{Cluster: cluster, Namespace: namespace, Now: now}.Pre()
+func PreChecks(cluster *kube.Cluster, namespace string, now time.Time, managed check.Managed) []check.Check {
+	return Health{Cluster: cluster, Namespace: namespace, Now: now, Managed: managed}.Pre()
 }
 
 // Pre are the checks of a cluster before the control plane is installed.
@@ -54,7 +54,8 @@ func (h Health) Pre() []check.Check {
 		analysis(preCategory, "IST0139", "no webhook calls a service that does not exist", warns, h.onWebhooks(orphaned)),
 		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.On(mutating, check.NoAddon)),
 		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),
-		of(preCategory, "precheck-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster)),
+		of(preCategory, "precheck-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster, h.Managed)),
+		of(preCategory, "precheck-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster)),
 		of(preCategory, "precheck-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
 		of(preCategory, "precheck-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
 		of(preCategory, "precheck-clock-skew", "no clock skew detected", warns, check.On(h.Cluster.Nodes, func(nodes []*corev1.Node) error {

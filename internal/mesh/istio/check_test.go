@@ -175,7 +175,7 @@ func (w *checkWorld) all(t testing.TB) []check.Outcome {
 	t.Helper()
 	h := Health{Cluster: w.Connect(t), Namespace: "istio-system", Early: pki.DefaultEarlyRenewal, Now: w.now}
 	var all []check.Outcome
-	for _, checks := range [][]check.Check{PreChecks(h.Cluster, h.Namespace, w.now), h.ControlPlane(), h.DataPlane()} {
+	for _, checks := range [][]check.Check{PreChecks(h.Cluster, h.Namespace, w.now, nil), h.ControlPlane(), h.DataPlane()} {
 		outcomes, err := check.Run(t.Context(), checks)
 		if err != nil {
 			t.Fatal(err)

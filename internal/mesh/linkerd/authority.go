@@ -149,7 +149,7 @@ func termsOf(namespace, version string, values map[string]any) terms {
 		inbound:    strings.Join(ignoredPorts(values), ","),
 	}
 	p.outbound = said("", "proxyInit", "ignoreOutboundPorts")
-	for network := range strings.SplitSeq(said("10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8", "clusterNetworks"), ",") {
+	for network := range strings.SplitSeq(said(DefaultNetworks, "clusterNetworks"), ",") {
 		if prefix, err := netip.ParsePrefix(strings.TrimSpace(network)); err == nil {
 			p.networks = append(p.networks, prefix.Masked())
 		}

@@ -185,7 +185,7 @@ func (p plane) networks() string {
 	if networks := value[string](p, "clusterNetworks"); networks != "" {
 		return networks
 	}
-	return defaultNetworks
+	return DefaultNetworks
 }
 
 func versionKnown(p plane) error {

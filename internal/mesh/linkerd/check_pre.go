@@ -23,15 +23,16 @@ const (
 	// what a version wants besides is in its charts.
 	oldestKubernetes = "1.21"
 
-	// defaultNetworks are those that the chart takes for the cluster's.
-	defaultNetworks = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"
+	// DefaultNetworks are those that the chart takes for the cluster's: its default of
+	// the value clusterNetworks.
+	DefaultNetworks = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"
 )
 
 // PreChecks are what has to hold before a control plane is installed into a
 // namespace, which need not exist: `linkerd check --pre`, without what the charts
 // and their installer see to themselves, and what goes wrong on AKS.
-func PreChecks(cluster *kube.Cluster, namespace string, now time.Time) []check.Check {
-	h := Health{Cluster: cluster, Namespace: namespace, Now: now}
+func PreChecks(cluster *kube.Cluster, namespace string, now time.Time, managed check.Managed) []check.Check {
+	h := Health{Cluster: cluster, Namespace: namespace, Now: now, Managed: managed}
 	return append(h.kubernetes(), h.pre()...)
 }
 
@@ -86,7 +87,8 @@ func (h Health) pre() []check.Check {
 		own("pre-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
 		own("pre-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
 		own("pre-other-mesh", "no other mesh injects proxies", warns, check.On(configurations, check.OtherMeshes("Linkerd"))),
-		own("pre-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster)),
+		own("pre-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster, h.Managed)),
+		own("pre-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster)),
 	)
 }
 
@@ -216,24 +218,16 @@ func podIPs(pods []*corev1.Pod) []address {
 // within tells whether networks contain all addresses. Without any address there
 // is nothing to find out.
 func within(networks string, addresses []address) error {
-	var known []netip.Prefix
-	for text := range strings.SplitSeq(networks, ",") {
-		prefix, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil {
-			return fmt.Errorf("the value clusterNetworks has %q, which is no network: %w", text, err)
-		}
-		known = append(known, prefix)
+	known, err := parseNetworks(networks)
+	if err != nil {
+		return fmt.Errorf("the value clusterNetworks: %w", err)
 	}
 	if len(addresses) == 0 {
 		return check.Skipf("there are no such addresses")
 	}
 	var outside []string
 	for _, a := range addresses {
-		inside := false
-		for _, network := range known {
-			inside = inside || network.Overlaps(a.prefix) && network.Bits() <= a.prefix.Bits()
-		}
-		if !inside {
+		if !contained(known, a.prefix) {
 			outside = append(outside, fmt.Sprintf("%s (%s)", a.of, a.prefix))
 		}
 	}
@@ -241,5 +235,35 @@ func within(networks string, addresses []address) error {
 		"; proxies take such destinations for the world outside of the cluster: add their networks to the value clusterNetworks of the control plane's chart")
 }
 
+// parseNetworks reads the value clusterNetworks.
+func parseNetworks(text string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for one := range strings.SplitSeq(text, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(one))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no network: %w", one, err)
+		}
+		networks = append(networks, prefix)
+	}
+	return networks, nil
+}
+
+// contained tells whether one of some networks contains a whole other.
+func contained(networks []netip.Prefix, inner netip.Prefix) bool {
+	return slices.ContainsFunc(networks, func(network netip.Prefix) bool {
+		return network.Overlaps(inner) && network.Bits() <= inner.Bits()
+	})
+}
+
 // withinDefault is within for a chart whose values are not known yet.
-func withinDefault(addresses []address) error { return within(defaultNetworks, addresses) }
+func withinDefault(addresses []address) error { return within(DefaultNetworks, addresses) }
+
+// OutsideDefaultNetworks are those of some networks that the control plane does not
+// take for the cluster's, unless it is told so by the value clusterNetworks.
+func OutsideDefaultNetworks(networks []netip.Prefix) []netip.Prefix {
+	known, err := parseNetworks(DefaultNetworks)
+	if err != nil {
+		return networks
+	}
+	return slices.DeleteFunc(slices.Clone(networks), func(p netip.Prefix) bool { return contained(known, p) })
+}

@@ -241,7 +241,7 @@ func (w *checkWorld) all(t testing.TB) []check.Outcome {
 	t.Helper()
 	h := Health{Cluster: w.Connect(t), Namespace: "linkerd", Early: pki.DefaultEarlyRenewal, Now: w.now}
 	var all []check.Outcome
-	for _, checks := range [][]check.Check{PreChecks(h.Cluster, "linkerd", w.now), h.ControlPlane(), h.DataPlane(), h.Viz(), h.Multicluster()} {
+	for _, checks := range [][]check.Check{PreChecks(h.Cluster, "linkerd", w.now, nil), h.ControlPlane(), h.DataPlane(), h.Viz(), h.Multicluster()} {
 		outcomes, err := check.Run(t.Context(), checks)
 		if err != nil {
 			t.Fatal(err)

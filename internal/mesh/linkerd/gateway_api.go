@@ -248,8 +248,8 @@ func outside(bundle string, l line) string {
 
 // An owner is whose an object is.
 type owner struct {
-	words string
-	ours  bool
+	words     string
+	ours, aks bool
 	// release is the Helm release that it is of, as namespace/name; empty if of none.
 	release string
 }
@@ -258,7 +258,7 @@ type owner struct {
 func ownerOf(object *unstructured.Unstructured) owner {
 	labels, annotations := object.GetLabels(), object.GetAnnotations()
 	if slices.Contains([]string{labels[managedByLabel], annotations[managedByLabel]}, "aks") {
-		return owner{words: "managed by AKS"}
+		return owner{words: "managed by AKS", aks: true}
 	}
 	if kube.Ours(labels) {
 		return owner{words: "this provider's", ours: true}
@@ -277,6 +277,14 @@ func ownerOf(object *unstructured.Unstructured) owner {
 		}
 	}
 	return owner{words: "written by " + strings.Join(managers, ", ")}
+}
+
+// GatewayOwner says who looks after a CRD of the Gateway API: "managed by AKS",
+// "of Helm release default/gateway-api". Managed is whether it is AKS, which allows
+// nobody else to change it.
+func GatewayOwner(crd *unstructured.Unstructured) (words string, managed bool) {
+	by := ownerOf(crd)
+	return by.words, by.aks
 }
 
 // gatewayStep is what an apply does with one of the manifests.

@@ -56,7 +56,7 @@ func (r Result) None() bool { return r.Name == "" && len(r.Unseen) == 0 }
 // wherever they are installed.
 func engines() map[string]string {
 	return map[string]string{
-		"azure-npm":             azureNPM,
+		"azure-npm":             AzureNPM,
 		"cilium":                Cilium,
 		"anetd":                 "GKE Dataplane V2",
 		"calico-node":           "Calico",
@@ -69,11 +69,12 @@ func engines() map[string]string {
 	}
 }
 
-const azureNPM = "Azure Network Policy Manager"
+// AzureNPM is the name of the engine that AKS gives up.
+const AzureNPM = "Azure Network Policy Manager"
 
 // labelled are the engines that AKS names in its label.
 func labelled() map[string]string {
-	return map[string]string{"azure": azureNPM, "calico": "Calico", "cilium": Cilium}
+	return map[string]string{"azure": AzureNPM, "calico": "Calico", "cilium": Cilium}
 }
 
 // Detect looks at the nodes and DaemonSets of the cluster, by the shared reads.
@@ -118,10 +119,28 @@ func Judge(nodes []*corev1.Node, daemonSets []appsv1.DaemonSet) Result {
 	if result.Name == "" {
 		result.Name, result.Evidence = byLabel(nodes)
 	}
-	if result.Name == azureNPM {
-		result.Warning = "Microsoft supports Azure Network Policy Manager on Linux until 2028-09-30, and on Windows since 2026-09-30 no more: plan to move to Cilium."
+	return result.warned()
+}
+
+// Managed is the engine that AKS has installed by what Azure says of a cluster: the
+// networkPolicy and the networkDataplane of its network profile. Without a Name,
+// there may be one that somebody else has installed.
+func Managed(networkPolicy, networkDataplane string) Result {
+	if networkPolicy == "" && networkDataplane == "cilium" {
+		networkPolicy = networkDataplane
 	}
-	return result
+	result := Result{Looked: fmt.Sprintf("the cluster's network profile has the network policy %q", networkPolicy)}
+	if name, known := labelled()[networkPolicy]; known {
+		result.Name, result.Evidence = name, "network policy "+networkPolicy+" of the cluster's network profile"
+	}
+	return result.warned()
+}
+
+func (r Result) warned() Result {
+	if r.Name == AzureNPM {
+		r.Warning = "Microsoft supports Azure Network Policy Manager on Linux until 2028-09-30, and on Windows since 2026-09-30 no more: plan to move to Cilium."
+	}
+	return r
 }
 
 func byDaemonSet(d appsv1.DaemonSet) string {
