@@ -53,6 +53,19 @@ func Edits(before, next *unstructured.Unstructured) []string {
 	return changes(before, next, true, true)
 }
 
+// FieldOf is the field that a line of Differences, Changes or Edits is about.
+func FieldOf(line string) string {
+	field, _, _ := strings.Cut(line, ": ")
+	return field
+}
+
+// Within reports whether a field is the other or a part of it, both as FieldOf
+// returns them.
+func Within(field, other string) bool {
+	rest, ok := strings.CutPrefix(field, other)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
 func changes(live, next *unstructured.Unstructured, whole, exact bool) []string {
 	live, next = withoutStringData(live), withoutStringData(next)
 	found := comparison{exact: exact, tell: func(at fieldPath, want, is any) string {

@@ -112,6 +112,7 @@ func TestTheEnvironmentNeverContradictsWhatIsSet(t *testing.T) {
 		"insecure":          {Settings{Host: "https://x", Token: "x", Insecure: &yes}, []string{"host", "token", "insecure", "proxy_url"}},
 		"not insecure":      {Settings{Host: "https://x", Token: "x", Insecure: &no}, []string{"host", "cluster_ca_certificate", "token", "insecure", "proxy_url"}},
 		"in cluster":        {Settings{InCluster: true}, []string{"in_cluster"}},
+		"access":            {Settings{Access: leadingTo("")}, []string{"access"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -173,6 +174,9 @@ func TestExactlyOneWay(t *testing.T) {
 		"exec without a command":     {Settings{Host: "x", Exec: &Exec{APIVersion: "v1"}}, []string{"exec"}, "command"},
 		"in cluster and token":       {Settings{InCluster: true, Token: "x"}, []string{"token"}, "service account"},
 		"in cluster and proxy":       {Settings{InCluster: true, ProxyURL: "x"}, []string{"proxy_url"}, "service account"},
+		"access and token":           {Settings{Access: leadingTo(""), Token: "x"}, []string{"token"}, "cluster rg/prod says itself"},
+		"access and host":            {Settings{Access: leadingTo(""), Host: "x"}, []string{"host", "access"}, "more than one way"},
+		"access":                     {Settings{Access: leadingTo("")}, nil, ""},
 		"files":                      {Settings{ConfigPaths: []string{"/x"}, Context: "x", User: "x", Cluster: "x", ProxyURL: "x", Insecure: &yes, TLSServerName: "x"}, nil, ""},
 		"content alone":              {Settings{Config: "x"}, nil, ""},
 		"host alone":                 {Settings{Host: "x"}, nil, ""},
@@ -354,13 +358,16 @@ func TestConnectDoesNotDial(t *testing.T) {
 	}
 }
 
+// selfSignedName is the host that selfSigned certificates are for.
+const selfSignedName = "api.example.com"
+
 func selfSigned(t *testing.T) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{selfSignedName}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
