@@ -207,12 +207,11 @@ func (c credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) 
 }
 
 // ClientOptions are what clients of Azure's SDK are to be made with: the
-// account's cloud, the caller's name, and the SDK's own retries (which honour
-// Retry-After) but where another attempt cannot end differently.
+// account's cloud, the caller's name, and the SDK's own retries, which honour
+// Retry-After.
 func (a *Account) ClientOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     a.Cloud().Configuration,
 		Telemetry: policy.TelemetryOptions{ApplicationID: a.options.UserAgent},
-		Retry:     policy.RetryOptions{ShouldRetry: worthRetrying},
 	}
 }

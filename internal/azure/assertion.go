@@ -56,7 +56,7 @@ func (a *Account) requestAssertion(ctx context.Context, verb string, parameters 
 	// Azure Pipelines then says 401 instead of showing a page to log in.
 	request.Raw().Header.Set("X-TFS-FedAuthRedirect", "Suppress")
 
-	options := a.ClientOptions()
+	options := a.loginOptions()
 	response, err := runtime.NewPipeline("aksmesh", "v1.0.0", runtime.PipelineOptions{}, &options).Do(request)
 	if err != nil {
 		return "", &assertionError{Host: address.Host, Err: err}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 
@@ -126,7 +125,7 @@ func refusedByProxy(err error) bool {
 	if !errors.As(err, &failed) {
 		return false
 	}
-	for status := http.StatusBadRequest; status < http.StatusInternalServerError; status++ {
+	for status := http.StatusBadRequest; status < 600; status++ {
 		if text := http.StatusText(status); text != "" && text == failed.Err.Error() {
 			return true
 		}
@@ -134,15 +133,13 @@ func refusedByProxy(err error) bool {
 	return false
 }
 
-// worthRetrying tells whether the SDK is to try a request again: after answers of
-// passing trouble as it does by itself, but not where the network's answer is
-// final, which is better told at once.
+// worthRetrying tells whether a login is to be tried again: after answers of
+// passing trouble as the SDK does by itself, but not where the network's own
+// answer is final.
 func worthRetrying(response *http.Response, err error) bool {
 	if err == nil {
-		return slices.Contains([]int{
-			http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-		}, response.StatusCode)
+		return response.StatusCode == http.StatusRequestTimeout || response.StatusCode == http.StatusTooManyRequests ||
+			response.StatusCode >= http.StatusInternalServerError
 	}
 	var (
 		name  *net.DNSError

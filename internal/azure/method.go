@@ -77,9 +77,12 @@ func (a *Account) acquire(ctx context.Context, r request) (azcore.AccessToken, e
 	return token, nil
 }
 
-// loginOptions are those of the clients that log in.
+// loginOptions are those of the clients that log in. They give up sooner than
+// others: a token that is still valid goes on to be used, and who has none learns
+// at once what is in the way.
 func (a *Account) loginOptions() azcore.ClientOptions {
 	options := a.ClientOptions()
+	options.Retry.ShouldRetry = worthRetrying
 	options.PerRetryPolicies = []policy.Policy{witnessPolicy{}}
 	return options
 }
@@ -166,8 +169,7 @@ func (a *Account) managedIdentityCredential(context.Context, string) (azcore.Tok
 	// it asks to be tried again is; to wait for a connection is in vain.
 	options.Retry.TryTimeout = 10 * time.Second
 	options.Retry.ShouldRetry = func(response *http.Response, err error) bool {
-		return err == nil && (response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusGone ||
-			response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError)
+		return err == nil && (response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusGone || worthRetrying(response, nil))
 	}
 	identity, err := azidentity.NewManagedIdentityCredential(options)
 	if err != nil {

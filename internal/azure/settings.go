@@ -371,21 +371,19 @@ func (s *Settings) validateWay(way area) error {
 		}
 		return nil
 	}
-	var missing, because []string
-	if s.ClientID == "" && s.ClientIDFilePath == "" {
-		missing = append(missing, settingClient)
-	}
-	if s.TenantID == "" {
-		missing = append(missing, settingTenant)
-	}
+	var missing, variables, because []string
 	for _, entry := range settingsTable() {
-		if entry.area == way && entry.chooses && entry.isSet(s) {
+		switch {
+		case entry.name == settingClient && s.ClientID+s.ClientIDFilePath == "", entry.name == settingTenant && s.TenantID == "":
+			missing = append(missing, entry.name)
+			variables = append(variables, entry.variables[0])
+		case entry.area == way && entry.chooses && entry.isSet(s):
 			because = append(because, entry.name)
 		}
 	}
 	if len(missing) > 0 {
 		return &SettingsError{Names: missing, Reason: fmt.Sprintf("%s missing (environment variables %s), which logging in takes with %s",
-			strings.Join(missing, " and "), strings.Join(variablesOf(missing), " and "), s.describe(because))}
+			strings.Join(missing, " and "), strings.Join(variables, " and "), s.describe(because))}
 	}
 	if way == areaCertificate && s.ClientCertificate != "" {
 		if _, err := base64.StdEncoding.DecodeString(s.ClientCertificate); err != nil {
@@ -486,17 +484,6 @@ func (s *Settings) describe(names []string) string {
 		described = append(described, name)
 	}
 	return strings.Join(described, ", ")
-}
-
-// variablesOf are the variables by which azurerm fills settings.
-func variablesOf(names []string) []string {
-	var variables []string
-	for _, entry := range settingsTable() {
-		if slices.Contains(names, entry.name) && len(entry.variables) > 0 {
-			variables = append(variables, entry.variables[0])
-		}
-	}
-	return variables
 }
 
 // configuration is where the settings' cloud logs in and is managed.
