@@ -17,6 +17,7 @@ import (
 var (
 	_ provider.ProviderWithFunctions          = (*meshProvider)(nil)
 	_ provider.ProviderWithEphemeralResources = (*meshProvider)(nil)
+	_ provider.ProviderWithValidateConfig     = (*meshProvider)(nil)
 )
 
 // meshProvider is the aksmesh provider.
@@ -74,6 +75,7 @@ func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSour
 func (p *meshProvider) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
 	return []func() ephemeral.EphemeralResource{
 		newIssuerEphemeralResource,
+		newClusterCredentialsEphemeralResource,
 	}
 }
 

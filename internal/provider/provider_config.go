@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -28,6 +30,7 @@ func osGetenv(key string) string { return os.Getenv(key) }
 
 // providerModel is the provider block.
 type providerModel struct {
+	AKS        types.Object     `tfsdk:"aks"`
 	Kubernetes *kubernetesModel `tfsdk:"kubernetes"`
 	Helm       *helmModel       `tfsdk:"helm"`
 }
@@ -77,9 +80,10 @@ func (p *meshProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Turns an AKS cluster, or any conformant Kubernetes cluster, into a meshed one and keeps it that way.",
 		Attributes: map[string]schema.Attribute{
+			"aks": aksBlock(),
 			"kubernetes": schema.SingleNestedAttribute{
 				Optional: true,
-				MarkdownDescription: "How to reach the cluster: by kubeconfig (`config_path`, `config_paths` or `config_content`), " +
+				MarkdownDescription: "How to reach a cluster that is not named in `aks`: by kubeconfig (`config_path`, `config_paths` or `config_content`), " +
 					"directly (`host` and credentials), or from inside a pod (`in_cluster`). Exactly one of the three ways. " +
 					"Values may be unknown while planning, as they are when the cluster is created in the same apply: " +
 					"the plan then dials nothing. Settings left out here are taken from the `KUBE_*` environment variables " +
@@ -150,12 +154,17 @@ func sensitiveString(description string) schema.StringAttribute {
 // on first use. While any of it is unknown, as it is when the cluster is
 // created in the same apply, resources plan without a cluster.
 func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
+	block, account := p.login(ctx, req.Config, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	s := &session{now: p.now, manifests: release.NewDownloader(), azure: account}
 	if !req.Config.Raw.IsFullyKnown() {
 		if req.ClientCapabilities.DeferralAllowed {
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
 		}
 		tflog.Info(ctx, "provider configuration is not known yet; planning without a cluster")
-		offer(resp, &session{now: p.now, manifests: release.NewDownloader()})
+		offer(resp, s)
 		return
 	}
 
@@ -164,14 +173,14 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	settings := model.Kubernetes.settings(ctx, &resp.Diagnostics)
 	libraryOptions := model.Helm.options(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
+	var settings kube.Settings
+	if block.named() {
+		settings = s.enter(block, &resp.Diagnostics)
+	} else {
+		settings = model.Kubernetes.complete(ctx, p.getenv, block != nil, &resp.Diagnostics)
 	}
-	settings, err := settings.WithEnvironment(p.getenv)
-	if err != nil {
-		resp.Diagnostics.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Environment", sentence(err))
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	cluster, err := kube.Connect(settings, "terraform-provider-aksmesh/"+p.version)
@@ -179,12 +188,32 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		resp.Diagnostics.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Configuration", sentence(err))
 		return
 	}
-	offer(resp, &session{now: p.now, manifests: release.NewDownloader(), cluster: cluster, library: helm.NewLibrary(libraryOptions)})
+	libraryOptions.Keychain = s.keychain
+	s.cluster, s.library = cluster, helm.NewLibrary(libraryOptions)
+	offer(resp, s)
 }
 
 // offer hands the session to all that the provider serves.
 func offer(resp *provider.ConfigureResponse, s *session) {
 	resp.ResourceData, resp.DataSourceData, resp.EphemeralResourceData = s, s, s
+}
+
+// complete turns the block and the environment into connection settings. That
+// they lead to no cluster is no error before one is needed if it may be left out.
+func (m *kubernetesModel) complete(ctx context.Context, getenv func(string) string, optional bool, diags *diag.Diagnostics) kube.Settings {
+	settings, err := m.settings(ctx, diags).WithEnvironment(getenv)
+	if err != nil {
+		diags.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Environment", sentence(err))
+		return settings
+	}
+	if none, ok := errors.AsType[*kube.SettingsError](settings.Validate()); ok && m == nil && len(none.Names) == 0 {
+		err := fmt.Errorf("%w; an AKS cluster is named in the provider's aks block, by id or by resource_group_name and name", none)
+		if optional {
+			return kube.Settings{Access: nowhere{err}}
+		}
+		diags.AddAttributeError(path.Root("kubernetes"), "Invalid Kubernetes Configuration", sentence(err))
+	}
+	return settings
 }
 
 // settings turns the block into connection settings; a missing block leaves
@@ -248,12 +277,17 @@ func (m *helmModel) options(ctx context.Context, diags *diag.Diagnostics) helm.L
 }
 
 // session is what one configured provider gives its resources: the clock, the
-// cluster, the charts and the manifests. It exists before the cluster does.
+// cluster, who logs in to Azure, the charts and the manifests. It exists before the cluster does.
 type session struct {
 	// renderings are what charts were rendered to for the cluster.
 	renderings install.Renderings
+	registries registries
 	now        func() time.Time
 	manifests  *release.Downloader
+	// azure is who logs in to Azure, the same at each call.
+	azure func() (*azure.Account, error)
+	// aks is the AKS cluster that the configuration names, if it is one.
+	aks managedCluster
 	// leaving are the owners of objects that the plan replaces by others, as a
 	// release.ForeignError names them.
 	leaving sync.Map
@@ -262,6 +296,8 @@ type session struct {
 	held sync.Map
 	// anchors are what the plan makes of trust anchors, each a plannedAnchor, by ID.
 	anchors sync.Map
+	// credentials are those that were handed out, each an *openCredentials, by handle.
+	credentials sync.Map
 	// turns are taken by operations that must not run at the same time: by what
 	// they change, a channel with room for one.
 	turns sync.Map
@@ -298,7 +334,7 @@ func (s *session) requireCluster(diags *diag.Diagnostics) (*kube.Cluster, bool) 
 	c, ok := s.knownCluster()
 	if !ok {
 		diags.AddError("No Cluster To Talk To", "The provider's configuration is not known yet, so there is no cluster to talk to. "+
-			"Set the provider's kubernetes block from values that are known by then; a data source is read only during the apply if it depends on the cluster (depends_on).")
+			"Set the provider's aks or kubernetes block from values that are known by then; a data source is read only during the apply if it depends on the cluster (depends_on).")
 	}
 	return c, ok
 }

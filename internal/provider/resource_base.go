@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -99,22 +102,28 @@ func forget(ctx context.Context, resp *resource.ReadResponse, id types.String) {
 }
 
 // problem turns a domain error into one diagnostic: what was tried, what went
-// wrong, and, where the cluster's answer tells, the likely cause and the cure.
-func problem(diags *diag.Diagnostics, summary string, err error) {
-	diags.AddError(summary, explain(err))
+// wrong, and, where the cluster's or Azure's answer tells, the likely cause and the
+// cure. What else can give advice on the error is asked first.
+func problem(diags *diag.Diagnostics, summary string, err error, advisers ...func(error) string) {
+	diags.AddError(summary, explain(err, advisers...))
 }
 
 // problemAt is problem for an error that one attribute caused.
-func problemAt(diags *diag.Diagnostics, at path.Path, summary string, err error) {
+func problemAt(diags *diag.Diagnostics, at path.Path, summary string, err error, advisers ...func(error) string) {
 	// Terraform points to the resource only when the attribute is nested, so
 	// the text names it too.
-	diags.AddAttributeError(at, summary, fmt.Sprintf("%s: %s", at, explain(err)))
+	diags.AddAttributeError(at, summary, fmt.Sprintf("%s: %s", at, explain(err, advisers...)))
 }
 
-func explain(err error) string {
+func explain(err error, advisers ...func(error) string) string {
 	detail := sentence(err)
-	if advice := kube.Advice(err); advice != "" {
-		detail += "\n\n" + advice
+	if _, ok := errors.AsType[*kube.AccessError](err); !ok {
+		advisers = append(slices.Clip(advisers), azure.Advice)
+	}
+	for _, advise := range append(advisers, kube.Advice) {
+		if advice := advise(err); advice != "" {
+			return detail + "\n\n" + advice
+		}
 	}
 	return detail
 }

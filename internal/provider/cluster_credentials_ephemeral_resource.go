@@ -1,0 +1,280 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
+)
+
+var (
+	_ ephemeral.EphemeralResourceWithConfigure      = (*clusterCredentialsEphemeralResource)(nil)
+	_ ephemeral.EphemeralResourceWithValidateConfig = (*clusterCredentialsEphemeralResource)(nil)
+	_ ephemeral.EphemeralResourceWithRenew          = (*clusterCredentialsEphemeralResource)(nil)
+	_ ephemeral.EphemeralResourceWithClose          = (*clusterCredentialsEphemeralResource)(nil)
+)
+
+const (
+	// lastingToken is how long a token that is handed out lasts at least if Microsoft
+	// Entra ID can be had to give such a one: whoever takes it gets no other.
+	lastingToken = 30 * time.Minute
+
+	// renewalMargin is how long before its end a token is renewed, or half of what is
+	// left if that is less.
+	renewalMargin = 5 * time.Minute
+
+	// renewalLead is by how much Terraform renews earlier than it is told to.
+	renewalLead = time.Minute
+
+	// credentialsHandle is the key in the private data under which the handle of open
+	// credentials is.
+	credentialsHandle = "handle"
+)
+
+type clusterCredentialsEphemeralResource struct{ session *session }
+
+func newClusterCredentialsEphemeralResource() ephemeral.EphemeralResource {
+	return &clusterCredentialsEphemeralResource{}
+}
+
+func (r *clusterCredentialsEphemeralResource) Metadata(_ context.Context, req ephemeral.MetadataRequest, resp *ephemeral.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_cluster_credentials"
+}
+
+func (r *clusterCredentialsEphemeralResource) Configure(_ context.Context, req ephemeral.ConfigureRequest, resp *ephemeral.ConfigureResponse) {
+	r.session = sessionOf(req.ProviderData, &resp.Diagnostics)
+}
+
+func (r *clusterCredentialsEphemeralResource) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
+	text := func(description string, check validator.String) schema.StringAttribute {
+		return schema.StringAttribute{Optional: true, MarkdownDescription: description, Validators: []validator.String{check}}
+	}
+	flag := func(description string) schema.BoolAttribute {
+		return schema.BoolAttribute{Optional: true, MarkdownDescription: description}
+	}
+	computed := func(description string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, MarkdownDescription: description}
+	}
+	secret := func(description string) schema.StringAttribute {
+		return schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: description}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The way to the API server of an AKS cluster for other providers, such as `kubernetes` and `helm`: its address, its certificate authority and a token of Microsoft Entra ID, " +
+			"without kubelogin. It is kept nowhere, neither in the state nor in the plan. Needs Terraform 1.10.\n\n" +
+			"A token lasts 60 to 90 minutes (that of a managed identity up to a day). What takes one cannot be handed another: providers keep what they were configured with. " +
+			"So every run gets a token that is as new as can be had, and while the run lasts the login is renewed before its end, with a warning that the token which was handed out ends, " +
+			"because whoever has it is refused from then on. The resources of this provider are not concerned: they renew their own tokens. " +
+			"Once nothing needs the credentials any more, they are dropped.\n\n" +
+			"For a cluster that is made in the same apply, give `id`: Terraform then opens the credentials after the cluster is there.",
+		Attributes: map[string]schema.Attribute{
+			"id":                    text("Resource ID of the cluster. Default: the cluster of the provider's `aks` block.", managedClusterID()),
+			"resource_group_name":   text("Resource group of the cluster, with `name` instead of `id`; the subscription is that of the provider's credentials.", resourceGroupName()),
+			"name":                  text("Name of the cluster.", managedClusterName()),
+			"use_admin_credentials": flag("Whether to hand out the local admin account. Default: as in the provider's `aks` block."),
+			"use_public_fqdn":       flag("Whether to hand out the public name of a private cluster. Default: as in the provider's `aks` block."),
+
+			"host":                   computed("Address of the API server."),
+			"cluster_ca_certificate": computed("PEM certificate of the authority that signs the API server's certificate. The kubernetes and helm providers take it as it is, without `base64decode`."),
+			"token":                  secret("Token of Microsoft Entra ID; null if the cluster has local accounts only, and with admin credentials."),
+			"client_certificate":     secret("PEM client certificate; null where there is a token."),
+			"client_key":             secret("PEM key of `client_certificate`; null where there is a token."),
+			"expires_at":             computed("When the token or the client certificate ends, RFC 3339."),
+		},
+	}
+}
+
+type clusterCredentialsModel struct {
+	ID                   types.String `tfsdk:"id"`
+	ResourceGroupName    types.String `tfsdk:"resource_group_name"`
+	Name                 types.String `tfsdk:"name"`
+	UseAdminCredentials  types.Bool   `tfsdk:"use_admin_credentials"`
+	UsePublicFQDN        types.Bool   `tfsdk:"use_public_fqdn"`
+	Host                 types.String `tfsdk:"host"`
+	ClusterCACertificate types.String `tfsdk:"cluster_ca_certificate"`
+	Token                types.String `tfsdk:"token"`
+	ClientCertificate    types.String `tfsdk:"client_certificate"`
+	ClientKey            types.String `tfsdk:"client_key"`
+	ExpiresAt            types.String `tfsdk:"expires_at"`
+}
+
+func (r *clusterCredentialsEphemeralResource) ValidateConfig(ctx context.Context, req ephemeral.ValidateConfigRequest, resp *ephemeral.ValidateConfigResponse) {
+	var config clusterCredentialsModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	checkClusterName(path.Empty(), config.ID, config.ResourceGroupName, config.Name, &resp.Diagnostics)
+}
+
+// openCredentials are what a run has been handed out and not given back.
+type openCredentials struct {
+	account *azure.Account
+	access  *aks.Access
+	token   string // the one that was last got
+	ends    time.Time
+	warned  bool
+}
+
+// drop has nobody get the token any more.
+func (c *openCredentials) drop() { c.account.Forget(c.token) }
+
+// Open logs in. Terraform opens as soon as the configuration is known, while it
+// plans and again while it applies.
+func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ephemeral.OpenResponse) {
+	var model clusterCredentialsModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	account, err := r.session.azure()
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Log In to Azure", err)
+		return
+	}
+	access, err := r.access(account, &model)
+	if err != nil {
+		problem(&resp.Diagnostics, "No Cluster to Give Access to", err)
+		return
+	}
+	got, err := r.lasting(ctx, account, access)
+	if err != nil {
+		r.explained(ctx, access, err, &resp.Diagnostics)
+		return
+	}
+	model.Host = types.StringValue(got.Host)
+	model.ClusterCACertificate = types.StringValue(got.CACertificate)
+	model.Token = textOrNull(got.Token)
+	model.ClientCertificate = textOrNull(got.ClientCertificate)
+	model.ClientKey = textOrNull(got.ClientKey)
+	model.ExpiresAt = types.StringValue(got.NotAfter.UTC().Format(time.RFC3339))
+	resp.Diagnostics.Append(resp.Result.Set(ctx, &model)...)
+	if got.Token == "" {
+		return // A client certificate outlasts every run.
+	}
+	handle := uuid.NewString()
+	r.session.credentials.Store(handle, &openCredentials{account: account, access: access, token: got.Token, ends: got.NotAfter})
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, credentialsHandle, []byte(`"`+handle+`"`))...)
+	resp.RenewAt = renewal(r.session.time(), got.NotAfter)
+}
+
+// Renew logs in again, so that a login that has come to its end is told at once.
+// What was handed out stays what it was: that it ends is told too.
+func (r *clusterCredentialsEphemeralResource) Renew(ctx context.Context, req ephemeral.RenewRequest, resp *ephemeral.RenewResponse) {
+	handle, diags := req.Private.GetKey(ctx, credentialsHandle)
+	resp.Diagnostics.Append(diags...)
+	open, ok := r.opened(handle, &resp.Diagnostics)
+	if !ok {
+		return
+	}
+	if !open.warned {
+		open.warned = true
+		resp.Diagnostics.AddWarning("Credentials End During This Run", fmt.Sprintf(
+			"The token for %s that was handed out ends at %s, and what has taken it, such as the kubernetes or helm provider, cannot be given another: the cluster refuses it from then on (Unauthorized). "+
+				"If that happens, apply again: a new run gets a new token, and what is done stays done. Resources of aksmesh go on.",
+			open.access, open.ends.UTC().Format(time.RFC3339)))
+	}
+	open.drop()
+	got, err := open.access.Credentials(ctx)
+	if err != nil {
+		r.explained(ctx, open.access, err, &resp.Diagnostics)
+		return
+	}
+	open.token = got.Token
+	resp.RenewAt = renewal(r.session.time(), got.NotAfter)
+	tflog.Debug(ctx, "renewed credentials", map[string]any{"cluster": open.access.String(), "until": got.NotAfter})
+}
+
+// Close drops the credentials: Microsoft Entra ID does not take tokens back.
+func (r *clusterCredentialsEphemeralResource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
+	handle, diags := req.Private.GetKey(ctx, credentialsHandle)
+	resp.Diagnostics.Append(diags...)
+	if handle == nil {
+		return // A client certificate.
+	}
+	open, ok := r.opened(handle, &resp.Diagnostics)
+	if !ok {
+		return
+	}
+	r.session.credentials.Delete(unquoted(handle))
+	open.drop()
+	tflog.Debug(ctx, "closed credentials", map[string]any{"cluster": open.access.String()})
+}
+
+// unquoted is the handle in the private data, which is JSON.
+func unquoted(handle []byte) string { return strings.Trim(string(handle), `"`) }
+
+// opened are the credentials of a handle.
+func (r *clusterCredentialsEphemeralResource) opened(handle []byte, diags *diag.Diagnostics) (*openCredentials, bool) {
+	found, _ := r.session.credentials.Load(unquoted(handle))
+	open, ok := found.(*openCredentials)
+	if !ok {
+		problem(diags, "Unknown Credentials", errors.New("the credentials were opened by another process of the provider, or are closed already"))
+	}
+	return open, ok
+}
+
+// access is the way to the cluster that the model names, or to the provider's.
+func (r *clusterCredentialsEphemeralResource) access(account *azure.Account, model *clusterCredentialsModel) (*aks.Access, error) {
+	cluster := r.session.aks
+	var err error
+	switch {
+	case !model.ID.IsNull():
+		cluster.id, err = aks.ParseID(model.ID.ValueString())
+	case !model.Name.IsNull():
+		cluster.id, err = clusterOf(account, model.ResourceGroupName, model.Name)
+	case cluster.Access == nil:
+		err = errors.New("neither this resource nor the provider's aks block names a cluster; set id, or resource_group_name and name, here or there")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !model.UseAdminCredentials.IsNull() {
+		cluster.options.Admin = model.UseAdminCredentials.ValueBool()
+	}
+	if !model.UsePublicFQDN.IsNull() {
+		cluster.options.PublicFQDN = model.UsePublicFQDN.ValueBool()
+	}
+	return aks.NewAccess(account, cluster.id, cluster.options)
+}
+
+// lasting logs in. A token that has been got for something else earlier and ends
+// soon is replaced if another can be had.
+func (r *clusterCredentialsEphemeralResource) lasting(ctx context.Context, account *azure.Account, access *aks.Access) (aks.Credentials, error) {
+	got, err := access.Credentials(ctx)
+	if err != nil || got.Token == "" || got.NotAfter.Sub(r.session.time()) >= lastingToken {
+		return got, err
+	}
+	account.Forget(got.Token)
+	if newer, err := access.Credentials(ctx); err == nil {
+		return newer, nil
+	}
+	return got, nil
+}
+
+// explained reports an error of logging in.
+func (r *clusterCredentialsEphemeralResource) explained(ctx context.Context, access *aks.Access, err error, diags *diag.Diagnostics) {
+	problem(diags, "Unable to Get Credentials", err, func(err error) string { return access.Explain(ctx, err) })
+}
+
+// renewal is when Terraform has to be told to renew what ends then.
+func renewal(now, ends time.Time) time.Time {
+	left := ends.Sub(now)
+	margin := renewalMargin
+	if left < 2*margin {
+		margin = left / 2
+	}
+	return ends.Add(renewalLead - margin)
+}
