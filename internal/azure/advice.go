@@ -22,7 +22,7 @@ func Advice(err error) string {
 	if advice := failed.adviceOnMethod(); advice != "" {
 		return advice
 	}
-	return failed.adviceOnConnection()
+	return AdviceOnConnection(failed.Err)
 }
 
 func (e *LoginError) adviceOnCode() string {
@@ -63,7 +63,7 @@ func (e *LoginError) adviceOnMethod() string {
 		case 401, 403, 404:
 			return "The CI system does not give this job an ID token. GitHub Actions wants the permission \"id-token: write\" for the job; Azure Pipelines wants SYSTEM_ACCESSTOKEN: $(System.AccessToken) in the step's environment and the ID of a service connection that the pipeline may use. Its request token ends with the job."
 		case 0:
-			return e.adviceOnConnection()
+			return AdviceOnConnection(e.Err)
 		}
 		return fmt.Sprintf("%s answered so several times. That usually passes: run again, and see the status page of the CI system if it does not.", asserted.Host)
 	case strings.Contains(e.Reason, "executable not found on path"):
@@ -78,8 +78,9 @@ func (e *LoginError) adviceOnMethod() string {
 	return ""
 }
 
-// adviceOnConnection speaks of what lies between here and the authority.
-func (e *LoginError) adviceOnConnection() string {
+// AdviceOnConnection says what keeps an error's request from reaching a service
+// of Azure, and what to do about it, or "" if it was not the connection.
+func AdviceOnConnection(err error) string {
 	var (
 		name    *net.DNSError
 		invalid x509.CertificateInvalidError
@@ -88,17 +89,17 @@ func (e *LoginError) adviceOnConnection() string {
 		network net.Error
 	)
 	switch {
-	case proxyUnreachable(e.Err):
+	case proxyUnreachable(err):
 		return "The proxy that HTTPS_PROXY names cannot be reached. Correct or unset the variable where the provider runs."
-	case refusedByProxy(e.Err):
+	case RefusedByProxy(err):
 		return "The proxy that HTTPS_PROXY names lets nobody through to there. Have the host allowed, give the proxy the credentials that it wants, or put the host into NO_PROXY."
-	case errors.As(e.Err, &invalid) && invalid.Reason == x509.Expired:
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "The certificate is outside its time by the clock of this machine. Set the clock; if it is right, what answers there is not Azure."
-	case errors.As(e.Err, &unknown), errors.As(e.Err, &host):
+	case errors.As(err, &unknown), errors.As(err, &host):
 		return "What answers there is not known to be Azure, probably a proxy that looks into TLS. Have its certificate authority trusted where the provider runs (system store, or SSL_CERT_FILE), or Azure's hosts exempted."
-	case errors.As(e.Err, &name):
+	case errors.As(err, &name):
 		return "The name could not be resolved where the provider runs. Check DNS, and whether HTTPS_PROXY must be set there; for another cloud set environment (ARM_ENVIRONMENT)."
-	case errors.Is(e.Err, syscall.ECONNREFUSED), errors.As(e.Err, &network):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &network):
 		return "The host could not be reached from where the provider runs. Let HTTPS through the firewall to it, or set HTTPS_PROXY."
 	}
 	return ""

@@ -112,22 +112,20 @@ func describeTransport(err error) string {
 		host = address.Host
 	}
 	reason := failed.Err.Error()
-	if refusedByProxy(err) {
+	if RefusedByProxy(err) {
 		reason = "the proxy refuses to connect: " + reason
 	}
 	return strings.Replace(err.Error(), failed.Error(), fmt.Sprintf("%s %s: %s", strings.ToUpper(failed.Op), host, reason), 1)
 }
 
-// refusedByProxy tells whether a proxy declined to connect: net/http then has
+// RefusedByProxy tells whether a proxy declined to connect: net/http then has
 // nothing but the text of its status.
-func refusedByProxy(err error) bool {
-	var failed *url.Error
-	if !errors.As(err, &failed) {
-		return false
-	}
-	for status := http.StatusBadRequest; status < 600; status++ {
-		if text := http.StatusText(status); text != "" && text == failed.Err.Error() {
-			return true
+func RefusedByProxy(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		for status := http.StatusBadRequest; status < 600; status++ {
+			if text := http.StatusText(status); text != "" && text == err.Error() {
+				return true
+			}
 		}
 	}
 	return false
@@ -145,7 +143,7 @@ func worthRetrying(response *http.Response, err error) bool {
 		name  *net.DNSError
 		trust *tls.CertificateVerificationError
 	)
-	final := errors.As(err, &name) && name.IsNotFound || errors.As(err, &trust) || proxyUnreachable(err) || refusedByProxy(err)
+	final := errors.As(err, &name) && name.IsNotFound || errors.As(err, &trust) || proxyUnreachable(err) || RefusedByProxy(err)
 	return !final
 }
 

@@ -169,7 +169,7 @@ func (a *Access) Credentials(ctx context.Context) (Credentials, error) {
 	}
 	token, err := a.account.Token(ctx, found.tenant, found.scope)
 	if err != nil {
-		return Credentials{}, &loginError{err: err}
+		return Credentials{}, err
 	}
 	got.Token, got.NotAfter = token.Token, token.ExpiresOn
 	return got, nil

@@ -8,15 +8,6 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 )
 
-// loginError is a token that could not be had.
-type loginError struct{ err error }
-
-func (e *loginError) Error() string {
-	return "get a Microsoft Entra token for the API server: " + e.err.Error()
-}
-
-func (e *loginError) Unwrap() error { return e.err }
-
 // bearerTransport gives every request a token that is valid when it is made: the
 // account keeps it until shortly before it expires, so that work which takes longer
 // than a token's life goes on.
@@ -38,7 +29,7 @@ func (t *bearerTransport) RoundTrip(request *http.Request) (*http.Response, erro
 		if request.Body != nil {
 			closing = request.Body.Close()
 		}
-		return nil, errors.Join(&loginError{err: err}, closing)
+		return nil, errors.Join(err, closing)
 	}
 	response, err := t.next.RoundTrip(bearing(request, token.Token))
 	if err != nil || response.StatusCode != http.StatusUnauthorized {

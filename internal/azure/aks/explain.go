@@ -31,8 +31,8 @@ func (a *Access) Explain(ctx context.Context, err error) string {
 		}
 		return ""
 	}
-	if of, ok := errors.AsType[*loginError](err); ok {
-		return azure.Advice(of.err)
+	if _, ok := errors.AsType[*azure.LoginError](err); ok {
+		return azure.Advice(err)
 	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
@@ -114,13 +114,8 @@ func problemOf(err error) problem {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return slow
 	}
-	for innermost := err; innermost != nil; innermost = errors.Unwrap(innermost) {
-		// What is left of the answer of a proxy that does not connect is its reason.
-		for code := http.StatusBadRequest; code <= http.StatusNetworkAuthenticationRequired; code++ {
-			if innermost.Error() == http.StatusText(code) {
-				return refused
-			}
-		}
+	if azure.RefusedByProxy(err) {
+		return refused
 	}
 	return reached
 }
@@ -143,14 +138,12 @@ func (a *Access) explainUnreachable(ctx context.Context, how problem) string {
 	switch {
 	case how == distrusted:
 		return "The certificate of whoever answers is not signed by the CA that Azure Resource Manager gives for the cluster. Something between here and the API server decrypts TLS, or the connection goes elsewhere: exempt the API server from that, or check proxy_url and tls_server_name."
-	case profile.EnablePrivateCluster && how == unresolved:
-		advice := "The cluster is private: its name is resolved only in virtual networks that its private DNS zone is linked to. Run Terraform there, or give the proxy_url of a proxy that is there."
+	case profile.EnablePrivateCluster:
+		advice := "The cluster is private: its API server has an address of its virtual network only, and a name that only networks which its private DNS zone is linked to resolve. Run Terraform there, or give the proxy_url of a proxy that is there."
 		if profile.EnablePrivateClusterPublicFQDN && !a.options.PublicFQDN {
-			advice += " The cluster has a public name for its private address too (use_public_fqdn = true), which helps where the network is connected but the DNS zone is not linked."
+			advice += " The cluster has a public name for its private address too (use_public_fqdn = true), which helps where there is a route but the DNS zone is not linked."
 		}
 		return advice
-	case profile.EnablePrivateCluster:
-		return "The cluster is private: its API server has an address of its virtual network only. Run Terraform where there is a route there, or give the proxy_url of a proxy that has one."
 	case len(profile.AuthorizedIPRanges) > 0 && (how == unanswered || how == refused):
 		return fmt.Sprintf("The API server lets in only the address ranges %s, and drops the connections of all others. Add the address by which this machine reaches the internet (authorized_ip_ranges of the cluster, or az aks update --api-server-authorized-ip-ranges), or run Terraform from one of them. A change takes up to 2 minutes.", strings.Join(profile.AuthorizedIPRanges, ", "))
 	}

@@ -29,6 +29,7 @@ func New(account *azure.Account) (*Client, error) {
 		ClientOptions: account.ClientOptions(),
 		// Registering a resource provider is up to who owns the subscription.
 		DisableRPRegistration: true,
+		AuxiliaryTenants:      account.AuxiliaryTenantIDs(),
 	}
 	if options.Retry.TryTimeout == 0 {
 		options.Retry.TryTimeout = tryLimit

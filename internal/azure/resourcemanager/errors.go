@@ -77,7 +77,10 @@ func Advice(err error, role func(action string) string) string {
 		return ""
 	}
 	if of.Status == 0 {
-		return azure.Advice(of.err)
+		if _, ok := errors.AsType[*azure.LoginError](of.err); ok {
+			return azure.Advice(of.err)
+		}
+		return azure.AdviceOnConnection(of.err)
 	}
 	switch of.Code {
 	case "AuthorizationFailed":
