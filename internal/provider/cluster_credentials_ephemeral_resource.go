@@ -78,7 +78,24 @@ func (r *clusterCredentialsEphemeralResource) Schema(_ context.Context, _ epheme
 			"So every run gets a token that is as new as can be had, and while the run lasts the login is renewed before its end, with a warning that the token which was handed out ends, " +
 			"because whoever has it is refused from then on. The resources of this provider are not concerned: they renew their own tokens. " +
 			"Once nothing needs the credentials any more, they are dropped.\n\n" +
-			"For a cluster that is made in the same apply, give `id`: Terraform then opens the credentials after the cluster is there.",
+			"For a cluster that is made in the same apply, give `id`: Terraform then opens the credentials after the cluster is there.\n\n" +
+			"```terraform\n" +
+			"ephemeral \"aksmesh_cluster_credentials\" \"this\" {\n" +
+			"  id = azurerm_kubernetes_cluster.this.id\n" +
+			"}\n\n" +
+			"provider \"kubernetes\" {\n" +
+			"  host                   = ephemeral.aksmesh_cluster_credentials.this.host\n" +
+			"  cluster_ca_certificate = ephemeral.aksmesh_cluster_credentials.this.cluster_ca_certificate\n" +
+			"  token                  = ephemeral.aksmesh_cluster_credentials.this.token\n" +
+			"}\n\n" +
+			"provider \"helm\" {\n" +
+			"  kubernetes = {\n" +
+			"    host                   = ephemeral.aksmesh_cluster_credentials.this.host\n" +
+			"    cluster_ca_certificate = ephemeral.aksmesh_cluster_credentials.this.cluster_ca_certificate\n" +
+			"    token                  = ephemeral.aksmesh_cluster_credentials.this.token\n" +
+			"  }\n" +
+			"}\n" +
+			"```",
 		Attributes: map[string]schema.Attribute{
 			"id":                    text("Resource ID of the cluster. Default: the cluster of the provider's `aks` block.", managedClusterID()),
 			"resource_group_name":   text("Resource group of the cluster, with `name` instead of `id`; the subscription is that of the provider's credentials.", resourceGroupName()),
