@@ -1,0 +1,75 @@
+package images
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
+)
+
+// Place is where a mirror keeps images: in a registry, below a path.
+type Place struct {
+	Host   string // "example.azurecr.io", with the port if it has one
+	Prefix string // "mesh/linkerd", may be empty
+}
+
+// ParsePlace reads what String writes.
+func ParsePlace(text string) (Place, error) {
+	host, prefix, _ := strings.Cut(text, "/")
+	place := Place{Host: host, Prefix: prefix}
+	return place, place.Validate()
+}
+
+// Validate tells whether there can be images in the place.
+func (p Place) Validate() error {
+	if err := p.Target(oci.Reference{Repository: "image", Tag: "tag"}).Validate(); err != nil {
+		return fmt.Errorf("%q is not a registry's host with a path, such as example.azurecr.io/linkerd: %w", p, err)
+	}
+	return nil
+}
+
+// String is the place as installers take it for the registry and path of all
+// images.
+func (p Place) String() string {
+	if p.Prefix == "" {
+		return p.Host
+	}
+	return p.Host + "/" + p.Prefix
+}
+
+// Target is where the place keeps an image, without its digest: installers replace
+// all that is before the last part of an image's name.
+func (p Place) Target(image oci.Reference) oci.Reference {
+	name := image.Repository[strings.LastIndex(image.Repository, "/")+1:]
+	return oci.Reference{Registry: p.Host, Repository: strings.TrimPrefix(p.Prefix+"/"+name, "/"), Tag: image.Tag}
+}
+
+// Path is what an image is called within its registry.
+func Path(image oci.Reference) string {
+	return strings.TrimPrefix(image.String(), image.Registry+"/")
+}
+
+// CollisionError says that two images would be kept under one name.
+type CollisionError struct{ First, Second, Target oci.Reference }
+
+func (e *CollisionError) Error() string {
+	return fmt.Sprintf("images %s and %s would both be kept as %s, as only the last part of a name and the tag remain; keep them in mirrors with different prefixes",
+		e.First, e.Second, Path(e.Target))
+}
+
+// CheckCollisions returns a *[CollisionError] for the first two images that no
+// place could keep apart.
+func CheckCollisions(images []oci.Reference) error {
+	kept := map[oci.Reference]oci.Reference{}
+	for _, image := range images {
+		target := Place{}.Target(image)
+		if image.Tag == "" {
+			target.Digest = image.Digest
+		}
+		if other, taken := kept[target]; taken {
+			return &CollisionError{First: other, Second: image, Target: target}
+		}
+		kept[target] = image
+	}
+	return nil
+}

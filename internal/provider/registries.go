@@ -1,0 +1,78 @@
+package provider
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/acr"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
+)
+
+// registryLogin says by which credentials registries are asked, for descriptions.
+const registryLogin = "Credentials are those of `registries` in the provider's `helm` block; for registries of Azure the provider's Azure login, " +
+	"whose Microsoft Entra token is exchanged for one of the registry; and what `docker login` and credential helpers have left in `~/.docker/config.json` or `$DOCKER_CONFIG`"
+
+// registries is how a session reaches registries. The zero value is ready for use.
+type registries struct {
+	login sync.Once
+	azure *acr.Client
+	err   error // why azure is nil
+
+	charts  sync.Once
+	library *helm.Library
+}
+
+// chartLibrary fetches charts, and asks registries, also while the provider's
+// configuration is not known: mirrors are filled before there is a cluster.
+func (s *session) chartLibrary() *helm.Library {
+	if s.library != nil {
+		return s.library
+	}
+	s.registries.charts.Do(func() { s.registries.library = helm.NewLibrary(helm.LibraryOptions{Keychain: s.keychain}) })
+	return s.registries.library
+}
+
+// azureRegistries is the client for Azure's registries. The error says that there
+// is nobody to log in to Azure.
+func (s *session) azureRegistries() (*acr.Client, error) {
+	s.registries.login.Do(func() {
+		account, err := s.azure()
+		if err == nil {
+			s.registries.azure, err = acr.NewClient(account)
+		}
+		s.registries.err = err
+	})
+	return s.registries.azure, s.registries.err
+}
+
+// keychain has the credentials that are not in the provider's configuration. What
+// keeps from logging in to Azure does not keep from using a login of Docker's.
+func (s *session) keychain(ctx context.Context, host string) (auth.Credential, error) {
+	var failed error
+	if strings.Contains(host, ".azurecr.") {
+		client, err := s.azureRegistries()
+		if err == nil {
+			var credential auth.Credential
+			if credential, err = client.Credential(ctx, host); credential != auth.EmptyCredential {
+				return credential, nil
+			}
+		}
+		failed = err
+	}
+	credential, err := oci.DockerConfig()(ctx, host)
+	if credential != auth.EmptyCredential {
+		return credential, nil
+	}
+	return credential, cmp.Or(failed, err)
+}
+
+// problemRegistry is problem for what registries have answered.
+func problemRegistry(diags *diag.Diagnostics, summary string, err error) {
+	problem(diags, summary, err, acr.Advice, oci.Advice)
+}
