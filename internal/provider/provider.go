@@ -61,6 +61,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 		newNetworkPolicyResource,
 		newAuthorizationResource,
 		newServiceProfileResource,
+		newImageMirrorResource,
 	}
 }
 
@@ -69,6 +70,7 @@ func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSour
 		newProxiesDataSource,
 		newCheckDataSource,
 		newConnectivityDataSource,
+		newImagesDataSource,
 	}
 }
 
