@@ -184,8 +184,8 @@ func TestCluster(t *testing.T) {
 
 	group := "/subscriptions/" + cluster.SubscriptionID + "/resourceGroups/" + cluster.ResourceGroup
 	for path, want := range map[string]string{
-		group + "/providers/Microsoft.ContainerService/managedClusters/other":                                                             "ResourceNotFound",
-		"/subscriptions/" + cluster.SubscriptionID + "/resourceGroups/other/providers/Microsoft.ContainerService/managedClusters/" + "it": "ResourceGroupNotFound",
+		group + "/providers/Microsoft.ContainerService/managedClusters/other":                                                              "ResourceNotFound",
+		"/subscriptions/" + cluster.SubscriptionID + "/resourceGroups/other/providers/Microsoft.ContainerService/managedClusters/" + "it":  "ResourceGroupNotFound",
 		"/subscriptions/00000000-0000-4000-8000-000000000002/resourceGroups/other/providers/Microsoft.ContainerService/managedClusters/it": "SubscriptionNotFound",
 	} {
 		if err := manage(t, client, http.MethodGet, path, &got); code(err) != want {

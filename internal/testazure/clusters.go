@@ -251,7 +251,9 @@ func (c *Cluster) Delete() {
 }
 
 // answersAt needs azure.mu.
-func (c *Cluster) answersAt(host string) bool { return host == c.host || host != "" && host == c.public }
+func (c *Cluster) answersAt(host string) bool {
+	return host == c.host || host != "" && host == c.public
+}
 
 // property returns what a path leads to among the properties, nil if nothing.
 func (c *Cluster) property(path ...string) any {
@@ -493,4 +495,3 @@ func answerVersion(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, map[string]any{"major": "1", "minor": "35", "gitVersion": "v" + clusterVersion, "goVersion": "go1.26", "platform": "linux/amd64", "compiler": "gc"})
 }
-

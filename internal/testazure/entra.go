@@ -41,9 +41,9 @@ const (
 // knows it by.
 func authorities() map[string][]string {
 	return map[string][]string{
-		publicAuthority:            {publicAuthority, "login.windows.net", "login.microsoft.com", "sts.windows.net"},
-		"login.microsoftonline.us": {"login.microsoftonline.us", "login.usgovcloudapi.net"},
-		"login.chinacloudapi.cn":   {"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
+		publicAuthority:                                 {publicAuthority, "login.windows.net", "login.microsoft.com", "sts.windows.net"},
+		"login.microsoftonline.us":                      {"login.microsoftonline.us", "login.usgovcloudapi.net"},
+		"login.chinacloudapi.cn":                        {"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
 		strings.TrimPrefix(CustomAuthority, "https://"): {strings.TrimPrefix(CustomAuthority, "https://")},
 	}
 }

@@ -131,8 +131,9 @@ func (a *Azure) manage(w http.ResponseWriter, r *http.Request) {
 		id = strings.ToLower(r.URL.Path)
 	}
 	a.mu.Lock()
-	cluster, registry := a.clusters[id], a.registries[a.registryHost(id)]
+	cluster := a.clusters[id]
 	a.mu.Unlock()
+	registry := a.registry(id)
 	switch {
 	case cluster != nil:
 		cluster.manage(w, r, who, parts[5])
@@ -251,8 +252,8 @@ func (a *Azure) listAssignments(w http.ResponseWriter, r *http.Request, scope st
 	defer a.mu.Unlock()
 	for _, given := range a.assignments {
 		// Those above the scope are inherited, those below are listed as well.
-		at := strings.ToLower(given.scope)
-		if !strings.EqualFold(given.principal, principal) || !strings.HasPrefix(at, scope) && !strings.HasPrefix(scope, at) {
+		at, asked := strings.ToLower(given.scope)+"/", scope+"/"
+		if !strings.EqualFold(given.principal, principal) || !strings.HasPrefix(at, asked) && !strings.HasPrefix(asked, at) {
 			continue
 		}
 		subscription, _, _ := strings.Cut(strings.TrimPrefix(scope, "/subscriptions/"), "/")
