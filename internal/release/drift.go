@@ -53,8 +53,7 @@ func (r *Release) driftOf(ctx context.Context, e *entry) ([]string, error) {
 		about := e.ref().String() + ": "
 		for i, line := range lines {
 			if difference, differs := strings.CutPrefix(line, about); differs {
-				field, _, _ := strings.Cut(difference, ": ")
-				lines[i] = about + field + ": differs (not shown)"
+				lines[i] = about + kube.FieldOf(difference) + ": differs (not shown)"
 			}
 		}
 	}

@@ -62,7 +62,7 @@ func (r *Release) Plan(ctx context.Context, desired Desired) ([]kube.Change, err
 // hideValues leaves of lines about fields the fields.
 func hideValues(lines []string) {
 	for i, line := range lines {
-		lines[i] = fieldOf(line) + ": changes (not shown)"
+		lines[i] = kube.FieldOf(line) + ": changes (not shown)"
 	}
 }
 
@@ -104,20 +104,14 @@ func (p *planner) change(ctx context.Context, e *entry) (kube.Change, error) {
 		return change, nil
 	}
 	for _, difference := range kube.Changes(other.Object, e.Object, true) {
-		volatile := fieldOf(difference)
+		volatile := kube.FieldOf(difference)
 		for i, line := range change.Lines {
-			if field := fieldOf(line); field == volatile || strings.HasPrefix(field, volatile+".") || strings.HasPrefix(field, volatile+"[") {
+			if field := kube.FieldOf(line); kube.Within(field, volatile) {
 				change.Lines[i] = field + ": another with each rendering"
 			}
 		}
 	}
 	return change, nil
-}
-
-// fieldOf is the field that a line is about.
-func fieldOf(line string) string {
-	field, _, _ := strings.Cut(line, ": ")
-	return field
 }
 
 func (p *planner) foreseen(ctx context.Context, e *entry) (kube.Change, error) {

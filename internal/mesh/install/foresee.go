@@ -204,8 +204,7 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 		change.Lines = append(change.Lines[:enoughOfCRD], fmt.Sprintf("and %d more fields", more))
 	}
 	for i, line := range change.Lines {
-		field, _, _ := strings.Cut(line, ": ")
-		if slices.Contains(volatile, field) {
+		if field := kube.FieldOf(line); slices.Contains(volatile, field) {
 			change.Lines[i] = field + ": another with each rendering"
 		}
 	}
@@ -262,8 +261,7 @@ func (o *outlook) volatileFields(ctx context.Context, next []renderedObject) (ma
 	for _, object := range next {
 		if other := others[object.key()]; other != nil {
 			for _, line := range kube.Edits(other, object.written) {
-				field, _, _ := strings.Cut(line, ": ")
-				fields[object.key()] = append(fields[object.key()], field)
+				fields[object.key()] = append(fields[object.key()], kube.FieldOf(line))
 			}
 		}
 	}
