@@ -107,7 +107,7 @@ func (a *Account) token(ctx context.Context, r request) (azcore.AccessToken, err
 	}
 	// The flight outlives the caller that began it: others may wait for it too.
 	detached := context.WithoutCancel(ctx)
-	flight := a.flights.DoChan(fmt.Sprintf("%q", r), func() (any, error) { return a.login(detached, r, have) })
+	flight := a.flights.DoChan(fmt.Sprintf("%q", r), func() (any, error) { return a.login(detached, r) })
 	if have.valid() {
 		return have.token, nil
 	}
@@ -128,7 +128,7 @@ func (a *Account) held(r request) held {
 
 // login gets a token and keeps it. Where the old one still has some life left a
 // failure only puts off the next attempt.
-func (a *Account) login(ctx context.Context, r request, old held) (azcore.AccessToken, error) {
+func (a *Account) login(ctx context.Context, r request) (azcore.AccessToken, error) {
 	if have := a.held(r); have.fresh() {
 		return have.token, nil // another flight landed since the caller looked
 	}
@@ -137,13 +137,14 @@ func (a *Account) login(ctx context.Context, r request, old held) (azcore.Access
 	token, err := a.acquire(ctx, r)
 	now := time.Now()
 	if err != nil {
+		old := a.held(r)
 		if !old.valid() {
 			return azcore.AccessToken{}, err
 		}
 		a.log(ctx, "could not renew a token of Azure; the old one is used on while it is valid", r, map[string]any{
 			"error": err.Error(), "expires": old.token.ExpiresOn,
 		})
-		a.keep(r, held{token: old.token, renew: now.Add(renewalPause)})
+		a.postpone(r, old, now.Add(renewalPause))
 		return old.token, nil
 	}
 	life := token.ExpiresOn.Sub(now)
@@ -164,6 +165,15 @@ func (a *Account) keep(r request, h held) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens[r] = h
+}
+
+// postpone puts off the renewal of a token, unless it has been forgotten meanwhile.
+func (a *Account) postpone(r request, old held, until time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tokens[r] == old {
+		a.tokens[r] = held{token: old.token, renew: until}
+	}
 }
 
 // Forget drops a token that a server refused, so that the next caller gets

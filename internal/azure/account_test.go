@@ -235,6 +235,24 @@ func TestForgottenTokenIsNotUsedAgain(t *testing.T) {
 	})
 }
 
+func TestTokenThatIsForgottenDuringItsRenewal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := &authority{life: time.Hour}
+		account, _ := accountOf(t, from)
+		old := tokenOf(t, account)
+		from.fail(errors.New("out of order"))
+		from.takes = time.Second
+		time.Sleep(56 * time.Minute)
+		tokenOf(t, account) // renews it behind
+		synctest.Wait()
+		account.Forget(old)
+		if _, err := account.Token(t.Context(), "", "scope/.default"); err == nil {
+			t.Error("got a token that a server refused")
+		}
+	})
+}
+
 func TestClockAheadOfATokensEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -68,6 +68,8 @@ func (e *LoginError) adviceOnMethod() string {
 		return fmt.Sprintf("%s answered so several times. That usually passes: run again, and see the status page of the CI system if it does not.", asserted.Host)
 	case strings.Contains(e.Reason, "executable not found on path"):
 		return "The Azure CLI (az) is not installed where the provider runs, or not on its PATH. Install it and run az login, or log in another way: client_id with client_secret or client_certificate, use_oidc, use_msi (ARM_CLIENT_ID, ARM_CLIENT_SECRET, …)."
+	case strings.Contains(e.Reason, "--claims-challenge"):
+		return "Azure wants a second factor for this. Run the command that the error names, then run again."
 	case strings.Contains(e.Reason, "az login"):
 		return "The Azure CLI is not logged in to this tenant. Run az login (with --tenant where there are several), or log in another way: client_id with client_secret or client_certificate, use_oidc, use_msi (ARM_CLIENT_ID, ARM_CLIENT_SECRET, …)."
 	case e.Method == methodManagedIdentity && e.Err != nil:

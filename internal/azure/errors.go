@@ -63,8 +63,8 @@ func (a *Account) failure(r request, err error) error {
 		// The SDK's own words repeat the whole answer, over many lines.
 		failed.Reason, failed.Err = describeAnswer(refused.RawResponse), nil
 	case errors.As(err, &refused):
-		_, failed.Reason, _ = strings.Cut(refused.Error(), ": ")
-		failed.Err = nil
+		_, reason, _ := strings.Cut(refused.Error(), ": ") // after the name that the SDK has for the method
+		failed.Reason, failed.Err = strings.Replace(err.Error(), refused.Error(), reason, 1), nil
 	default:
 		failed.Reason = describeTransport(err)
 	}

@@ -241,7 +241,7 @@ func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) 
 	for turn := range 3 {
 		for _, entry := range table {
 			for _, variable := range entry.variables {
-				value := strings.TrimSpace(getenv(variable))
+				value := getenv(variable)
 				if value == "" || tier(variable) != turn || entry.isSet(&s) || !s.takes(entry, variable, table) {
 					continue
 				}

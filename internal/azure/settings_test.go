@@ -8,8 +8,6 @@ import (
 	"testing"
 )
 
-func pointer(value bool) *bool { return &value }
-
 // environment returns a lookup in variables that are given as `NAME=value`.
 func environment(variables ...string) func(string) string {
 	return func(name string) string {
@@ -60,7 +58,7 @@ func TestEnvironmentFillsWhatIsNotSet(t *testing.T) {
 			},
 		},
 		"OIDC that is set leaves no room for a secret": {
-			settings:  Settings{UseOIDC: pointer(true)},
+			settings:  Settings{UseOIDC: new(true)},
 			variables: []string{"ARM_CLIENT_ID=arm", "ARM_TENANT_ID=arm", "ARM_CLIENT_SECRET=arm", "AZURE_CLIENT_SECRET=sdk", "ARM_OIDC_TOKEN_FILE_PATH=arm"},
 			method:    "OIDC (token file)",
 			check:     func(s Settings) bool { return s.ClientSecret == "" },
@@ -76,7 +74,7 @@ func TestEnvironmentFillsWhatIsNotSet(t *testing.T) {
 			check:     func(s Settings) bool { return s.ClientSecret == "" },
 		},
 		"GitHub Actions": {
-			settings:  Settings{UseOIDC: pointer(true), ClientID: "client", TenantID: "tenant"},
+			settings:  Settings{UseOIDC: new(true), ClientID: "client", TenantID: "tenant"},
 			variables: []string{"ACTIONS_ID_TOKEN_REQUEST_URL=https://github.example", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=request"},
 			method:    "OIDC (GitHub Actions)",
 			check: func(s Settings) bool {
@@ -99,13 +97,13 @@ func TestEnvironmentFillsWhatIsNotSet(t *testing.T) {
 			},
 		},
 		"a token that is set leaves no room for a request": {
-			settings:  Settings{UseOIDC: pointer(true), ClientID: "client", TenantID: "tenant", OIDCToken: "token"},
+			settings:  Settings{UseOIDC: new(true), ClientID: "client", TenantID: "tenant", OIDCToken: "token"},
 			variables: []string{"ARM_OIDC_TOKEN_FILE_PATH=arm", "ACTIONS_ID_TOKEN_REQUEST_URL=https://github.example", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=request"},
 			method:    "OIDC (token)",
 			check:     func(s Settings) bool { return s.OIDCTokenFilePath+s.OIDCRequestURL == "" },
 		},
 		"AKS workload identity": {
-			settings:  Settings{UseAKSWorkloadIdentity: pointer(true)},
+			settings:  Settings{UseAKSWorkloadIdentity: new(true)},
 			variables: []string{"AZURE_CLIENT_ID=pod", "AZURE_TENANT_ID=pod", "AZURE_FEDERATED_TOKEN_FILE=/var/run/token", "AZURE_AUTHORITY_HOST=https://login.microsoftonline.us/"},
 			method:    "AKS workload identity",
 			check: func(s Settings) bool {
@@ -180,25 +178,25 @@ func TestSettingsFromWhichNoCredentialFollows(t *testing.T) {
 		says      string
 	}{
 		"secret and certificate":     {settings: principal(Settings{ClientSecret: "hush", ClientCertificatePath: "x.pfx"}), names: []string{"client_certificate_path", "client_secret"}, says: "more than one way to log in"},
-		"secret and OIDC":            {settings: principal(Settings{ClientSecret: "hush", UseOIDC: pointer(true), OIDCToken: "hush"}), names: []string{"client_secret", "use_oidc", "oidc_token"}, says: "more than one way"},
+		"secret and OIDC":            {settings: principal(Settings{ClientSecret: "hush", UseOIDC: new(true), OIDCToken: "hush"}), names: []string{"client_secret", "use_oidc", "oidc_token"}, says: "more than one way"},
 		"secret and its file":        {settings: principal(Settings{ClientSecret: "hush", ClientSecretFilePath: "x"}), names: []string{"client_secret", "client_secret_file_path"}, says: "more than one client secret"},
 		"ID of client and its file":  {settings: Settings{ClientID: "x", ClientIDFilePath: "x"}, names: []string{"client_id", "client_id_file_path"}, says: "more than one client ID"},
-		"token and request":          {settings: principal(Settings{UseOIDC: pointer(true), OIDCToken: "hush", OIDCRequestURL: "https://x"}), names: []string{"oidc_token", "oidc_request_url"}, says: "more than one ID token"},
+		"token and request":          {settings: principal(Settings{UseOIDC: new(true), OIDCToken: "hush", OIDCRequestURL: "https://x"}), names: []string{"oidc_token", "oidc_request_url"}, says: "more than one ID token"},
 		"secret without principal":   {variables: []string{"ARM_CLIENT_SECRET=hush"}, names: []string{"tenant_id", "client_id"}, says: "ARM_TENANT_ID and ARM_CLIENT_ID), which logging in takes with client_secret (from ARM_CLIENT_SECRET)"},
 		"certificate without tenant": {settings: Settings{ClientIDFilePath: "x", ClientCertificatePath: "x.pfx"}, names: []string{"tenant_id"}, says: "client_certificate_path"},
 		"certificate as text":        {settings: principal(Settings{ClientCertificate: "-----hush"}), names: []string{"client_certificate"}, says: "not base64"},
 		"password alone":             {settings: Settings{ClientCertificatePassword: "hush"}, names: []string{"client_certificate_password"}, says: "without effect"},
 		"token without use_oidc":     {settings: principal(Settings{OIDCToken: "hush"}), names: []string{"oidc_token"}, says: "use_oidc = true"},
-		"OIDC with nothing":          {settings: principal(Settings{UseOIDC: pointer(true)}), names: []string{"use_oidc"}, says: "id-token: write"},
-		"OIDC without request token": {settings: principal(Settings{UseOIDC: pointer(true), OIDCRequestURL: "https://x"}), names: []string{"oidc_request_token"}, says: "SYSTEM_ACCESSTOKEN"},
-		"OIDC without request URL":   {settings: principal(Settings{UseOIDC: pointer(true), OIDCRequestToken: "hush"}), names: []string{"oidc_request_url"}, says: "oidc_request_token"},
-		"OIDC in clear":              {settings: principal(Settings{UseOIDC: pointer(true), OIDCRequestToken: "hush", OIDCRequestURL: "http://hush"}), names: []string{"oidc_request_url"}, says: "https"},
+		"OIDC with nothing":          {settings: principal(Settings{UseOIDC: new(true)}), names: []string{"use_oidc"}, says: "id-token: write"},
+		"OIDC without request token": {settings: principal(Settings{UseOIDC: new(true), OIDCRequestURL: "https://x"}), names: []string{"oidc_request_token"}, says: "SYSTEM_ACCESSTOKEN"},
+		"OIDC without request URL":   {settings: principal(Settings{UseOIDC: new(true), OIDCRequestToken: "hush"}), names: []string{"oidc_request_url"}, says: "oidc_request_token"},
+		"OIDC in clear":              {settings: principal(Settings{UseOIDC: new(true), OIDCRequestToken: "hush", OIDCRequestURL: "http://hush"}), names: []string{"oidc_request_url"}, says: "https"},
 		"Azure Pipelines without service connection": {
-			settings: principal(Settings{UseOIDC: pointer(true)}), variables: []string{"SYSTEM_OIDCREQUESTURI=https://x", "SYSTEM_ACCESSTOKEN=hush"},
+			settings: principal(Settings{UseOIDC: new(true)}), variables: []string{"SYSTEM_OIDCREQUESTURI=https://x", "SYSTEM_ACCESSTOKEN=hush"},
 			names: []string{"ado_pipeline_service_connection_id"}, says: "service connection",
 		},
-		"workload identity outside a pod": {settings: principal(Settings{UseAKSWorkloadIdentity: pointer(true)}), names: []string{"use_aks_workload_identity"}, says: "azure.workload.identity/use"},
-		"nothing":                         {settings: Settings{UseCLI: pointer(false)}, names: []string{"use_cli"}, says: "no way to log in"},
+		"workload identity outside a pod": {settings: principal(Settings{UseAKSWorkloadIdentity: new(true)}), names: []string{"use_aks_workload_identity"}, says: "azure.workload.identity/use"},
+		"nothing":                         {settings: Settings{UseCLI: new(false)}, names: []string{"use_cli"}, says: "no way to log in"},
 		"too many tenants":                {settings: Settings{AuxiliaryTenantIDs: []string{"1", "2", "3", "4"}}, names: []string{"auxiliary_tenant_ids"}, says: "at most 3"},
 		"unknown cloud":                   {variables: []string{"ARM_ENVIRONMENT=german"}, names: []string{"environment"}, says: `"german" is no cloud of Azure that is known; set one of china, public, usgovernment, custom: environment (from ARM_ENVIRONMENT)`},
 		"half a custom cloud":             {settings: Settings{Environment: "custom", Endpoint: Endpoint{ResourceManagerEndpoint: "https://x"}}, names: []string{"endpoint.active_directory_authority_host", "endpoint.resource_manager_audience"}, says: "where the cloud is"},
