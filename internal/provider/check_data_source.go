@@ -196,7 +196,7 @@ func (d *checkDataSource) Read(ctx context.Context, req datasource.ReadRequest, 
 	wait := duration(model.Wait, 0)
 	ctx, cancel := context.WithTimeout(ctx, limit+wait)
 	defer cancel()
-	outcomes, err := model.health(cluster, d.session.time()).check(ctx, scopes, time.Now().Add(wait))
+	outcomes, err := model.health(cluster, d.session.time(), d.session.managed()).check(ctx, scopes, time.Now().Add(wait))
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Check the Mesh", err)
 		return
@@ -219,7 +219,7 @@ type health struct {
 }
 
 // health is that of the mesh that is asked for.
-func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
+func (m *checkModel) health(cluster *kube.Cluster, now time.Time, managed check.Managed) health {
 	early := duration(m.Early, pki.DefaultEarlyRenewal)
 	// Without the mesh there is only the cluster to check.
 	either := func(scope string, installed bool, err error) (bool, error) {
@@ -228,7 +228,7 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 	if m.Mesh.ValueString() == "istio" {
 		h := istio.Health{
 			Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), istio.ControlPlaneNamespace(m.Revision.ValueString())), Revision: m.Revision.ValueString(),
-			Early: early, Now: now,
+			Early: early, Now: now, Managed: managed,
 		}
 		return health{
 			cluster: cluster,
@@ -240,7 +240,7 @@ func (m *checkModel) health(cluster *kube.Cluster, now time.Time) health {
 			},
 		}
 	}
-	h := linkerd.Health{Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), linkerd.DefaultNamespace), Early: early, Now: now}
+	h := linkerd.Health{Cluster: cluster, Namespace: cmp.Or(m.Namespace.ValueString(), linkerd.DefaultNamespace), Early: early, Now: now, Managed: managed}
 	return health{
 		cluster: cluster,
 		scopes:  []string{scopePre, scopeControlPlane, scopeDataPlane, scopeViz, scopeMulticluster},

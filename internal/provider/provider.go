@@ -67,6 +67,7 @@ func (p *meshProvider) Resources(context.Context) []func() resource.Resource {
 
 func (p *meshProvider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
+		newClusterDataSource,
 		newProxiesDataSource,
 		newCheckDataSource,
 		newConnectivityDataSource,

@@ -60,7 +60,7 @@ func (c *Client) Registries(ctx context.Context, cluster *ManagedCluster) ([]Att
 		APIVersion: authorizationVersion,
 		Query:      url.Values{"$filter": {"assignedTo('" + kubelet + "')"}},
 	}
-	var found []AttachedRegistry
+	found := []AttachedRegistry{}
 	for {
 		var page struct {
 			Value []struct {

@@ -30,10 +30,11 @@ func (f *Facts) describe(c *aks.ManagedCluster) {
 	}
 	f.WorkloadIdentity = new(p.SecurityProfile.WorkloadIdentity.Enabled)
 	f.Private, f.VNetIntegration = new(p.APIServerAccessProfile.EnablePrivateCluster), new(p.APIServerAccessProfile.EnableVnetIntegration)
-	f.AuthorizedIPRanges = p.APIServerAccessProfile.AuthorizedIPRanges
+	f.AuthorizedIPRanges = append([]string{}, p.APIServerAccessProfile.AuthorizedIPRanges...)
 	f.IstioAddon = new(p.ServiceMeshProfile != nil && p.ServiceMeshProfile.Mode == "Istio")
+	f.IstioRevisions = []string{}
 	if known(f.IstioAddon) {
-		f.IstioRevisions = p.ServiceMeshProfile.Istio.Revisions
+		f.IstioRevisions = append(f.IstioRevisions, p.ServiceMeshProfile.Istio.Revisions...)
 	}
 	f.AppRouting = new(p.IngressProfile.WebAppRouting.GatewayAPIImplementations.AppRoutingIstio.Mode == "Enabled")
 	f.HostedSystem = new(p.HostedSystemProfile.Enabled)

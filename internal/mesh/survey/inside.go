@@ -262,7 +262,6 @@ func (f *Facts) askAddons(ctx context.Context, cluster *kube.Cluster) error {
 	if !known(f.AKS) || f.look.describes != nil {
 		return nil
 	}
-	f.WorkloadIdentity, f.AzurePolicy = new(bool), new(bool)
 	for _, addon := range []struct {
 		subject, deployment string
 		is                  **bool
@@ -271,16 +270,10 @@ func (f *Facts) askAddons(ctx context.Context, cluster *kube.Cluster) error {
 		{"azure_policy", "azure-policy", &f.AzurePolicy},
 	} {
 		_, err := cluster.Get(ctx, kube.Ref{Kind: kube.Deployment, Namespace: systemNamespace, Name: addon.deployment})
-		switch {
-		case err == nil:
-			*addon.is = new(true)
-		case errors.Is(err, kube.ErrNotFound):
-			*addon.is = new(false)
-		default:
-			*addon.is = nil
-			if err := f.allowed(addon.subject, err); err != nil {
-				return err
-			}
+		if err == nil || errors.Is(err, kube.ErrNotFound) {
+			*addon.is = new(err == nil)
+		} else if err := f.allowed(addon.subject, err); err != nil {
+			return err
 		}
 	}
 	// The API server of a cluster reaches its nodes through an agent, unless it is in
@@ -340,7 +333,7 @@ func (f *Facts) askWebhooks(ctx context.Context, cluster *kube.Cluster) error {
 		}
 		if kind == kube.MutatingWebhookConfiguration && f.look.describes == nil && known(f.AKS) {
 			revisions, others := check.AddonRevisions(configurations)
-			f.IstioAddon, f.IstioRevisions, f.AppRouting = new(len(revisions) > 0), revisions, new(others)
+			f.IstioAddon, f.IstioRevisions, f.AppRouting = new(len(revisions) > 0), append([]string{}, revisions...), new(others)
 		}
 	}
 	var managed check.Managed

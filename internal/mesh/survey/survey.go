@@ -34,6 +34,8 @@ type Sources struct {
 	Inside *kube.Cluster
 	// Unasked is why Azure is nil, for [Facts.Unseen].
 	Unasked string
+	// Explain says what an error means, for [Facts.Unseen].
+	Explain func(error) string
 	Now     time.Time
 }
 
@@ -69,7 +71,8 @@ type Facts struct {
 	Findings                       []Finding
 	Unseen                         []Unseen
 
-	look look
+	look    look
+	explain func(error) string
 }
 
 // Network is that of a cluster.
@@ -130,14 +133,14 @@ type look struct {
 // server may be out of reach, if the other of both answers: what is missing then is
 // in Unseen. The error is the one of the only source, or of a context that ends.
 func Look(ctx context.Context, from Sources) (*Facts, error) {
-	f := &Facts{}
+	f := &Facts{explain: from.Explain}
 	unasked := from.Unasked
 	if from.Azure != nil {
 		if err := f.askAzure(ctx, from.Azure); err != nil {
 			if from.Inside == nil || ctx.Err() != nil {
 				return nil, err
 			}
-			unasked = err.Error()
+			unasked = from.Explain(err)
 		}
 	}
 	if from.Inside != nil {
@@ -156,9 +159,12 @@ func Look(ctx context.Context, from Sources) (*Facts, error) {
 	if f.Source == FromCluster && known(f.AKS) {
 		for _, subject := range []string{"id", "location", "sku", "private_cluster", "authorized_ip_ranges", "node_pools.subnet_id", "registries"} {
 			if subject != "private_cluster" || f.Private == nil {
-				f.Unseen = append(f.Unseen, Unseen{subject, "only Azure Resource Manager tells: " + unasked})
+				f.Unseen = append(f.Unseen, Unseen{subject, "only Azure Resource Manager tells, and has not been asked or has not answered: " + unasked})
 			}
 		}
+	}
+	if f.Source == FromARM && from.Inside == nil {
+		f.miss("the inside of the cluster", errors.New("the API server was not asked: what is installed in the cluster, and what is in use of its networks, is not known"))
 	}
 	f.cover()
 	f.judge(from.Now)
@@ -182,7 +188,7 @@ func (f *Facts) askAzure(ctx context.Context, azure Azure) error {
 
 // miss notes what could not be seen.
 func (f *Facts) miss(subject string, why error) {
-	f.Unseen = append(f.Unseen, Unseen{subject, why.Error()})
+	f.Unseen = append(f.Unseen, Unseen{subject, f.explain(why)})
 }
 
 // allowed notes what may not be read, and passes on what else has gone wrong.

@@ -32,8 +32,11 @@ type API struct {
 	Denied func(resource string) bool
 	// Forbidden tells which kinds, by their resources, may not be read; nil is none.
 	Forbidden func(resource string) bool
-	// Refusal is the answer to whoever creates a webhook configuration; zero is yes.
-	Refusal metav1.Status
+	// Refusal is the answer to whoever creates a webhook configuration, PodRefusal to
+	// whoever creates a pod; zero is yes.
+	Refusal, PodRefusal metav1.Status
+	// Issuer of the tokens of service accounts; empty if it is not told.
+	Issuer string
 
 	objects map[kube.Ref]*unstructured.Unstructured
 	kinds   map[string]kube.Kind // by path
@@ -143,7 +146,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"gitVersion": a.Version})
 	case r.Method == http.MethodPost && parts[len(parts)-1] == "selfsubjectaccessreviews":
 		a.review(w, r)
-	case r.Method == http.MethodPost && a.Refusal.Code != 0:
+	case r.URL.Path == "/.well-known/openid-configuration" && a.Issuer != "":
+		answer(w, http.StatusOK, map[string]any{"issuer": a.Issuer})
+	case r.Method == http.MethodPost && parts[len(parts)-1] == kube.Pod.Resource && a.PodRefusal.Code != 0:
+		answer(w, int(a.PodRefusal.Code), a.PodRefusal)
+	case r.Method == http.MethodPost && parts[len(parts)-1] != kube.Pod.Resource && a.Refusal.Code != 0:
 		answer(w, int(a.Refusal.Code), a.Refusal)
 	case r.Method == http.MethodPost:
 		var object map[string]any
