@@ -120,7 +120,12 @@ func TestClientSecret(t *testing.T) {
 
 func management(t *testing.T, credential azcore.TokenCredential) *arm.Client {
 	t.Helper()
-	client, err := arm.NewClient("testazure", "v0.0.1", credential, &arm.ClientOptions{ClientOptions: noRetries(), DisableRPRegistration: true})
+	return managementBy(t, credential, noRetries())
+}
+
+func managementBy(t *testing.T, credential azcore.TokenCredential, options azcore.ClientOptions) *arm.Client {
+	t.Helper()
+	client, err := arm.NewClient("testazure", "v0.0.1", credential, &arm.ClientOptions{ClientOptions: options, DisableRPRegistration: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +142,7 @@ func manage(t *testing.T, client *arm.Client, method, path string, result any) e
 	query := request.Raw().URL.Query()
 	query.Set("api-version", "2026-05-01")
 	request.Raw().URL.RawQuery = query.Encode()
-	response, err := client.Pipeline().Do(request)
+	response, err := client.Pipeline().Do(request) //nolint:bodyclose // The SDK closes it while it reads.
 	if err != nil {
 		return err
 	}

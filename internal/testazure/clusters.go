@@ -411,30 +411,27 @@ func (c *Cluster) answerKubeconfig(w http.ResponseWriter, role, host string, use
 
 // serve is the API server.
 func (c *Cluster) serve(w http.ResponseWriter, r *http.Request) {
-	user := ""
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if c.property("disableLocalAccounts") == true {
 			answerStatus(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
 			return
 		}
-		user = r.TLS.PeerCertificates[0].Subject.CommonName
-	} else {
-		who, err := c.azure.authenticate(bearer(r), c.serverID(), "spn:"+c.serverID())
-		if err != nil || who.tenant != c.tenantID() {
-			answerStatus(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
-			return
-		}
-		user = who.object
-		if c.forbidsData() {
-			why := ""
-			if c.property("aadProfile", "enableAzureRBAC") == true {
-				why = ": User does not have access to the resource in Azure. Update role assignment to allow access."
-			}
-			answerStatus(w, http.StatusForbidden, metav1.StatusReasonForbidden, describeRequest(user, r)+why)
-			return
-		}
+		c.api.ServeHTTP(w, r)
+		return
 	}
-	c.api.ServeHTTP(w, r)
+	who, err := c.azure.authenticate(bearer(r), c.serverID(), "spn:"+c.serverID())
+	switch {
+	case err != nil || who.tenant != c.tenantID():
+		answerStatus(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
+	case c.forbidsData():
+		why := ""
+		if c.property("aadProfile", "enableAzureRBAC") == true {
+			why = ": User does not have access to the resource in Azure. Update role assignment to allow access."
+		}
+		answerStatus(w, http.StatusForbidden, metav1.StatusReasonForbidden, describeRequest(who.object, r)+why)
+	default:
+		c.api.ServeHTTP(w, r)
+	}
 }
 
 func (c *Cluster) forbidsData() bool {

@@ -47,7 +47,7 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func (i images) client() *http.Client { return &http.Client{Transport: direct{i.handler}} }
+func (i images) client() *http.Client { return &http.Client{Transport: direct(i)} }
 
 // repository is a client that needs neither network nor token.
 func (i images) repository(name string) (*remote.Repository, error) {

@@ -250,7 +250,7 @@ func (r *Registry) token(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	var access []grant
-	for _, scope := range strings.Fields(strings.Join(request.Form["scope"], " ")) {
+	for scope := range strings.FieldsSeq(strings.Join(request.Form["scope"], " ")) {
 		parts := strings.Split(scope, ":")
 		if len(parts) == 3 {
 			access = append(access, grant{Type: parts[0], Name: parts[1], Actions: r.granted(strings.Split(parts[2], ","), anonymous)})

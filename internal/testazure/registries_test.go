@@ -37,7 +37,7 @@ func refreshToken(t *testing.T, registry *testazure.Registry, entraToken string)
 		t.Fatal(err)
 	}
 	options := noRetries()
-	response, err := azruntime.NewPipeline("testazure", "v0.0.1", azruntime.PipelineOptions{}, &options).Do(request)
+	response, err := azruntime.NewPipeline("testazure", "v0.0.1", azruntime.PipelineOptions{}, &options).Do(request) //nolint:bodyclose // The SDK closes it while it reads.
 	if err != nil {
 		return "", err
 	}
@@ -138,7 +138,7 @@ func importImage(t *testing.T, client *arm.Client, registry *testazure.Registry,
 	if err := azruntime.MarshalAsJSON(request, body); err != nil {
 		t.Fatal(err)
 	}
-	response, err := client.Pipeline().Do(request)
+	response, err := client.Pipeline().Do(request) //nolint:bodyclose // The SDK closes it while it reads.
 	if err != nil {
 		return err
 	}
