@@ -16,6 +16,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
@@ -42,6 +43,7 @@ type Options struct {
 // Client speaks to registries. It may be used concurrently.
 type Client struct {
 	options Options
+	pauses  retry.Backoff
 	policy  retry.Policy
 	session *auth.Client // keeps tokens by host and scope
 
@@ -51,7 +53,7 @@ type Client struct {
 
 // New prepares a client; it dials nobody.
 func New(options Options) *Client {
-	client := &Client{options: options, policy: patience(), logins: map[string]error{}}
+	client := &Client{options: options, pauses: retry.DefaultBackoff, policy: patience(retry.DefaultBackoff), logins: map[string]error{}}
 	client.session = &auth.Client{
 		Client: &http.Client{Transport: &retry.Transport{
 			Policy: func() retry.Policy { return client.policy },
@@ -126,7 +128,7 @@ func (c *Client) Resolve(ctx context.Context, of Reference) (Descriptor, error) 
 	if err != nil {
 		return Descriptor{}, err
 	}
-	found, err := repository.Resolve(ctx, of.pointer())
+	found, err := locate(ctx, repository, of)
 	if err != nil {
 		return Descriptor{}, c.failure(ctx, of, err)
 	}
@@ -137,6 +139,22 @@ func (c *Client) Resolve(ctx context.Context, of Reference) (Descriptor, error) 
 	return Descriptor{
 		Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size, Platforms: platforms,
 	}, nil
+}
+
+// locate asks for the manifest that a reference leads to. It is asked for by HEAD,
+// whose answer has no words: when it is refused, GET tells why.
+func locate(ctx context.Context, repository *remote.Repository, of Reference) (ocispec.Descriptor, error) {
+	found, err := repository.Resolve(ctx, of.pointer())
+	response, answered := errors.AsType[*errcode.ErrorResponse](err)
+	if !answered || len(response.Errors) > 0 ||
+		response.StatusCode != http.StatusUnauthorized && response.StatusCode != http.StatusForbidden {
+		return found, err
+	}
+	found, manifest, err := repository.FetchReference(ctx, of.pointer())
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return found, manifest.Close()
 }
 
 // platformsOf reads the platforms of an image off its index, or off its
@@ -200,7 +218,7 @@ func (c *Client) digest(ctx context.Context, of Reference) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := repository.Resolve(ctx, of.pointer())
+	found, err := locate(ctx, repository, of)
 	if err != nil {
 		return "", c.failure(ctx, of, err)
 	}
@@ -230,7 +248,7 @@ func (c *Client) Delete(ctx context.Context, image Reference) error {
 	if err != nil {
 		return err
 	}
-	found, err := repository.Resolve(ctx, image.pointer())
+	found, err := locate(ctx, repository, image)
 	if err == nil {
 		err = repository.Delete(ctx, found)
 	}

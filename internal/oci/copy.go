@@ -49,7 +49,7 @@ func (c *Client) copy(ctx context.Context, from, to Reference, progress func(Pro
 		if err == nil {
 			return nil
 		}
-		if attempt+1 == copyAttempts || !worthAnother(err) || pause(ctx, attempt) != nil {
+		if attempt+1 == copyAttempts || !worthAnother(err) || c.pause(ctx, attempt) != nil {
 			return c.copyFailure(ctx, from, to, err)
 		}
 	}

@@ -25,25 +25,25 @@ const (
 	maxPause = 30 * time.Second
 )
 
-// patience repeats requests that are throttled or fail for a moment, after as long
-// as the registry says (Retry-After), or else with growing pauses.
-func patience() retry.Policy {
+// patience repeats requests after as long as the registry says (Retry-After), or
+// else with growing pauses.
+func patience(pauses retry.Backoff) retry.Policy {
 	return &retry.GenericPolicy{
-		Retryable: func(response *http.Response, err error) (bool, error) {
-			if err != nil {
-				return broken(err), nil
-			}
-			if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil &&
-				time.Duration(seconds)*time.Second > maxPause {
-				return false, nil
-			}
-			return failing(response.StatusCode) || response.StatusCode == http.StatusTooManyRequests, nil
-		},
-		Backoff:  retry.DefaultBackoff,
-		MinWait:  200 * time.Millisecond,
-		MaxWait:  maxPause,
-		MaxRetry: 5,
+		Retryable: repeatable, Backoff: pauses,
+		MinWait: 200 * time.Millisecond, MaxWait: maxPause, MaxRetry: 5,
 	}
+}
+
+// repeatable tells whether a request was throttled or failed for a moment.
+func repeatable(response *http.Response, err error) (bool, error) {
+	if err != nil {
+		return broken(err), nil
+	}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil &&
+		time.Duration(seconds)*time.Second > maxPause {
+		return false, nil
+	}
+	return failing(response.StatusCode) || response.StatusCode == http.StatusTooManyRequests, nil
 }
 
 // failing tells whether a status is of a registry that may be well in a moment.
@@ -65,9 +65,9 @@ func worthAnother(err error) bool {
 	return answered && failing(response.StatusCode) || broken(err)
 }
 
-// pause waits as long as the policy says after an attempt, counted from 0.
-func pause(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(retry.DefaultBackoff(attempt, nil))
+// pause waits as long as is due after an attempt, counted from 0.
+func (c *Client) pause(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(c.pauses(attempt, nil))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

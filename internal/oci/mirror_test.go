@@ -1,0 +1,352 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// mirror does one task.
+func mirror(t *testing.T, client *Client, from, to Reference) Outcome {
+	t.Helper()
+	return client.Mirror(t.Context(), []Task{{From: from, To: to}}, MirrorOptions{})[0]
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+func TestMirrorCopiesAllPlatformsOnce(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "linkerd/proxy", "2.0", "proxy", amd64, arm64)
+	from, to := source.at("linkerd/proxy", "2.0"), target.at("mirror/linkerd/proxy", "2.0")
+
+	var sent, skipped atomic.Int64
+	tasks := []Task{{From: from, To: to}}
+	outcome := client.Mirror(t.Context(), tasks, MirrorOptions{Progress: func(progress Progress) {
+		if progress.From.Repository != from.Repository || progress.To != to || progress.Size == 0 {
+			t.Errorf("progress says %+v", progress)
+		}
+		if progress.Skipped {
+			skipped.Add(1)
+		} else {
+			sent.Add(1)
+		}
+	}})[0]
+	if outcome.Err != nil || outcome.Digest != digest || !outcome.Placed || outcome.Unverified {
+		t.Fatalf("first: %+v", outcome)
+	}
+	if sent.Load() != blobsOfTwo+4 || skipped.Load() != 0 {
+		t.Errorf("%d blobs and manifests were sent, %d skipped", sent.Load(), skipped.Load())
+	}
+	there, err := client.Resolve(t.Context(), to)
+	if err != nil || there.Digest != digest || !slices.Equal(there.Platforms, []string{"linux/amd64", "linux/arm64"}) {
+		t.Errorf("in the mirror is %+v (%v)", there, err)
+	}
+
+	source.forget()
+	target.forget()
+	outcome = mirror(t, client, from, to)
+	if outcome.Err != nil || outcome.Digest != digest || outcome.Placed {
+		t.Errorf("second: %+v", outcome)
+	}
+	for name, store := range map[string]*store{"source": source, "target": target} {
+		if all, heads := store.asked("", ""), store.asked("HEAD", "/manifests/2.0"); all != heads || heads != 1 {
+			t.Errorf("of the %s, %d requests were made for what is there: %q", name, all, store.requests)
+		}
+	}
+
+	pinned := Reference{Registry: "unreachable.invalid", Repository: "linkerd/proxy", Digest: digest}
+	if outcome = mirror(t, client, pinned, to); outcome.Err != nil || outcome.Placed {
+		t.Errorf("by digest, with nobody to ask: %+v", outcome)
+	}
+}
+
+func TestMirrorPutsAMovedTagBack(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	from, to := source.at("proxy", "2.0"), target.at("proxy", "2.0")
+	if outcome := mirror(t, client, from, to); outcome.Err != nil {
+		t.Fatal(outcome.Err)
+	}
+	target.publish(t, "proxy", "2.0", "somebody else's", amd64)
+	source.forget()
+	outcome := mirror(t, client, from, to)
+	if outcome.Err != nil || outcome.Digest != digest || !outcome.Placed {
+		t.Errorf("got %+v", outcome)
+	}
+	if there, err := client.digest(t.Context(), to); err != nil || there != digest {
+		t.Errorf("the tag leads to %s (%v)", there, err)
+	}
+	if blobs := source.asked("GET", "/blobs/") + target.asked("PUT", "/blobs/"); blobs != 0 {
+		t.Errorf("%d blobs went again", blobs)
+	}
+}
+
+func TestMirrorKeepsImagesWithoutTagsByTheirDigest(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	from := Reference{Registry: source.host, Repository: "proxy", Digest: digest}
+	outcome := mirror(t, client, from, target.at("proxy", ""))
+	if outcome.Err != nil || outcome.Digest != digest {
+		t.Fatalf("got %+v", outcome)
+	}
+	if _, err := client.Resolve(t.Context(), Reference{Registry: target.host, Repository: "proxy", Digest: digest}); err != nil {
+		t.Error(err)
+	}
+	if outcome = mirror(t, client, from, target.at("proxy", "")); outcome.Placed || outcome.Err != nil {
+		t.Errorf("again: %+v", outcome)
+	}
+}
+
+func TestMirrorOutlivesRegistriesThatFailForAMoment(t *testing.T) {
+	t.Parallel()
+	failWith := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+	}
+	for title, test := range map[string]struct {
+		source, target func(http.ResponseWriter, *http.Request) bool
+	}{
+		"throttled manifest":     {source: times(2, requestOf("HEAD", "/manifests/"), failWith(http.StatusTooManyRequests))},
+		"failing blob":           {source: times(3, requestOf("GET", "/blobs/"), failWith(http.StatusBadGateway))},
+		"failing upload":         {target: once(requestOf("PUT", "/blobs/"), failWith(http.StatusServiceUnavailable))},
+		"throttled upload":       {target: times(2, requestOf("POST", "/blobs/uploads/"), failWith(http.StatusTooManyRequests))},
+		"failing manifest":       {target: times(2, requestOf("PUT", "/manifests/"), failWith(http.StatusInternalServerError))},
+		"failing to tell":        {target: times(2, requestOf("HEAD", "/"), failWith(http.StatusGatewayTimeout))},
+		"request that timed out": {target: once(requestOf("HEAD", "/"), failWith(http.StatusRequestTimeout))},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			source, target, client := newStore(t), newStore(t), impatient(Options{})
+			digest := source.publish(t, "proxy", "2.0", "proxy", amd64, arm64)
+			source.meanwhile(test.source)
+			target.meanwhile(test.target)
+			outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+			if outcome.Err != nil || outcome.Digest != digest {
+				t.Errorf("got %+v", outcome)
+			}
+		})
+	}
+}
+
+func TestMirrorGoesOnWhenAConnectionBreaks(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	source.meanwhile(once(requestOf("GET", "/blobs/"), func(w http.ResponseWriter, request *http.Request) {
+		whole := httptest.NewRecorder()
+		source.inner.ServeHTTP(whole, request)
+		w.Header().Set("Content-Length", strconv.Itoa(whole.Body.Len()))
+		_, _ = w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
+		panic(http.ErrAbortHandler)
+	}))
+	outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+	if outcome.Err != nil || outcome.Digest != digest {
+		t.Errorf("got %+v", outcome)
+	}
+}
+
+func TestMirrorResumesWhereItWasInterrupted(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64, arm64)
+	var uploads atomic.Int64
+	target.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
+		if requestOf("PUT", "/blobs/")(request) && uploads.Add(1) > 3 {
+			w.WriteHeader(http.StatusInsufficientStorage)
+			return true
+		}
+		return false
+	})
+	outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+	if !isA[*UnreachableError](outcome.Err) || outcome.Digest != "" {
+		t.Fatalf("while the target has no room: %+v", outcome)
+	}
+
+	target.meanwhile(nil)
+	target.forget()
+	outcome = mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+	if outcome.Err != nil || outcome.Digest != digest {
+		t.Fatalf("afterwards: %+v", outcome)
+	}
+	if again := target.asked("PUT", "/blobs/"); again != blobsOfTwo-3 {
+		t.Errorf("%d blobs were sent afterwards, want %d", again, blobsOfTwo-3)
+	}
+}
+
+func TestMirrorGivesUpOnThrottlingThatLasts(t *testing.T) {
+	t.Parallel()
+	source, client := newStore(t), impatient(Options{})
+	source.meanwhile(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "21600")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	})
+	outcome := mirror(t, client, source.at("proxy", "2.0"), source.at("copy", "2.0"))
+	if !isA[*ThrottledError](outcome.Err) || source.asked("", "") != 1 {
+		t.Errorf("got %v after %d requests", outcome.Err, source.asked("", ""))
+	}
+	if advice := Advice(outcome.Err); !strings.Contains(advice, "later") {
+		t.Errorf("the advice is %q", advice)
+	}
+	if advice := Advice(&ThrottledError{Host: "registry-1.docker.io"}); !strings.Contains(advice, "docker login") {
+		t.Errorf("the advice for Docker Hub is %q", advice)
+	}
+}
+
+func TestMirrorBringsAsManyImagesAtOnceAsItMay(t *testing.T) {
+	t.Parallel()
+	const parallel, images = 3, 12
+	store, client := newStore(t), impatient(Options{})
+	var tasks []Task
+	for i := range images {
+		name := fmt.Sprintf("image%d", i)
+		store.publish(t, name, "1", name, amd64)
+		tasks = append(tasks, Task{From: store.at(name, "1"), To: store.at("mirror/"+name, "1")})
+	}
+	var working, most atomic.Int64
+	var once sync.Once
+	full := make(chan struct{}) // closed when as many are at work as may be
+	outcomes := client.Mirror(t.Context(), tasks, MirrorOptions{
+		Parallel: parallel,
+		Import: func(ctx context.Context, from, to Reference) error {
+			now := working.Add(1)
+			defer working.Add(-1)
+			for before := most.Load(); now > before && !most.CompareAndSwap(before, now); {
+				before = most.Load()
+			}
+			if now == parallel {
+				once.Do(func() { close(full) })
+			}
+			<-full
+			return client.copy(ctx, from, to, nil)
+		},
+	})
+	for i, outcome := range outcomes {
+		if outcome.Err != nil || !outcome.Placed || outcome.Digest == "" {
+			t.Errorf("image %d: %+v", i, outcome)
+		}
+	}
+	if most.Load() != parallel {
+		t.Errorf("%d images were on their way at once, want %d", most.Load(), parallel)
+	}
+}
+
+func TestMirrorImportsByDigestAndLooksAtWhatCame(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	other := source.publish(t, "other", "2.0", "other", amd64)
+	from, to := source.at("proxy", "2.0"), target.at("proxy", "2.0")
+	refused := errors.New("the registry cannot fetch it")
+	byImport := func(do func(ctx context.Context, from, to Reference) error, tasks ...Task) []Outcome {
+		return client.Mirror(t.Context(), tasks, MirrorOptions{Import: do})
+	}
+
+	outcomes := byImport(func(ctx context.Context, from, to Reference) error {
+		if from.Tag != "" || from.Digest != digest || to.String() != target.at("proxy", "2.0").String() {
+			t.Errorf("import of %s to %s", from, to)
+		}
+		from.Digest, from.Repository = other, "other"
+		return client.copy(ctx, from, to, nil)
+	}, Task{From: from, To: to})
+	if wrong, ok := errors.AsType[*DigestError](outcomes[0].Err); !ok || wrong.Want != digest || wrong.Got != other {
+		t.Errorf("another image came, and the outcome is %+v", outcomes[0])
+	}
+
+	outcomes = byImport(func(ctx context.Context, from, to Reference) error {
+		if to.Repository == "refused" {
+			return refused
+		}
+		return client.copy(ctx, from, to, nil)
+	}, Task{From: from, To: target.at("refused", "2.0")}, Task{From: from, To: to}, Task{From: from, To: to})
+	if !errors.Is(outcomes[0].Err, refused) || outcomes[0].Placed {
+		t.Errorf("the refused one: %+v", outcomes[0])
+	}
+	if outcomes[1] != (Outcome{Digest: digest, Placed: true}) || outcomes[2] != (Outcome{Digest: digest}) {
+		t.Errorf("the others: %+v", outcomes[1:])
+	}
+}
+
+func TestMirrorImportsIntoRegistriesThatLetNobodyIn(t *testing.T) {
+	t.Parallel()
+	target, client := newStore(t), impatient(Options{})
+	target.meanwhile(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"client with IP '192.0.2.7' is not allowed access. `+
+			`Refer https://aka.ms/acr/firewall to grant access."}]}`)
+		return true
+	})
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	task := Task{From: Reference{Registry: "ghcr.io", Repository: "proxy", Tag: "2", Digest: digest}, To: target.at("proxy", "2")}
+	imported := 0
+	outcome := client.Mirror(t.Context(), []Task{task}, MirrorOptions{Import: func(context.Context, Reference, Reference) error {
+		imported++
+		return nil
+	}})[0]
+	if imported != 1 || outcome != (Outcome{Digest: digest, Placed: true, Unverified: true}) {
+		t.Errorf("imported %d times: %+v", imported, outcome)
+	}
+	outcome = client.Mirror(t.Context(), []Task{task}, MirrorOptions{})[0]
+	if !isA[*UnreachableError](outcome.Err) || !strings.Contains(Advice(outcome.Err), "network rules") {
+		t.Errorf("a copy ends with %v, and the advice %q", outcome.Err, Advice(outcome.Err))
+	}
+}
+
+func TestMirrorEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	source.publish(t, "proxy", "2.0", "proxy", amd64)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	source.meanwhile(func(_ http.ResponseWriter, request *http.Request) bool {
+		if !requestOf("GET", "/blobs/")(request) {
+			return false
+		}
+		cancel(enough)
+		<-request.Context().Done()
+		return true
+	})
+	outcome := client.Mirror(ctx, []Task{{From: source.at("proxy", "2.0"), To: target.at("proxy", "2.0")}}, MirrorOptions{})[0]
+	if !errors.Is(outcome.Err, enough) {
+		t.Errorf("got %v", outcome.Err)
+	}
+}
+
+func TestMessagesHoldNoSignedAddresses(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	source.publish(t, "proxy", "2.0", "proxy", amd64)
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusConflict)
+	}))
+	t.Cleanup(storage.Close)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, address := range []string{storage.URL, gone.URL} {
+		source.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
+			if !requestOf("GET", "/blobs/")(request) {
+				return false
+			}
+			http.Redirect(w, request, address+"/blob?sv=1&sig=hunter2", http.StatusTemporaryRedirect)
+			return true
+		})
+		outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+		if outcome.Err == nil || strings.Contains(outcome.Err.Error(), "hunter2") {
+			t.Errorf("got %v", outcome.Err)
+		}
+	}
+}
