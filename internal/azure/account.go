@@ -147,6 +147,8 @@ func (a *Account) login(ctx context.Context, r request) (azcore.AccessToken, err
 		a.postpone(r, old, now.Add(renewalPause))
 		return old.token, nil
 	}
+	// By the clock on the wall: the other one stands still while a machine sleeps.
+	token.ExpiresOn = token.ExpiresOn.Round(0)
 	life := token.ExpiresOn.Sub(now)
 	renew := token.ExpiresOn.Add(-min(renewalMargin, life/2))
 	if life <= 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -468,17 +469,23 @@ func TestClockSkew(t *testing.T) {
 
 func TestSovereignClouds(t *testing.T) {
 	t.Parallel()
-	for environment, host := range map[string]string{"usgovernment": "login.microsoftonline.us", "custom": "login.azure.example.test"} {
-		t.Run(environment, func(t *testing.T) {
+	custom := Settings{Environment: "custom", Endpoint: Endpoint{testazure.CustomAuthority, testazure.CustomManagement, testazure.CustomAudience}}
+	alone := custom
+	alone.DisableInstanceDiscovery = new(true)
+	for name, test := range map[string]struct {
+		settings Settings
+		hosts    []string
+	}{
+		"US Government":     {Settings{Environment: "usgovernment"}, []string{"login.microsoftonline.us"}},
+		"custom":            {custom, []string{"login.azure.example.test", "login.microsoftonline.com"}},
+		"custom, by itself": {alone, []string{"login.azure.example.test"}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tenant := cloudDouble.AddTenant()
 			application := tenant.AddApplication()
-			settings := withSecret(principal(application), application.AddSecret())
-			settings.Environment = environment
-			if environment == "custom" {
-				settings.Endpoint = Endpoint{testazure.CustomAuthority, testazure.CustomManagement, testazure.CustomAudience}
-				settings.DisableInstanceDiscovery = new(true)
-			}
+			settings := test.settings
+			settings.ClientID, settings.TenantID, settings.ClientSecret = application.ClientID, tenant.ID, application.AddSecret()
 			account := newAccount(t, settings)
 			audience := account.Cloud().Configuration.Services["resourceManager"].Audience
 			if _, err := account.Token(t.Context(), "", audience+"/.default"); err != nil {
@@ -487,10 +494,14 @@ func TestSovereignClouds(t *testing.T) {
 			if got := issued(application.ClientID); len(got) != 1 || got[0].Audience != audience {
 				t.Errorf("got %+v", got)
 			}
+			asked := map[string]bool{}
 			for _, request := range cloudDouble.Requests() {
-				if strings.Contains(request.Path+request.Query.Encode(), tenant.ID) && request.Host != host {
-					t.Errorf("asked %s", request.Host)
+				if strings.Contains(request.Path+request.Query.Encode(), tenant.ID) {
+					asked[request.Host] = true
 				}
+			}
+			if got := slices.Sorted(maps.Keys(asked)); !slices.Equal(got, test.hosts) {
+				t.Errorf("asked %v, want %v", got, test.hosts)
 			}
 		})
 	}

@@ -28,10 +28,10 @@ type Settings struct {
 	ClientCertificatePassword string
 
 	UseOIDC                        *bool
-	OIDCToken                      string
-	OIDCTokenFilePath              string
+	OIDCToken                      string // cannot be renewed: nothing gets a token any more after it has expired
+	OIDCTokenFilePath              string // read at every renewal
 	OIDCRequestToken               string
-	OIDCRequestURL                 string
+	OIDCRequestURL                 string // asked for a new ID token at every renewal
 	ADOPipelineServiceConnectionID string
 
 	UseAKSWorkloadIdentity *bool
