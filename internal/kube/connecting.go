@@ -221,5 +221,9 @@ func (c *Cluster) accessed(ctx context.Context, err error) error {
 	if of, ok := errors.AsType[*AccessError](err); ok {
 		return of
 	}
+	if of, ok := errors.AsType[*url.Error](err); ok {
+		// The transport has had it explained before.
+		return &AccessError{Cluster: c.connecting.access.String(), err: of.Err}
+	}
 	return c.connecting.explained(ctx, err)
 }

@@ -75,15 +75,8 @@ type Properties struct {
 			Enabled bool `json:"enabled"`
 		} `json:"workloadIdentity"`
 	} `json:"securityProfile"`
-	APIServerAccessProfile struct {
-		AuthorizedIPRanges             []string `json:"authorizedIPRanges"`
-		EnablePrivateCluster           bool     `json:"enablePrivateCluster"`
-		PrivateDNSZone                 string   `json:"privateDNSZone"`
-		EnablePrivateClusterPublicFQDN bool     `json:"enablePrivateClusterPublicFQDN"`
-		EnableVnetIntegration          bool     `json:"enableVnetIntegration"`
-		SubnetID                       string   `json:"subnetId"`
-	} `json:"apiServerAccessProfile"`
-	HostedSystemProfile struct {
+	APIServerAccessProfile APIServerAccessProfile `json:"apiServerAccessProfile"`
+	HostedSystemProfile    struct {
 		Enabled bool `json:"enabled"`
 	} `json:"hostedSystemProfile"`
 	BootstrapProfile struct {
@@ -99,6 +92,16 @@ type Properties struct {
 		ObjectID   string `json:"objectId"`
 		ResourceID string `json:"resourceId"`
 	} `json:"identityProfile"`
+}
+
+// APIServerAccessProfile is who reaches the API server.
+type APIServerAccessProfile struct {
+	AuthorizedIPRanges             []string `json:"authorizedIPRanges"`
+	EnablePrivateCluster           bool     `json:"enablePrivateCluster"`
+	PrivateDNSZone                 string   `json:"privateDNSZone"`
+	EnablePrivateClusterPublicFQDN bool     `json:"enablePrivateClusterPublicFQDN"`
+	EnableVnetIntegration          bool     `json:"enableVnetIntegration"`
+	SubnetID                       string   `json:"subnetId"`
 }
 
 // AADProfile is how Microsoft Entra ID logs in to the API server; a cluster

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,7 +44,7 @@ func (a *Access) Explain(ctx context.Context, err error) string {
 		return ""
 	}
 	if problem := problemOf(err); problem != reached {
-		return a.explainUnreachable(ctx, problem)
+		return a.explainUnreachable(ctx, problem, err)
 	}
 	return ""
 }
@@ -88,7 +87,8 @@ const (
 	reached    problem = iota // the API server was, or who knows
 	unresolved                // its name
 	distrusted                // its certificate
-	refused                   // by the host, or a proxy
+	refused                   // by the host
+	barred                    // by a proxy
 	unanswered                // the connection
 	slow                      // the request
 )
@@ -102,11 +102,18 @@ func problemOf(err error) problem {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return distrusted
 	}
-	if operation, ok := errors.AsType[*net.OpError](err); ok && slices.Contains([]string{"dial", "proxyconnect", "socks connect"}, operation.Op) {
-		if operation.Timeout() {
+	if operation, ok := errors.AsType[*net.OpError](err); ok {
+		switch {
+		case operation.Op == "proxyconnect", operation.Op == "socks connect":
+			return barred
+		case operation.Op == "dial" && operation.Timeout():
 			return unanswered
+		case operation.Op == "dial":
+			return refused
 		}
-		return refused
+	}
+	if azure.RefusedByProxy(err) {
+		return barred
 	}
 	if strings.Contains(err.Error(), "TLS handshake timeout") {
 		return unanswered
@@ -114,38 +121,35 @@ func problemOf(err error) problem {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return slow
 	}
-	if azure.RefusedByProxy(err) {
-		return refused
-	}
 	return reached
 }
 
-func (a *Access) explainUnreachable(ctx context.Context, how problem) string {
+func (a *Access) explainUnreachable(ctx context.Context, how problem, err error) string {
+	if how == distrusted {
+		return "The certificate of whoever answers is not signed by the CA that Azure Resource Manager gives for the cluster. Something between here and the API server decrypts TLS, or the connection goes elsewhere: exempt the API server from that, or check proxy_url and tls_server_name."
+	}
 	if advice := a.explainState(ctx); advice != "" {
 		return advice
 	}
-	if how == slow {
-		return ""
+	var profile APIServerAccessProfile
+	if seen := a.seen.Load(); seen != nil {
+		profile = seen.Properties.APIServerAccessProfile
 	}
-	if a.proxy != nil && how != distrusted {
-		return "The way to the API server leads through proxy_url: check that the proxy runs, can be reached from here, and can resolve and reach the API server."
-	}
-	seen := a.seen.Load()
-	if seen == nil {
-		return ""
-	}
-	profile := seen.Properties.APIServerAccessProfile
 	switch {
-	case how == distrusted:
-		return "The certificate of whoever answers is not signed by the CA that Azure Resource Manager gives for the cluster. Something between here and the API server decrypts TLS, or the connection goes elsewhere: exempt the API server from that, or check proxy_url and tls_server_name."
+	case how == slow:
+		return ""
+	case a.proxy != nil:
+		return "The way to the API server leads through proxy_url: check that the proxy runs, can be reached from here, and can resolve and reach the API server."
 	case profile.EnablePrivateCluster:
 		advice := "The cluster is private: its API server has an address of its virtual network only, and a name that only networks which its private DNS zone is linked to resolve. Run Terraform there, or give the proxy_url of a proxy that is there."
 		if profile.EnablePrivateClusterPublicFQDN && !a.options.PublicFQDN {
 			advice += " The cluster has a public name for its private address too (use_public_fqdn = true), which helps where there is a route but the DNS zone is not linked."
 		}
 		return advice
-	case len(profile.AuthorizedIPRanges) > 0 && (how == unanswered || how == refused):
+	case len(profile.AuthorizedIPRanges) > 0 && how != unresolved:
 		return fmt.Sprintf("The API server lets in only the address ranges %s, and drops the connections of all others. Add the address by which this machine reaches the internet (authorized_ip_ranges of the cluster, or az aks update --api-server-authorized-ip-ranges), or run Terraform from one of them. A change takes up to 2 minutes.", strings.Join(profile.AuthorizedIPRanges, ", "))
+	case how == barred:
+		return azure.AdviceOnConnection(err)
 	}
 	return ""
 }
