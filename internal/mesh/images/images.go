@@ -177,10 +177,7 @@ func (s Sources) addon(ctx context.Context, addon Addon, found map[string]*Image
 	return nil
 }
 
-// elsewhere is a registry that no chart names.
-const elsewhere = "registry.invalid/images"
-
-// collect adds the images of releases. At gives them with all images in a registry,
+// collect adds the images of releases. At gives these with all images in a registry,
 // as far as the installer can move them; those that it cannot show by not being
 // there.
 func collect(found map[string]*Image, at func(registry string) ([]install.Release, error), injected func([]*unstructured.Unstructured) ([]string, error)) error {
@@ -188,7 +185,8 @@ func collect(found map[string]*Image, at func(registry string) ([]install.Releas
 	if err != nil {
 		return err
 	}
-	moved, err := at(elsewhere)
+	elsewhere := Place{Host: "registry.invalid", Prefix: "images"} // No chart names it.
+	moved, err := at(elsewhere.String())
 	if err != nil {
 		return err
 	}
@@ -213,7 +211,9 @@ func collect(found map[string]*Image, at func(registry string) ([]install.Releas
 				return fmt.Errorf("chart %s %s: %w", r.Chart.Name(), r.Chart.Version(), err)
 			}
 			image.Injected = image.Injected || i >= len(of.pods)
-			if !reached[elsewhere+name[strings.LastIndex(name, "/"):]] {
+			target := elsewhere.Target(image.Reference)
+			target.Digest = image.Reference.Digest
+			if !reached[target.String()] {
 				if image.Value, err = valueOf(r, name); err != nil {
 					return err
 				}
@@ -325,7 +325,7 @@ func valueOf(r install.Release, image string) (string, error) {
 		walk(values, "")
 		name, _, _ := strings.Cut(image, "@")
 		for _, part := range []string{image, name, strings.TrimSuffix(name, ":"+mesh.TagOf(name)), name[:max(0, strings.LastIndex(name, "/"))]} {
-			if at := named[part]; at != "" {
+			if at := named[part]; at != "" && part != "" {
 				return at, nil
 			}
 		}

@@ -41,7 +41,10 @@ func (p Place) String() string {
 // all that is before the last part of an image's name.
 func (p Place) Target(image oci.Reference) oci.Reference {
 	name := image.Repository[strings.LastIndex(image.Repository, "/")+1:]
-	return oci.Reference{Registry: p.Host, Repository: strings.TrimPrefix(p.Prefix+"/"+name, "/"), Tag: image.Tag}
+	if p.Prefix != "" {
+		name = p.Prefix + "/" + name
+	}
+	return oci.Reference{Registry: p.Host, Repository: name, Tag: image.Tag}
 }
 
 // Path is what an image is called within its registry.
