@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 // and what to do about it, or "" if nothing more can be said.
 func Advice(err error) string {
 	var failed *LoginError
-	if !errors.As(err, &failed) {
+	if !errors.As(err, &failed) || errors.Is(err, context.Canceled) {
 		return ""
 	}
 	if advice := failed.adviceOnCode(); advice != "" {

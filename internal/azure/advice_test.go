@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -53,7 +54,7 @@ func TestAdviceOnConnections(t *testing.T) {
 
 func TestAdviceOnWhatIsNoLogin(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{nil, errors.New("AADSTS700016"), &SettingsError{Reason: "AADSTS700016"}} {
+	for _, err := range []error{nil, errors.New("AADSTS700016"), &SettingsError{Reason: "AADSTS700016"}, &LoginError{Code: "AADSTS700016", Err: context.Canceled}} {
 		if advice := Advice(err); advice != "" {
 			t.Errorf("%v: %s", err, advice)
 		}
