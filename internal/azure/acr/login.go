@@ -146,19 +146,22 @@ func refusalOf(data []byte, status int) string {
 }
 
 // lifeOf is how long a token lives from when it was made, by the clock of who made
-// it, and 0 if it does not say.
+// it, or from now if it does not tell when that was; 0 if it does not say.
 func lifeOf(token string) time.Duration {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return 0
 	}
-	claims := struct {
+	var claims struct {
 		IssuedAt float64 `json:"iat"`
 		Expires  float64 `json:"exp"`
-	}{}
+	}
 	data, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil || json.Unmarshal(data, &claims) != nil || claims.IssuedAt == 0 {
+	if err != nil || json.Unmarshal(data, &claims) != nil {
 		return 0
+	}
+	if claims.IssuedAt == 0 {
+		claims.IssuedAt = float64(time.Now().Unix())
 	}
 	return max(0, time.Duration(claims.Expires-claims.IssuedAt)*time.Second)
 }
