@@ -368,7 +368,7 @@ func TestManagedIdentityWhereThereIsNone(t *testing.T) {
 // Not parallel: the CLI is found by the environment.
 func TestAzureCLI(t *testing.T) {
 	azure := testazure.New(t)
-	cli, err := azure.CommandLine()
+	cli, err := azure.AddCommandLine()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,44 +28,29 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kms"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/testkeyvault"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testazure"
 )
 
 // azure is shared, because Go reads once per process where proxies and roots
 // are. Each test has a vault of its own.
-var azure *testkeyvault.Azure
+var azure *testazure.Azure
+
+func TestMain(m *testing.M) { os.Exit(testazure.Main(context.Background(), m.Run, &azure)) }
 
 // keys are those that the double's application may use.
-var keys = kms.New(func() (kms.Login, error) { return login("public", "vault.azure.net", cloud.AzurePublic) })
+var keys = kms.New(func() (kms.Login, error) { return application().login("public", "vault.azure.net", cloud.AzurePublic) })
 
-func login(name, suffix string, configuration cloud.Configuration) (kms.Login, error) {
-	options := azcore.ClientOptions{Cloud: configuration, Retry: policy.RetryOptions{RetryDelay: time.Millisecond}}
-	credential, err := azidentity.NewClientSecretCredential(os.Getenv("ARM_TENANT_ID"), os.Getenv("ARM_CLIENT_ID"), os.Getenv("ARM_CLIENT_SECRET"),
-		&azidentity.ClientSecretCredentialOptions{ClientOptions: options})
-	return kms.Login{Credential: credential, Options: options, Cloud: name, VaultSuffix: suffix}, err
+// account is who logs in.
+type account struct{ tenant, client, secret string }
+
+func application() account {
+	return account{azure.Tenant().ID, azure.Application().ClientID, testazure.ClientSecret}
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if azure, err = testkeyvault.Start(context.Background()); err != nil {
-		log.Print(err)
-		return 1
-	}
-	for _, variable := range azure.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if err := os.Setenv(name, value); err != nil {
-			log.Print(err)
-			return 1
-		}
-	}
-	code := m.Run()
-	if err := azure.Close(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return code
+func (a account) login(name, suffix string, configuration cloud.Configuration) (kms.Login, error) {
+	options := azcore.ClientOptions{Cloud: configuration, Retry: policy.RetryOptions{RetryDelay: time.Millisecond}}
+	credential, err := azidentity.NewClientSecretCredential(a.tenant, a.client, a.secret, &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
+	return kms.Login{Credential: credential, Options: options, Cloud: name, VaultSuffix: suffix}, err
 }
 
 func TestAnchorByKeyVault(t *testing.T) {
@@ -79,7 +63,7 @@ func TestAnchorByKeyVault(t *testing.T) {
 	} {
 		t.Run(string(algorithm), func(t *testing.T) {
 			t.Parallel()
-			vault := azure.Vault()
+			vault := azure.AddVault()
 			uri, signer, err := keys.Create(t.Context(), vault.KeyURI("mesh-root"), algorithm)
 			if err != nil {
 				t.Fatal(err)
@@ -136,7 +120,7 @@ func verifyChain(t *testing.T, signer crypto.Signer) *pki.KeyPair {
 }
 
 // checkNothingLeaked looks for private keys in all that the vault answered.
-func checkNothingLeaked(t *testing.T, vault *testkeyvault.Vault) {
+func checkNothingLeaked(t *testing.T, vault *testazure.Vault) {
 	t.Helper()
 	for _, key := range vault.Keys() {
 		var secret []byte
@@ -163,7 +147,7 @@ func checkNothingLeaked(t *testing.T, vault *testkeyvault.Vault) {
 
 func TestVersionsOfKeyVault(t *testing.T) {
 	t.Parallel()
-	vault := azure.Vault()
+	vault := azure.AddVault()
 	uri := vault.KeyURI("mesh-root")
 	first, firstSigner, err := keys.Create(t.Context(), uri, pki.AlgorithmECDSAP256)
 	if err != nil {
@@ -207,17 +191,17 @@ func samePublic(t *testing.T, a, b crypto.Signer) bool {
 
 func TestKeyVaultRefusals(t *testing.T) {
 	t.Parallel()
-	create := func(t *testing.T, vault *testkeyvault.Vault) error {
+	create := func(t *testing.T, vault *testazure.Vault) error {
 		t.Helper()
 		_, _, err := keys.Create(t.Context(), vault.KeyURI("mesh-root"), pki.AlgorithmECDSAP256)
 		return err
 	}
-	open := func(t *testing.T, vault *testkeyvault.Vault) error {
+	open := func(t *testing.T, vault *testazure.Vault) error {
 		t.Helper()
 		_, err := keys.Open(t.Context(), vault.KeyURI("mesh-root"))
 		return err
 	}
-	sign := func(t *testing.T, vault *testkeyvault.Vault) error {
+	sign := func(t *testing.T, vault *testazure.Vault) error {
 		t.Helper()
 		signer, err := keys.Open(t.Context(), vault.KeyURI("mesh-root"))
 		if err != nil {
@@ -227,8 +211,8 @@ func TestKeyVaultRefusals(t *testing.T) {
 		return err
 	}
 	for name, test := range map[string]struct {
-		prepare func(*testing.T, *testkeyvault.Vault)
-		do      func(*testing.T, *testkeyvault.Vault) error
+		prepare func(*testing.T, *testazure.Vault)
+		do      func(*testing.T, *testazure.Vault) error
 		want    []string
 	}{
 		"key not found": {
@@ -236,7 +220,7 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"read: there is no such key in vault", "check name and version", "az keyvault key recover --vault-name"},
 		},
 		"soft-deleted key opened": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				importP256(t, vault)
 				vault.Delete("mesh-root")
@@ -245,39 +229,39 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"there is no such key", "if it was deleted, bring it back"},
 		},
 		"soft-deleted key created": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Delete("mesh-root") },
+			prepare: func(_ *testing.T, vault *testazure.Vault) { vault.Delete("mesh-root") },
 			do:      create,
 			want:    []string{"create: a key of this name is soft-deleted", "az keyvault key recover", "az keyvault key purge"},
 		},
 		"creating forbidden": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Create, testkeyvault.Forbidden) },
+			prepare: func(_ *testing.T, vault *testazure.Vault) { vault.Fail(testazure.CreateKey, testazure.KeyForbidden) },
 			do:      create,
 			want:    []string{"create: forbidden", "Caller is not authorized to perform action on resource (ForbiddenByRbac)", `"Key Vault Crypto Officer"`, `"Create"`},
 		},
 		"reading forbidden": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Get, testkeyvault.Forbidden) },
+			prepare: func(_ *testing.T, vault *testazure.Vault) { vault.Fail(testazure.GetKey, testazure.KeyForbidden) },
 			do:      open,
 			want:    []string{"read: forbidden", `"Key Vault Crypto User"`, `"Get"`},
 		},
 		"signing forbidden": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				importP256(t, vault)
-				vault.Fail(testkeyvault.Sign, testkeyvault.Forbidden)
+				vault.Fail(testazure.SignDigest, testazure.KeyForbidden)
 			},
 			do:   sign,
 			want: []string{"sign: forbidden", `"Key Vault Crypto User"`, `"Sign"`},
 		},
 		"made but not readable": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Get, testkeyvault.Forbidden) },
+			prepare: func(_ *testing.T, vault *testazure.Vault) { vault.Fail(testazure.GetKey, testazure.KeyForbidden) },
 			do:      create,
 			want:    []string{"was made but cannot be used: read: forbidden", `"Get"`},
 		},
 		"expired key": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				importP256(t, vault)
-				vault.Fail(testkeyvault.Sign, func(w http.ResponseWriter, _ *http.Request) {
+				vault.Fail(testazure.SignDigest, func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "application/json")
 					w.WriteHeader(http.StatusForbidden)
 					fmt.Fprint(w, `{"error":{"code":"Forbidden","message":"Operation sign is not allowed on an expired key.","innererror":{"code":"KeyExpired"}}}`)
@@ -287,12 +271,12 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"refuses it: Operation sign is not allowed on an expired key (KeyExpired)"},
 		},
 		"firewall": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) { vault.Fail(testkeyvault.Get, testkeyvault.Firewalled) },
+			prepare: func(_ *testing.T, vault *testazure.Vault) { vault.Fail(testazure.GetKey, testazure.VaultFirewalled) },
 			do:      open,
 			want:    []string{"network rules", "ForbiddenByFirewall", "allow its address"},
 		},
 		"disabled key": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				importP256(t, vault)
 				vault.Disable("mesh-root")
@@ -301,7 +285,7 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"the key is disabled", "--enabled true"},
 		},
 		"curve that meshes refuse": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 				if err != nil {
@@ -313,7 +297,7 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"unsupported key: it is ECDSA-P521", "name one of ECDSA-P256, ECDSA-P384, RSA-2048, RSA-4096"},
 		},
 		"size that meshes refuse": {
-			prepare: func(t *testing.T, vault *testkeyvault.Vault) {
+			prepare: func(t *testing.T, vault *testazure.Vault) {
 				t.Helper()
 				key, err := rsa.GenerateKey(rand.Reader, 3072)
 				if err != nil {
@@ -325,8 +309,8 @@ func TestKeyVaultRefusals(t *testing.T) {
 			want: []string{"unsupported key: it is RSA-3072"},
 		},
 		"another answer": {
-			prepare: func(_ *testing.T, vault *testkeyvault.Vault) {
-				vault.Fail(testkeyvault.Get, func(w http.ResponseWriter, _ *http.Request) {
+			prepare: func(_ *testing.T, vault *testazure.Vault) {
+				vault.Fail(testazure.GetKey, func(w http.ResponseWriter, _ *http.Request) {
 					http.Error(w, "<html>a proxy's page</html>", http.StatusTeapot)
 				})
 			},
@@ -336,7 +320,7 @@ func TestKeyVaultRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			vault := azure.Vault()
+			vault := azure.AddVault()
 			if test.prepare != nil {
 				test.prepare(t, vault)
 			}
@@ -345,7 +329,7 @@ func TestKeyVaultRefusals(t *testing.T) {
 	}
 }
 
-func importP256(t *testing.T, vault *testkeyvault.Vault) {
+func importP256(t *testing.T, vault *testazure.Vault) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -369,7 +353,7 @@ func checkError(t *testing.T, err error, want ...string) {
 	if strings.ContainsAny(err.Error(), "\n\r") {
 		t.Errorf("error has several lines: %v", err)
 	}
-	if strings.Contains(err.Error(), testkeyvault.ClientSecret) {
+	if strings.Contains(err.Error(), testazure.ClientSecret) {
 		t.Errorf("error holds the client secret: %v", err)
 	}
 }
@@ -383,10 +367,10 @@ func TestUnknownVault(t *testing.T) {
 
 func TestEndOfContext(t *testing.T) {
 	t.Parallel()
-	for _, operation := range []testkeyvault.Operation{testkeyvault.Create, testkeyvault.Get, testkeyvault.Sign} {
+	for _, operation := range []testazure.KeyOperation{testazure.CreateKey, testazure.GetKey, testazure.SignDigest} {
 		t.Run(string(operation), func(t *testing.T) {
 			t.Parallel()
-			vault := azure.Vault()
+			vault := azure.AddVault()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			// Not before the end of the test: the call must not wait for it.
@@ -399,13 +383,13 @@ func TestEndOfContext(t *testing.T) {
 			uri := vault.KeyURI("mesh-root")
 			var err error
 			switch operation {
-			case testkeyvault.Create:
+			case testazure.CreateKey:
 				vault.Fail(operation, hang)
 				_, _, err = keys.Create(ctx, uri, pki.AlgorithmECDSAP256)
-			case testkeyvault.Get:
+			case testazure.GetKey:
 				vault.Fail(operation, hang)
 				_, err = keys.Open(ctx, uri)
-			case testkeyvault.Sign:
+			case testazure.SignDigest:
 				_, signer, createErr := keys.Create(ctx, uri, pki.AlgorithmECDSAP256)
 				if createErr != nil {
 					t.Fatal(createErr)
@@ -429,7 +413,7 @@ func TestContextAtItsEnd(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	vault := azure.Vault()
+	vault := azure.AddVault()
 	if _, _, err := keys.Create(ctx, vault.KeyURI("mesh-root"), pki.AlgorithmECDSAP256); !errors.Is(err, context.Canceled) {
 		t.Errorf("Create: %v", err)
 	}
@@ -439,33 +423,34 @@ func TestContextAtItsEnd(t *testing.T) {
 }
 
 func TestLoginRefused(t *testing.T) {
+	t.Parallel()
+	good := application()
 	for name, test := range map[string]struct {
-		environment map[string]string
-		want        []string
+		account account
+		want    []string
 	}{
 		"wrong secret": {
-			map[string]string{"ARM_CLIENT_SECRET": "wrong-hunter2"},
+			account{good.tenant, good.client, "wrong-hunter2"},
 			[]string{"read: the Azure credentials were refused: AADSTS7000215: Invalid client secret provided", "check those of the provider's block aks"},
 		},
 		"unknown application": {
-			map[string]string{"ARM_CLIENT_ID": "00000000-0000-0000-0000-00000000000a"},
+			account{good.tenant, "00000000-0000-0000-0000-00000000000a", good.secret},
 			[]string{"AADSTS700016: Application with identifier '00000000-0000-0000-0000-00000000000a' was not found"},
 		},
 		"tenant of another vault": {
-			map[string]string{"ARM_TENANT_ID": "00000000-0000-0000-0000-00000000000b"},
+			account{"00000000-0000-0000-0000-00000000000b", good.client, good.secret},
 			[]string{"read: ", "isn't configured to acquire tokens for tenant"},
 		},
 		"no login": {
-			map[string]string{"ARM_TENANT_ID": "not a tenant!"},
+			account{"not a tenant!", good.client, good.secret},
 			[]string{"invalid tenantID"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for variable, value := range test.environment {
-				t.Setenv(variable, value)
-			}
-			vault := azure.Vault()
-			_, err := keys.Open(t.Context(), vault.KeyURI("mesh-root"))
+			t.Parallel()
+			vault := azure.AddVault()
+			refused := kms.New(func() (kms.Login, error) { return test.account.login("public", "vault.azure.net", cloud.AzurePublic) })
+			_, err := refused.Open(t.Context(), vault.KeyURI("mesh-root"))
 			checkError(t, err, append(test.want, "key azurekms:name=mesh-root;vault="+vault.Name())...)
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("error holds the secret: %v", err)
@@ -481,13 +466,13 @@ func TestLoginRefused(t *testing.T) {
 // looked for.
 func TestCloud(t *testing.T) {
 	t.Parallel()
-	vault := azure.Vault()
+	vault := azure.AddVault()
 	government := kms.New(func() (kms.Login, error) {
-		return login("usgovernment", "vault.usgovcloudapi.net", cloud.AzureGovernment)
+		return application().login("usgovernment", "vault.usgovcloudapi.net", cloud.AzureGovernment)
 	})
 	_, err := government.Open(t.Context(), vault.KeyURI("mesh-root")+";environment=public")
 	checkError(t, err, `it is in the cloud "public", but the credentials are for "usgovernment"`, "ARM_ENVIRONMENT")
-	custom := kms.New(func() (kms.Login, error) { return login("custom", "", cloud.AzurePublic) })
+	custom := kms.New(func() (kms.Login, error) { return application().login("custom", "", cloud.AzurePublic) })
 	_, err = custom.Open(t.Context(), vault.KeyURI("mesh-root"))
 	checkError(t, err, `the cloud "custom", of which the host names of vaults are not known`)
 
@@ -515,10 +500,10 @@ func TestCloud(t *testing.T) {
 
 func TestKeyVaultThrottles(t *testing.T) {
 	t.Parallel()
-	vault := azure.Vault()
+	vault := azure.AddVault()
 	importP256(t, vault)
-	vault.Fail(testkeyvault.Sign, func(w http.ResponseWriter, _ *http.Request) {
-		vault.Fail(testkeyvault.Sign, nil)
+	vault.Fail(testazure.SignDigest, func(w http.ResponseWriter, _ *http.Request) {
+		vault.Fail(testazure.SignDigest, nil)
 		w.Header().Set("Retry-After-Ms", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
@@ -529,7 +514,7 @@ func TestKeyVaultThrottles(t *testing.T) {
 	verifyChain(t, signer)
 	var signatures []int
 	for _, request := range vault.Requests() {
-		if request.Operation == testkeyvault.Sign {
+		if request.Operation == testazure.SignDigest {
 			signatures = append(signatures, request.Status)
 		}
 	}
@@ -543,7 +528,7 @@ func TestKeyVaultThrottles(t *testing.T) {
 // out as another kind.
 func TestKeyVaultSignatures(t *testing.T) {
 	t.Parallel()
-	vault := azure.Vault()
+	vault := azure.AddVault()
 	digest := make([]byte, crypto.SHA256.Size())
 	for algorithm, opts := range map[pki.Algorithm]crypto.SignerOpts{
 		pki.AlgorithmRSA2048:   &rsa.PSSOptions{Hash: crypto.SHA256},

@@ -19,7 +19,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kms"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/testkeyvault"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/testazure"
 )
 
 // clusterless is a configuration of a provider whose cluster does not answer.
@@ -278,11 +278,12 @@ func TestAccTrustAnchor_givenInKMS(t *testing.T) {
 // TestAccTrustAnchor_azure keeps the key in a double of Azure Key Vault.
 func TestAccTrustAnchor_azure(t *testing.T) {
 	t.Parallel()
-	vault := testkeyvault.New(t)
+	azure := testazure.New(t)
+	vault := azure.AddVault()
 	config := func(body string) string {
 		return storedAs("kms", fmt.Sprintf("kms_key_uri = %q\n%s", vault.KeyURI("mesh-root"), body))
 	}
-	w := newWorkspace(t, config(""), vault.Environ()...)
+	w := newWorkspace(t, config(""), append(azure.Environ(), azure.ClientSecretEnviron()...)...)
 	expectVersions := func(want int) {
 		t.Helper()
 		keys := vault.Keys()
@@ -301,12 +302,12 @@ func TestAccTrustAnchor_azure(t *testing.T) {
 	w.apply()
 	expectVersions(2)
 
-	vault.Fail(testkeyvault.Create, testkeyvault.Forbidden)
+	vault.Fail(testazure.CreateKey, testazure.KeyForbidden)
 	w.write(config(`rotation_trigger = "y"`))
 	if got := w.run("apply", "-auto-approve", "-no-color"); got.code == 0 || !strings.Contains(got.output, "kms_key_uri: Key azurekms:") {
 		t.Errorf("exit code %d, want an error that names the key\n%s", got.code, got.output)
 	}
-	vault.Fail(testkeyvault.Create, nil)
+	vault.Fail(testazure.CreateKey, nil)
 	w.apply()
 	expectVersions(3)
 	w.succeed("destroy", "-auto-approve", "-no-color")

@@ -7,8 +7,9 @@ package testazure
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // Entra ID names certificates by it.
 	"crypto/sha256"
 	"encoding/base64"
@@ -39,7 +40,7 @@ const (
 // issuer signs identity tokens.
 type issuer struct {
 	url string
-	key *rsa.PrivateKey
+	key *ecdsa.PrivateKey
 }
 
 // issuer returns the one with this URL and makes it if there is none.
@@ -49,7 +50,7 @@ func (a *Azure) issuer(url string) (*issuer, error) {
 	if known, ok := a.issuers[url]; ok {
 		return known, nil
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (a *Azure) issuer(url string) (*issuer, error) {
 }
 
 func (i *issuer) token(subject, audience string, now time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
+	return jwt.NewWithClaims(jwt.SigningMethodES256, jwt.RegisteredClaims{
 		Issuer: i.url, Subject: subject, Audience: jwt.ClaimStrings{audience}, ID: uuid.NewString(),
 		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(jobTokenLifetime)),
 	}).SignedString(i.key)
@@ -294,7 +295,7 @@ func (a *Azure) assertByIssuer(application *Application, assertion string, state
 		return &refusal{http.StatusUnauthorized, "invalid_client", "AADSTS700213: No matching federated identity record found for presented assertion subject '" + stated.Subject + "'." + hint}
 	}
 	_, err := jwt.ParseWithClaims(assertion, &jwt.RegisteredClaims{}, func(*jwt.Token) (any, error) { return signer.key.Public(), nil },
-		jwt.WithTimeFunc(a.now), jwt.WithValidMethods([]string{"RS256"}), jwt.WithAudience(federatedAudience), jwt.WithExpirationRequired())
+		jwt.WithTimeFunc(a.now), jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience(federatedAudience), jwt.WithExpirationRequired())
 	switch {
 	case err == nil:
 		return nil

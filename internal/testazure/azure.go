@@ -4,9 +4,9 @@
 //
 // An HTTP proxy on loopback leads the real names of all of them to one TLS server
 // and knows no other host, so that unmodified clients of Azure find it by their
-// environment alone. Go reads that environment once per process: a test that
-// runs a client in its own process calls Start and sets Environ in TestMain, or
-// uses Client; a test that runs one as a child process calls New.
+// environment alone. Go reads that environment once per process: a package whose
+// tests run clients in their own process calls Main, a test that runs one as a
+// child process calls New.
 //
 // Whatever is made in an Azure has a name that nothing else has, so that parallel
 // tests can share one.
@@ -59,7 +59,7 @@ type Azure struct {
 	issuers       map[string]*issuer
 	jobs          map[string]*Job // by the path of their request URL
 	identities    map[string]*Identity
-	cli           *CommandLine
+	commandLines  []*CommandLine
 	subscriptions map[string]string // the tenant of each
 	clusters      map[string]*Cluster
 	registries    map[string]*Registry

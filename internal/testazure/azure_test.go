@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
@@ -30,31 +31,132 @@ const (
 	registryScope   = "https://containerregistry.azure.net/.default"
 )
 
-// azure is shared, because Go reads once per process where proxies and roots
-// are: the SDK runs here with all its defaults.
+// azure is what this process takes for Azure: the SDK runs here with all its
+// defaults.
 var azure *testazure.Azure
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// childVariable makes a process of this binary a client that finds Azure by its
+// environment alone.
+const childVariable = "TESTAZURE_CHILD"
 
-func run(m *testing.M) int {
-	var err error
-	if azure, err = testazure.Start(context.Background()); err != nil {
-		log.Print(err)
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		os.Exit(child())
+	}
+	os.Exit(testazure.Main(context.Background(), m.Run, &azure))
+}
+
+func child() int {
+	credential, err := azidentity.NewClientSecretCredential(os.Getenv("ARM_TENANT_ID"), os.Getenv("ARM_CLIENT_ID"), os.Getenv("ARM_CLIENT_SECRET"), nil)
+	if err == nil {
+		_, err = credential.GetToken(context.Background(), policy.TokenRequestOptions{Scopes: []string{managementScope}})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	for _, variable := range azure.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if err := os.Setenv(name, value); err != nil {
-			log.Print(err)
-			return 1
+	return 0
+}
+
+func TestChildProcess(t *testing.T) {
+	t.Parallel()
+	other := testazure.New(t)
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), executable)
+	command.Env = slices.Concat(os.Environ(), other.Environ(), other.ClientSecretEnviron(), []string{childVariable + "=1"})
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if tokens := other.Tokens(); len(tokens) != 1 || tokens[0].Object != other.Application().ObjectID {
+		t.Errorf("tokens %+v, want one", tokens)
+	}
+}
+
+func TestProxyKnowsNobodyElse(t *testing.T) {
+	t.Parallel()
+	other := testazure.New(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := other.Client().Do(request)
+	if err == nil {
+		_ = response.Body.Close()
+		t.Fatalf("somebody answered: %s", response.Status)
+	}
+	if want := []string{"example.com"}; !slices.Equal(other.Strangers(), want) {
+		t.Errorf("strangers %q, want %q", other.Strangers(), want)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	other := testazure.New(t)
+	cluster, err := other.AddCluster(testazure.ClusterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patient := func() azcore.ClientOptions {
+		return azcore.ClientOptions{Transport: other.Client(), Retry: policy.RetryOptions{RetryDelay: time.Millisecond}}
+	}
+	credential, err := azidentity.NewClientSecretCredential(other.Tenant().ID, other.Application().ClientID, testazure.ClientSecret, &azidentity.ClientSecretCredentialOptions{ClientOptions: patient()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, fault := range map[string]testazure.Fault{
+		"throttled": testazure.Throttled(1),
+		"closed":    {Close: true},
+		"failed":    {Status: http.StatusServiceUnavailable, Header: http.Header{"Retry-After-Ms": {"1"}}, Body: "<html>"},
+	} {
+		fault.Times = 2
+		heal := other.Fail(fault)
+		client := managementBy(t, credential, patient())
+		if err := manage(t, client, http.MethodGet, cluster.ID(), &struct{}{}); err != nil {
+			t.Errorf("%s twice: %v", name, err)
 		}
+		heal()
 	}
-	code := m.Run()
-	if err := azure.Close(); err != nil {
-		log.Print(err)
-		return 1
+	options := noRetries()
+	options.Transport = other.Client()
+	client := managementBy(t, credential, options)
+	heal := other.Fail(testazure.ManagementFault(http.StatusBadRequest, "BadRequest", "no"))
+	if err := manage(t, client, http.MethodGet, cluster.ID(), &struct{}{}); code(err) != "BadRequest" {
+		t.Errorf("%v, want the fault", err)
 	}
-	return code
+	heal()
+	if err := manage(t, client, http.MethodGet, cluster.ID(), &struct{}{}); err != nil {
+		t.Errorf("healed: %v", err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	other.Silence("management.azure.com")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://management.azure.com/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		response, err := other.Client().Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+		}
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want the end of the context", err)
+	}
+	other.Cut("management.azure.com")
+	options.Transport = other.Client() // The connection of the other may be lost without its knowing.
+	client = managementBy(t, credential, options)
+	checkError(t, manage(t, client, http.MethodGet, cluster.ID(), &struct{}{}), "Bad Gateway")
+	other.Mend("management.azure.com")
+	if err := manage(t, client, http.MethodGet, cluster.ID(), &struct{}{}); err != nil {
+		t.Errorf("mended: %v", err)
+	}
 }
 
 // noRetries keeps errors from taking seconds.

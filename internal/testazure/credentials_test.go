@@ -198,7 +198,7 @@ func TestManagedIdentity(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	cli, err := azure.CommandLine()
+	cli, err := azure.AddCommandLine()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -391,17 +391,15 @@ func (e errAudience) Error() string { return "the token is for " + e.audience }
 // authenticate says whose token for one of the audiences a request carries.
 func (a *Azure) authenticate(token string, audiences ...string) (caller, error) {
 	a.mu.Lock()
-	cli := a.cli
+	commandLines := a.commandLines
 	a.mu.Unlock()
-	var (
-		c   claims
-		err error
-	)
-	if cli != nil && strings.HasPrefix(token, cli.prefix()) {
-		c, err = cli.open(token)
-	} else {
-		c, err = a.open(token)
+	open := a.open
+	for _, cli := range commandLines {
+		if strings.HasPrefix(token, cli.login) {
+			open = cli.open
+		}
 	}
+	c, err := open(token)
 	if err != nil {
 		return caller{}, err
 	}

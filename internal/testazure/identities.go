@@ -103,7 +103,7 @@ type CommandLine struct {
 
 	azure     *Azure
 	directory string
-	login     string
+	login     string // begins its tokens
 }
 
 const commandLineScript = `#!/bin/sh
@@ -126,25 +126,22 @@ expires=$(($(date +%%s) + $(cat "$here/lifetime")))
 printf '{"accessToken":"%%s","expires_on":%%s,"subscription":"","tenant":"%%s","tokenType":"Bearer"}\n' "%s$expires~$$~$tenant~$resource" "$expires" "$tenant"
 `
 
-// CommandLine installs the Azure CLI. There is one in an Azure.
-func (a *Azure) CommandLine() (*CommandLine, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cli != nil {
-		return a.cli, nil
-	}
-	cli := &CommandLine{ObjectID: uuid.NewString(), azure: a, directory: filepath.Join(a.directory, "az"), login: unique("login")}
+// AddCommandLine installs an Azure CLI.
+func (a *Azure) AddCommandLine() (*CommandLine, error) {
+	cli := &CommandLine{ObjectID: uuid.NewString(), azure: a, directory: filepath.Join(a.directory, unique("az")), login: "az~" + unique("login") + "~"}
 	if err := os.Mkdir(cli.directory, 0o700); err != nil {
 		return nil, err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if err := cli.tell("lifetime", strconv.Itoa(int(a.lifetime.Seconds()))); err != nil {
 		return nil, err
 	}
-	script := fmt.Sprintf(commandLineScript, cli.directory, a.home.ID, cli.prefix())
+	script := fmt.Sprintf(commandLineScript, cli.directory, a.home.ID, cli.login)
 	if err := os.WriteFile(filepath.Join(cli.directory, "az"), []byte(script), 0o700); err != nil { //nolint:gosec // It is to be run.
 		return nil, err
 	}
-	a.cli = cli
+	a.commandLines = append(a.commandLines, cli)
 	return cli, nil
 }
 
@@ -171,12 +168,9 @@ func (c *CommandLine) tell(name, content string) error {
 	return os.WriteFile(filepath.Join(c.directory, name), []byte(content), 0o600)
 }
 
-// prefix begins the tokens of the CLI.
-func (c *CommandLine) prefix() string { return "az~" + c.login + "~" }
-
 // open reads a token of the script.
 func (c *CommandLine) open(token string) (claims, error) {
-	parts := strings.SplitN(strings.TrimPrefix(token, c.prefix()), "~", 4)
+	parts := strings.SplitN(strings.TrimPrefix(token, c.login), "~", 4)
 	if len(parts) != 4 {
 		return claims{}, jwt.ErrTokenMalformed
 	}
