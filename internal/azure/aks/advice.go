@@ -31,12 +31,12 @@ const sameApply = "If this configuration makes the cluster, give its ID (id = az
 
 // roleFor is the built-in role with the fewest rights that allows an action.
 func roleFor(action string) string {
-	switch suffix := strings.ToLower(strings.TrimPrefix(action, clusterType)); {
+	switch {
 	case strings.EqualFold(action, clusterType+"/listClusterAdminCredential/action"):
 		return "Azure Kubernetes Service Cluster Admin Role"
 	case strings.EqualFold(action, clusterType+"/listClusterUserCredential/action"):
 		return "Azure Kubernetes Service Cluster User Role"
-	case strings.HasSuffix(suffix, "/read"):
+	case strings.HasSuffix(strings.ToLower(action), "/read"):
 		return "Reader"
 	}
 	return ""

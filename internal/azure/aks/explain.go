@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -16,11 +17,17 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/resourcemanager"
 )
 
+// explainLimit bounds the search for an explanation: who waits for it has an error
+// to tell already.
+const explainLimit = 15 * time.Second
+
 // Explain says what an error of ARM, of Microsoft Entra ID, or of the API server or
 // the way to it means for this cluster and what to do about it, or "" if nothing
 // more can be said. Where the error alone does not tell, ARM is asked how the
 // cluster is.
 func (a *Access) Explain(ctx context.Context, err error) string {
+	ctx, cancel := context.WithTimeout(ctx, explainLimit)
+	defer cancel()
 	if refusal, ok := errors.AsType[*resourcemanager.Error](err); ok {
 		if advice := Advice(err); advice != "" {
 			return advice

@@ -99,6 +99,3 @@ func (c *Client) Send(ctx context.Context, request Request) (*http.Response, err
 	}
 	return response, nil
 }
-
-// Pipeline is what polls operations that go on after an answer.
-func (c *Client) Pipeline() runtime.Pipeline { return c.arm.Pipeline() }
