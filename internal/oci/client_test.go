@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
@@ -206,25 +206,28 @@ func TestDockerConfigIsReadWithItsHelpers(t *testing.T) {
 func TestPausesAreThoseThatRegistriesAskFor(t *testing.T) {
 	t.Parallel()
 	policy := New(Options{}).policy
-	answer := func(status int, after string) *http.Response {
-		return &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {after}}}
-	}
 	for title, test := range map[string]struct {
-		response *http.Response
-		err      error
-		wait     bool
-		exactly  time.Duration
+		status  int
+		after   string
+		err     error
+		wait    bool
+		exactly time.Duration
 	}{
-		"throttled for seven seconds": {response: answer(http.StatusTooManyRequests, "7"), wait: true, exactly: 7 * time.Second},
-		"throttled for hours":         {response: answer(http.StatusTooManyRequests, "21600")},
-		"throttled":                   {response: answer(http.StatusTooManyRequests, ""), wait: true},
-		"failing":                     {response: answer(http.StatusBadGateway, ""), wait: true},
-		"not there":                   {response: answer(http.StatusNotFound, "")},
-		"there":                       {response: answer(http.StatusOK, "")},
+		"throttled for seven seconds": {status: http.StatusTooManyRequests, after: "7", wait: true, exactly: 7 * time.Second},
+		"throttled for hours":         {status: http.StatusTooManyRequests, after: "21600"},
+		"throttled":                   {status: http.StatusTooManyRequests, wait: true},
+		"failing":                     {status: http.StatusBadGateway, wait: true},
+		"not there":                   {status: http.StatusNotFound},
+		"there":                       {status: http.StatusOK},
 		"enough of it":                {err: context.DeadlineExceeded},
 		"unknown name":                {err: errors.New("no such host")},
+		"broken connection":           {err: io.ErrUnexpectedEOF, wait: true},
 	} {
-		wait, err := policy.Retry(0, test.response, test.err)
+		response := &http.Response{StatusCode: test.status, Header: http.Header{"Retry-After": {test.after}}, Body: http.NoBody}
+		if test.err != nil {
+			response = nil
+		}
+		wait, err := policy.Retry(0, response, test.err)
 		if err != nil || (wait >= 0) != test.wait || test.exactly != 0 && wait != test.exactly {
 			t.Errorf("%s: %v (%v)", title, wait, err)
 		}

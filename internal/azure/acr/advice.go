@@ -56,15 +56,15 @@ func roleOf(action string) string {
 }
 
 func (e *LoginError) advice() string {
-	switch {
-	case e.Status == 0:
+	switch e.Status {
+	case 0:
 		return azure.Advice(e.Err)
-	case e.Status == http.StatusForbidden:
+	case http.StatusForbidden:
 		return networkRules
-	case e.Status == http.StatusUnauthorized:
+	case http.StatusUnauthorized:
 		return "The registry does not accept the account's Microsoft Entra token. Check that tenant_id is the tenant of the " +
 			"registry's subscription, and the clock of this machine."
-	case e.Status == http.StatusNotFound:
+	case http.StatusNotFound:
 		return "There is no Azure container registry " + e.Host + "."
 	default:
 		return ""

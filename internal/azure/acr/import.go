@@ -53,7 +53,7 @@ type (
 	}
 	importCredentials struct {
 		Username string `json:"username"`
-		Password string `json:"password"` //nolint:gosec // The API takes it by this name.
+		Password string `json:"password"`
 	}
 )
 
@@ -76,14 +76,10 @@ func (c *Client) Import(ctx context.Context, into *arm.ResourceID, request Impor
 		parameters.Source.Credentials = &importCredentials{Username: request.Username, Password: request.Password}
 		request.Password = ""
 	}
-	doing := "import into " + inWords(into)
-	accepted, err := c.manager.Send(ctx, resourcemanager.Request{
-		Doing: doing, Method: http.MethodPost, Path: into.String() + "/importImage", APIVersion: apiVersion,
-		Body: parameters,
+	err := c.manager.Operate(ctx, resourcemanager.Request{
+		Doing: "import into " + inWords(into), Method: http.MethodPost, Path: into.String() + "/importImage",
+		APIVersion: apiVersion, Body: parameters,
 	})
-	if err == nil {
-		err = c.manager.Await(ctx, doing, accepted)
-	}
 	if err != nil {
 		return &ImportError{Request: request, Err: err}
 	}

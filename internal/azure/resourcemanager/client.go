@@ -55,7 +55,7 @@ type Request struct {
 // as Retry-After says. What a success answers is decoded into the value that into
 // points to, unless it is nil. Errors are *Error.
 func (c *Client) Do(ctx context.Context, request Request, into any) error {
-	response, err := c.Send(ctx, request)
+	response, err := c.send(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -70,9 +70,8 @@ func (c *Client) Do(ctx context.Context, request Request, into any) error {
 	return nil
 }
 
-// Send is Do for who reads the answer otherwise, as with operations that go on
-// after it. The body has been read and can be read again.
-func (c *Client) Send(ctx context.Context, request Request) (*http.Response, error) {
+// send makes a request. The body of the answer has been read and can be read again.
+func (c *Client) send(ctx context.Context, request Request) (*http.Response, error) {
 	method := request.Method
 	if method == "" {
 		method = http.MethodGet

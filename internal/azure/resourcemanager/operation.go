@@ -3,7 +3,6 @@ package resourcemanager
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -13,20 +12,25 @@ import (
 // pollEvery is how often an operation is asked after when ARM does not say.
 const pollEvery = 5 * time.Second
 
-// Await waits for the operation that goes on after a request was accepted, for as
-// long as ctx lets it; it is asked after as often as Retry-After says. accepted is
-// what Send returned for the request. Errors are *Error.
-func (c *Client) Await(ctx context.Context, doing string, accepted *http.Response) error {
+// Operate makes a request by which an operation begins that may go on after the
+// answer, and waits for its end as long as ctx lets it. ARM is asked after it as
+// often as its Retry-After says. Errors are *Error.
+func (c *Client) Operate(ctx context.Context, request Request) error {
+	accepted, err := c.send(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = accepted.Body.Close() }()
 	poller, err := runtime.NewPoller[struct{}](accepted, c.arm.Pipeline(), nil)
 	if err != nil {
-		return &Error{Doing: doing, err: err}
+		return &Error{Doing: request.Doing, err: err}
 	}
 	_, err = poller.PollUntilDone(ctx, &runtime.PollUntilDoneOptions{Frequency: pollEvery})
 	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok && answer.RawResponse != nil {
-		return refused(doing, answer.RawResponse)
+		return refused(request.Doing, answer.RawResponse)
 	}
 	if err != nil {
-		return &Error{Doing: doing, err: err}
+		return &Error{Doing: request.Doing, err: err}
 	}
 	return nil
 }
