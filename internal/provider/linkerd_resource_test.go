@@ -197,14 +197,27 @@ func TestAccLinkerd(t *testing.T) {
 				},
 			},
 			{
-				// An upgrade with further settings, from an OCI registry.
-				Config: upgraded(podLabels),
+				// An upgrade with further settings, from an OCI registry, in a cluster that from
+				// now on gives containers other requests than these. No plan minds.
+				PreConfig: func() { cluster.Safeguards(t, "linkerd") },
+				Config:    upgraded(podLabels),
 				ConfigPlanChecks: updates(changes(
 					`^\+ DaemonSet linkerd-cni/linkerd-cni$`, `^\+ CronJob linkerd/linkerd-heartbeat$`,
 					`^~ Deployment linkerd/linkerd-identity: .*image: "cr\.l5d\.io/linkerd/controller:edge-26\.6\.3" -> "example\.azurecr\.io/linkerd/controller:edge-26\.8\.3"`,
 				)),
 				ConfigStateChecks: noDriftLeft,
-				Check:             resource.ComposeTestCheckFunc(resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"), images("edge-26.8.3")),
+				Check: resource.ComposeTestCheckFunc(resource.TestCheckResourceAttr(address, "app_version", "edge-26.8.3"), images("edge-26.8.3"), func(*terraform.State) error {
+					deployment, err := deployments.Get(t.Context(), "linkerd-identity", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					for _, container := range deployment.Spec.Template.Spec.Containers {
+						if got := container.Resources.Requests.Cpu().String(); got != "100m" {
+							return fmt.Errorf("container %s requests %s, want the 100m of admission", container.Name, got)
+						}
+					}
+					return nil
+				}),
 			},
 			{
 				Config:      strings.Replace(upgraded(podLabels), "cni        = {}", `cni = { namespace = "elsewhere" }`, 1),
