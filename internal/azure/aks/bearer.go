@@ -61,9 +61,6 @@ func (t *bearerTransport) RoundTrip(request *http.Request) (*http.Response, erro
 	return response, err
 }
 
-// WrappedRoundTripper lets client-go reach the transport beneath.
-func (t *bearerTransport) WrappedRoundTripper() http.RoundTripper { return t.next }
-
 func bearing(request *http.Request, token string) *http.Request {
 	authorized := request.Clone(request.Context())
 	authorized.Header.Set("Authorization", "Bearer "+token)

@@ -53,16 +53,13 @@ type Request struct {
 
 // Do makes a request, again where the SDK holds that this helps: it waits as long
 // as Retry-After says. What a success answers is decoded into the value that into
-// points to, unless it is nil. Errors are *Error.
+// points to. Errors are *Error.
 func (c *Client) Do(ctx context.Context, request Request, into any) error {
 	response, err := c.send(ctx, request)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if into == nil {
-		return nil
-	}
 	if err := runtime.UnmarshalAsJSON(response, into); err != nil {
 		// The decoder's words may quote the answer, credentials included.
 		return &Error{Doing: request.Doing, err: errUnreadable}
@@ -76,7 +73,7 @@ func (c *Client) send(ctx context.Context, request Request) (*http.Response, err
 	if method == "" {
 		method = http.MethodGet
 	}
-	made, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.arm.Endpoint(), request.Path))
+	made, err := runtime.NewRequest(ctx, method, runtime.JoinPaths(c.arm.Endpoint(), (&url.URL{Path: request.Path}).EscapedPath()))
 	if err != nil {
 		return nil, &Error{Doing: request.Doing, err: err}
 	}
