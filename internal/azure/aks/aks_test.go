@@ -2,10 +2,7 @@ package aks_test
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
-	"log"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -29,47 +26,8 @@ var (
 	shared testcluster.Shared
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	err := find(context.Background())
-	if err != nil {
-		log.Print(err)
-		return 1
-	}
-	code := shared.Main(m)
-	if err := double.Close(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return code
-}
-
-// find has this process, but none that it starts, find the double.
-func find(ctx context.Context) error {
-	var err error
-	if double, err = testazure.Start(ctx); err != nil {
-		return err
-	}
-	for _, variable := range double.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		before, set := os.LookupEnv(name)
-		if err := os.Setenv(name, value); err != nil {
-			return err
-		}
-		defer func() {
-			if set {
-				_ = os.Setenv(name, before) // It was possible before.
-			} else {
-				_ = os.Unsetenv(name)
-			}
-		}()
-	}
-	if _, err := x509.SystemCertPool(); err != nil {
-		return err
-	}
-	_, err = http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: "management.azure.com"}})
-	return err
+func TestMain(m *testing.M) {
+	os.Exit(testazure.Main(context.Background(), func() int { return shared.Main(m) }, &double))
 }
 
 // journal is what an account logs.
