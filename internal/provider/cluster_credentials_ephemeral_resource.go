@@ -36,9 +36,6 @@ const (
 	// left if that is less.
 	renewalMargin = 5 * time.Minute
 
-	// renewalLead is by how much Terraform renews earlier than it is told to.
-	renewalLead = time.Minute
-
 	// credentialsHandle is the key in the private data under which the handle of open
 	// credentials is.
 	credentialsHandle = "handle"
@@ -75,8 +72,8 @@ func (r *clusterCredentialsEphemeralResource) Schema(_ context.Context, _ epheme
 		MarkdownDescription: "The way to the API server of an AKS cluster for other providers, such as `kubernetes` and `helm`: its address, its certificate authority and a token of Microsoft Entra ID, " +
 			"without kubelogin. It is kept nowhere, neither in the state nor in the plan. Needs Terraform 1.10.\n\n" +
 			"A token lasts 60 to 90 minutes (that of a managed identity up to a day). What takes one cannot be handed another: providers keep what they were configured with. " +
-			"So every run gets a token that is as new as can be had, and while the run lasts the login is renewed before its end, with a warning that the token which was handed out ends, " +
-			"because whoever has it is refused from then on. The resources of this provider are not concerned: they renew their own tokens. " +
+			"So every run gets a token that is as new as can be had, and the login is renewed while the run lasts, but whoever has the token that was handed out is refused once it ends; " +
+			"a warning at the end of the run says so. The resources of this provider are not concerned: they renew their own tokens. " +
 			"Once nothing needs the credentials any more, they are dropped.\n\n" +
 			"For a cluster that is made in the same apply, give `id`: Terraform then opens the credentials after the cluster is there.\n\n" +
 			"```terraform\n" +
@@ -140,9 +137,9 @@ func (r *clusterCredentialsEphemeralResource) ValidateConfig(ctx context.Context
 type openCredentials struct {
 	account *azure.Account
 	access  *aks.Access
-	token   string // the one that was last got
-	ends    time.Time
-	warned  bool
+	token   string    // the one that was last got
+	ends    time.Time // of the one that was handed out
+	failure error     // of the last renewal
 }
 
 // drop has nobody get the token any more.
@@ -187,8 +184,8 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 	resp.RenewAt = renewal(r.session.time(), got.NotAfter)
 }
 
-// Renew logs in again, so that a login that has come to its end is told at once.
-// What was handed out stays what it was: that it ends is told too.
+// Renew logs in again before the token ends. What was handed out stays what it was.
+// Terraform does not show what a renewal has to say: Close does.
 func (r *clusterCredentialsEphemeralResource) Renew(ctx context.Context, req ephemeral.RenewRequest, resp *ephemeral.RenewResponse) {
 	handle, diags := req.Private.GetKey(ctx, credentialsHandle)
 	resp.Diagnostics.Append(diags...)
@@ -196,16 +193,9 @@ func (r *clusterCredentialsEphemeralResource) Renew(ctx context.Context, req eph
 	if !ok {
 		return
 	}
-	if !open.warned {
-		open.warned = true
-		resp.Diagnostics.AddWarning("Credentials End During This Run", fmt.Sprintf(
-			"The token for %s that was handed out ends at %s, and what has taken it, such as the kubernetes or helm provider, cannot be given another: the cluster refuses it from then on (Unauthorized). "+
-				"If that happens, apply again: a new run gets a new token, and what is done stays done. Resources of aksmesh go on.",
-			open.access, open.ends.UTC().Format(time.RFC3339)))
-	}
 	open.drop()
 	got, err := open.access.Credentials(ctx)
-	if err != nil {
+	if open.failure = err; err != nil {
 		r.explained(ctx, open.access, err, &resp.Diagnostics)
 		return
 	}
@@ -214,7 +204,8 @@ func (r *clusterCredentialsEphemeralResource) Renew(ctx context.Context, req eph
 	tflog.Debug(ctx, "renewed credentials", map[string]any{"cluster": open.access.String(), "until": got.NotAfter})
 }
 
-// Close drops the credentials: Microsoft Entra ID does not take tokens back.
+// Close drops the credentials: Microsoft Entra ID does not take tokens back. If the
+// one that was handed out has come to its end before, whoever has it was refused.
 func (r *clusterCredentialsEphemeralResource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
 	handle, diags := req.Private.GetKey(ctx, credentialsHandle)
 	resp.Diagnostics.Append(diags...)
@@ -228,6 +219,17 @@ func (r *clusterCredentialsEphemeralResource) Close(ctx context.Context, req eph
 	r.session.credentials.Delete(unquoted(handle))
 	open.drop()
 	tflog.Debug(ctx, "closed credentials", map[string]any{"cluster": open.access.String()})
+	if r.session.time().Before(open.ends) {
+		return
+	}
+	renewed := ""
+	if open.failure != nil {
+		renewed = " Nor could the login be renewed: " + explain(open.failure, func(err error) string { return open.access.Explain(ctx, err) })
+	}
+	resp.Diagnostics.AddWarning("Credentials Ended During This Run", fmt.Sprintf(
+		"The token for %s that was handed out has ended at %s, before this run has. What had taken it, such as the kubernetes or helm provider, could not be given another and was refused from then on (Unauthorized). "+
+			"If that is what stopped it, apply again: a new run gets a new token, and what is done stays done.%s",
+		open.access, open.ends.UTC().Format(time.RFC3339), renewed))
 }
 
 // unquoted is the handle in the private data, which is JSON.
@@ -286,12 +288,12 @@ func (r *clusterCredentialsEphemeralResource) explained(ctx context.Context, acc
 	problem(diags, "Unable to Get Credentials", err, func(err error) string { return access.Explain(ctx, err) })
 }
 
-// renewal is when Terraform has to be told to renew what ends then.
+// renewal is when to renew what ends then.
 func renewal(now, ends time.Time) time.Time {
 	left := ends.Sub(now)
 	margin := renewalMargin
 	if left < 2*margin {
 		margin = left / 2
 	}
-	return ends.Add(renewalLead - margin)
+	return ends.Add(-margin)
 }

@@ -234,9 +234,9 @@ func checkClusterName(at path.Path, id, resourceGroup, name types.String, diags 
 	case given(id) && (given(resourceGroup) || given(name)):
 		refuse("id", "resource_group_name and name say which cluster it is too; set either id, or the two of them")
 	case given(name) && resourceGroup.IsNull() && id.IsNull():
-		refuse("resource_group_name", "name is set without it; set both to name a cluster, or id")
+		refuse("resource_group_name", "it is missing beside name; set both to name a cluster, or id")
 	case given(resourceGroup) && name.IsNull() && id.IsNull():
-		refuse("name", "resource_group_name is set without it; set both to name a cluster, or id")
+		refuse("name", "it is missing beside resource_group_name; set both to name a cluster, or id")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -398,11 +399,15 @@ func duration(value types.String, fallback time.Duration) time.Duration {
 	return fallback
 }
 
-// sentence makes a diagnostic's detail of an error's lower-case text.
+// sentence makes a diagnostic's detail of an error's lower-case text. What begins
+// with the name of an attribute, as its underscore tells, stays as it is.
 func sentence(err error) string {
 	text := err.Error()
 	if text == "" {
 		return text
+	}
+	if first, _, _ := strings.Cut(text, " "); strings.Contains(first, "_") {
+		return text + "."
 	}
 	return fmt.Sprintf("%s%s.", string(upper(rune(text[0]))), text[1:])
 }
