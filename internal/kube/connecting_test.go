@@ -92,7 +92,7 @@ func TestAWayThatWasNotFoundIsAskedForAgain(t *testing.T) {
 	lost := errors.New("no such cluster")
 	way := &foundWay{
 		found: func(_ context.Context, time int32) (*rest.Config, error) {
-			if time == 1 {
+			if time <= 2 {
 				return nil, lost
 			}
 			return &rest.Config{Host: server.URL}, nil
@@ -109,6 +109,13 @@ func TestAWayThatWasNotFoundIsAskedForAgain(t *testing.T) {
 	_, err := c.Get(t.Context(), ref)
 	if err == nil || !errors.Is(err, lost) || err.Error() != "get Namespace dgraph: cluster rg/prod: no such cluster" || Advice(err) != "Check its name." {
 		t.Errorf("error %v, advice %q", err, Advice(err))
+	}
+	other, err := kubernetes.NewForConfig(c.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.CoreV1().Namespaces().Get(t.Context(), "dgraph", metav1.GetOptions{}); !errors.Is(err, lost) || !strings.Contains(err.Error(), "cluster rg/prod: no such cluster") || Advice(err) != "Check its name." {
+		t.Errorf("another client: error %v, advice %q", err, Advice(err))
 	}
 	if _, err := c.Get(t.Context(), ref); err != nil {
 		t.Error(err)
