@@ -28,28 +28,7 @@ const (
 // cloudDouble is what this process takes for Azure.
 var cloudDouble *testazure.Azure
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if cloudDouble, err = testazure.Start(context.Background()); err != nil {
-		log.Print(err)
-		return 1
-	}
-	for _, variable := range cloudDouble.Environ() {
-		name, value, _ := strings.Cut(variable, "=")
-		if err := os.Setenv(name, value); err != nil {
-			log.Print(err)
-			return 1
-		}
-	}
-	code := m.Run()
-	if err := cloudDouble.Close(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { os.Exit(testazure.Main(context.Background(), m.Run, &cloudDouble)) }
 
 func newAccount(t *testing.T, s Settings) *Account {
 	t.Helper()
