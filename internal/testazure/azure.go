@@ -67,6 +67,7 @@ type Azure struct {
 	vaults        map[string]*Vault
 	operations    map[string]*operation
 	assignments   []assignment
+	behind        http.Handler // the API servers of clusters that clients make
 }
 
 // Request is one request that was answered, without what is secret in it.

@@ -118,12 +118,16 @@ func (a *Azure) manage(w http.ResponseWriter, r *http.Request) {
 		a.listAssignments(w, r, scope)
 		return
 	}
-	if a.operate(w, r) {
+	if a.operate(w, r) || a.assign(w, r) {
 		return
 	}
 	parts := resourcePath.FindStringSubmatch(r.URL.Path)
 	if parts == nil {
 		refuse(w, http.StatusNotFound, "InvalidResourceType", "The resource type could not be found in the namespace for api version '"+r.URL.Query().Get("api-version")+"'.")
+		return
+	}
+	if parts[5] == "" && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
+		a.deploy(w, r, who, parts)
 		return
 	}
 	id := strings.ToLower(strings.TrimSuffix(r.URL.Path, "/"+parts[5]))
@@ -256,15 +260,7 @@ func (a *Azure) listAssignments(w http.ResponseWriter, r *http.Request, scope st
 		if !strings.EqualFold(given.principal, principal) || !strings.HasPrefix(at, asked) && !strings.HasPrefix(asked, at) {
 			continue
 		}
-		subscription, _, _ := strings.Cut(strings.TrimPrefix(scope, "/subscriptions/"), "/")
-		found = append(found, map[string]any{
-			"id": given.scope + "/providers/Microsoft.Authorization/roleAssignments/" + given.id, "name": given.id,
-			"type": "Microsoft.Authorization/roleAssignments",
-			"properties": map[string]any{
-				"roleDefinitionId": "/subscriptions/" + subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + given.role,
-				"principalId":      given.principal, "principalType": "ServicePrincipal", "scope": given.scope, "condition": nil,
-			},
-		})
+		found = append(found, given.describe(scope))
 	}
 	answer(w, http.StatusOK, map[string]any{"value": found})
 }

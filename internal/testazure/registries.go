@@ -150,12 +150,7 @@ func (r *Registry) manage(w http.ResponseWriter, request *http.Request, who call
 		if !r.permits(w, who, registryType+"/read") {
 			return
 		}
-		r.azure.mu.Lock()
-		properties := r.properties
-		r.azure.mu.Unlock()
-		answer(w, http.StatusOK, map[string]any{
-			"id": r.ID(), "name": r.Name, "type": registryType, "location": "westeurope", "sku": r.sku, "properties": properties,
-		})
+		r.describe(w)
 	case strings.EqualFold(operation, "importImage") && request.Method == http.MethodPost:
 		if r.permits(w, who, registryType+"/importImage/action") {
 			r.startImport(w, request)
@@ -163,6 +158,15 @@ func (r *Registry) manage(w http.ResponseWriter, request *http.Request, who call
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", "The requested operation does not exist.")
 	}
+}
+
+func (r *Registry) describe(w http.ResponseWriter) {
+	r.azure.mu.Lock()
+	properties := r.properties
+	r.azure.mu.Unlock()
+	answer(w, http.StatusOK, map[string]any{
+		"id": r.ID(), "name": r.Name, "type": registryType, "location": "westeurope", "sku": r.sku, "properties": properties,
+	})
 }
 
 // grant is a right that a token of a registry gives.
