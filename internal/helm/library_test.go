@@ -28,6 +28,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // packed packs files, given by their path in the chart, as the archive of a chart called mesh.
@@ -618,6 +619,21 @@ func TestLoadFromRegistryChecksAccessAndDigest(t *testing.T) {
 	}
 	if _, err := NewLibrary(known).Load(t.Context(), source); err != nil {
 		t.Errorf("with credentials: %v", err)
+	}
+	asked := ""
+	keychain := LibraryOptions{CacheDir: t.TempDir(), Keychain: func(_ context.Context, host string) (auth.Credential, error) {
+		asked = host
+		return auth.Credential{Username: "me", Password: "hunter2"}, nil
+	}}
+	if _, err := NewLibrary(keychain).Load(t.Context(), source); err != nil || asked != host {
+		t.Errorf("with a keychain, asked for %q: %v", asked, err)
+	}
+	broken := LibraryOptions{CacheDir: t.TempDir(), Keychain: func(context.Context, string) (auth.Credential, error) {
+		return auth.EmptyCredential, errors.New("nobody is logged in")
+	}}
+	if _, err := NewLibrary(broken).Load(t.Context(), source); !isA[*UnauthorizedError](err) ||
+		!strings.Contains(err.Error(), "nobody is logged in") {
+		t.Errorf("with a keychain that fails: %v", err)
 	}
 	forge.Store(true)
 	if _, err := NewLibrary(known).Load(t.Context(), source); err == nil {
