@@ -154,6 +154,9 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 		return
 	}
 	account, err := r.session.azure()
+	if errors.Is(err, errLoginUnknown) {
+		err = fmt.Errorf("%w; for a cluster that is made in the same apply, give its id here too, so that Terraform opens the credentials after it is made", err)
+	}
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Log In to Azure", err)
 		return

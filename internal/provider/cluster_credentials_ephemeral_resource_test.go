@@ -26,9 +26,13 @@ func TestAccClusterCredentials(t *testing.T) {
 	w := newWorkspace(t, "", append(environ(azure), "TF_LOG=TRACE", "TF_LOG_PATH="+log)...)
 	gate := newBarrier(t, w)
 	namespace := cluster.Namespace(t)
+	// The second cluster is made by the same apply.
 	w.write(fmt.Sprintf(`
+	resource "terraform_data" "local" {
+	  input = %[2]q
+	}
 	provider "aksmesh" {
-	  aks = { id = %q }
+	  aks = { id = %[1]q }
 	}
 	ephemeral "aksmesh_cluster_credentials" "entra" {
 	  lifecycle {
@@ -39,7 +43,7 @@ func TestAccClusterCredentials(t *testing.T) {
 	  }
 	}
 	ephemeral "aksmesh_cluster_credentials" "local" {
-	  id = %q
+	  id = terraform_data.local.output
 	  lifecycle {
 	    postcondition {
 	      condition     = self.token == null && timecmp(self.expires_at, plantimestamp()) > 0
@@ -124,26 +128,35 @@ func TestAccClusterCredentials(t *testing.T) {
 
 func TestClusterCredentials_badInput(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]invalidInput{
-		`id = "prod"`:   {"id", "is not the resource ID of an AKS cluster"},
-		`name = "prod"`: {"resource_group_name", "missing beside name"},
-		fmt.Sprintf(`id = %q
-		name = "prod"`, someClusterID): {"id", "set either id, or the two of them"},
-		``: {"aks block", "names a cluster"},
+	const login = `aks = { client_id = "` + someClient + `", tenant_id = "` + someTenant + `", client_secret = "not-to-be-seen" }`
+	for name, test := range map[string]struct {
+		provider, body string
+		says           []string
+	}{
+		"no ID":         {login, `id = "prod"`, []string{"id is not", "the resource ID of an AKS cluster"}},
+		"a name alone":  {login, `name = "prod"`, []string{"resource_group_name", "missing beside name"}},
+		"named twice":   {login, fmt.Sprintf("id = %q\nname = \"prod\"", someClusterID), []string{"id:", "or the two of them"}},
+		"no cluster":    {login, ``, []string{"aks block names a cluster", "set id, or resource_group_name and name"}},
+		"not known yet": {`aks = { id = terraform_data.this.output }`, ``, []string{"aks block is not known yet", "give its id here too"}},
 	} {
-		t.Run(want.attribute+" "+want.reason, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorkspace(t, fmt.Sprintf(`
+			resource "terraform_data" "this" { input = %q }
 			provider "aksmesh" {
-			  aks        = { client_id = %q, tenant_id = %q, client_secret = "not-to-be-seen" }
-			  kubernetes = { host = "https://nowhere.invalid" }
+			  %s
 			}
 			ephemeral "aksmesh_cluster_credentials" "this" {
-			%s
-			}`, someClient, someTenant, body))
+			  %s
+			}`, someClusterID, test.provider, test.body))
 			failures := w.run("plan", "-json").failures()
-			if len(failures) != 1 || !strings.Contains(failures[0].Detail, want.attribute) || !strings.Contains(failures[0].Detail, want.reason) {
-				t.Errorf("want %q of %q, got %+v", want.reason, want.attribute, failures)
+			if len(failures) != 1 {
+				t.Fatalf("want one error, got %+v", failures)
+			}
+			for _, want := range test.says {
+				if !strings.Contains(failures[0].Detail, want) {
+					t.Errorf("the error does not say %q: %+v", want, failures[0])
+				}
 			}
 		})
 	}

@@ -332,6 +332,10 @@ func (m *aksModel) settings(ctx context.Context, diags *diag.Diagnostics) azure.
 	return s
 }
 
+// errLoginUnknown is that nobody can log in to Azure, because the configuration says
+// only later who.
+var errLoginUnknown = errors.New("the provider's aks block is not known yet, so there are no credentials to log in to Azure with; set it from values that are known by then")
+
 // login is who logs in to Azure: by the block `aks`, or by the environment alone
 // if there is none. The block is returned too if it is there and known.
 func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *diag.Diagnostics) (*aksModel, func() (*azure.Account, error)) {
@@ -343,7 +347,7 @@ func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *di
 	}
 	if value, err := block.ToTerraformValue(ctx); err != nil || !value.IsFullyKnown() {
 		return nil, func() (*azure.Account, error) {
-			return nil, errors.New("the provider's aks block is not known yet, so there are no credentials to log in to Azure with; set it from values that are known by then")
+			return nil, errLoginUnknown
 		}
 	}
 	var model aksModel

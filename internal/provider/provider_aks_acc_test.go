@@ -35,7 +35,7 @@ func expectSecrecy(t *testing.T, places map[string]string) {
 	}
 }
 
-// TestAccProvider_aks works in an AKS cluster, past refusals of Azure that pass
+// TestAccProvider_aks works in an AKS cluster whose ID comes with the apply, past refusals of Azure that pass
 // and for longer than tokens last.
 func TestAccProvider_aks(t *testing.T) {
 	t.Parallel()
@@ -48,11 +48,14 @@ func TestAccProvider_aks(t *testing.T) {
 	namespace := cluster.Namespace(t)
 	config := func(rest string) string {
 		return fmt.Sprintf(`
+		resource "terraform_data" "cluster" {
+		  input = %q
+		}
 		provider "aksmesh" {
-		  aks = { subscription_id = %q, resource_group_name = %q, name = %q }
+		  aks = { id = terraform_data.cluster.output }
 		}
 		resource "aksmesh_trust_anchor" "this" { namespace = %q }
-		%s`, aks.SubscriptionID, aks.ResourceGroup, aks.Name, namespace, rest)
+		%s`, aks.ID(), namespace, rest)
 	}
 
 	busy := testazure.Throttled(1)
@@ -62,7 +65,11 @@ func TestAccProvider_aks(t *testing.T) {
 	broken.Host, broken.Times, broken.Header = managementHost, 1, http.Header{"Retry-After-Ms": {"1"}}
 	azure.Fail(broken)
 	w.write(config(""))
-	w.apply()
+	w.succeed("plan", "-out=planned", "-no-color")
+	if asked := azure.Requests(); len(asked) != 0 {
+		t.Errorf("a plan without a cluster has asked %+v", asked)
+	}
+	w.succeed("apply", "-no-color", "planned")
 	var refused []int
 	for _, request := range azure.Requests() {
 		if request.Host == managementHost && request.Status != http.StatusOK {
