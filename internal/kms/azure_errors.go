@@ -12,7 +12,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
 // azureRoles are the built-in roles that suffice for each operation, and the
@@ -34,31 +33,26 @@ func (e *azureError) Error() string { return e.text }
 
 func (e *azureError) Unwrap() error { return e.cause }
 
-// explain says what an error of the vault, or of the login to it, means and what
-// to do.
+// explain says what an error of the vault means and what to do.
 func (k azureKey) explain(operation operation, err error) error {
 	var (
-		response       *azcore.ResponseError
-		authentication *azidentity.AuthenticationFailedError
-		resolution     *net.DNSError
-		transport      *url.Error
-		text           string
+		response   *azcore.ResponseError
+		resolution *net.DNSError
+		transport  *url.Error
+		text       string
 	)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
 		text = fmt.Sprintf("vault %s, or who logs in to it, did not answer in time; check the network between this machine and the vault, and whether the vault is reachable by a private endpoint only", k.vault)
-	case errors.As(err, &authentication):
-		text = "the Azure credentials were refused: " + authenticationReason(authentication) +
-			"; check those of the provider's block aks, or the ARM_* variables, and that they are for the tenant of the vault"
 	case errors.As(err, &response):
 		text = k.explainResponse(operation, response)
-	case errors.As(err, &resolution) && resolution.IsNotFound:
+	case errors.As(err, &resolution) && resolution.IsNotFound && strings.HasPrefix(resolution.Name, k.vault+"."):
 		text = fmt.Sprintf("host %s is unknown; check the vault's name, the environment (cloud) and, for a vault with a private endpoint, the private DNS zone", resolution.Name)
 	case errors.As(err, &transport) && strings.HasPrefix(transport.URL, "https://"+k.vault+"."):
 		text = fmt.Sprintf("vault %s is unreachable: %s; check the vault's name, proxies, and the network between this machine and the vault", k.vault, oneLine(transport.Err))
-	default:
+	default: // The login has its own words.
 		text = oneLine(err)
 	}
 	return &azureError{text: fmt.Sprintf("%s: %s", operation, text), cause: err}
@@ -135,22 +129,6 @@ func (a azureAnswer) describe(response *azcore.ResponseError) string {
 	default:
 		return fmt.Sprintf("%s (%s)", message, code)
 	}
-}
-
-// authenticationReason returns what Entra ID says, without the request and the
-// identifiers of its support.
-func authenticationReason(err *azidentity.AuthenticationFailedError) string {
-	var body struct {
-		Description string `json:"error_description"`
-	}
-	if err.RawResponse != nil {
-		if payload, readErr := runtime.Payload(err.RawResponse); readErr == nil && json.Unmarshal(payload, &body) == nil && body.Description != "" {
-			reason, _, _ := strings.Cut(body.Description, " Trace ID:")
-			reason, _, _ = strings.Cut(reason, "\n")
-			return strings.TrimRight(reason, ".\r ")
-		}
-	}
-	return oneLine(err)
 }
 
 func oneLine(text any) string {

@@ -21,11 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	account "github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kms"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testazure"
@@ -38,19 +36,20 @@ var azure *testazure.Azure
 func TestMain(m *testing.M) { os.Exit(testazure.Main(context.Background(), m.Run, &azure)) }
 
 // keys are those that the double's application may use.
-var keys = kms.New(func() (kms.Login, error) { return application().login("public", "vault.azure.net", cloud.AzurePublic) })
+var keys = kms.New(func() (kms.Login, error) { return login(application()) })
 
-// account is who logs in.
-type account struct{ tenant, client, secret string }
-
-func application() account {
-	return account{azure.Tenant().ID, azure.Application().ClientID, testazure.ClientSecret}
+func application() account.Settings {
+	return account.Settings{TenantID: azure.Tenant().ID, ClientID: azure.Application().ClientID, ClientSecret: testazure.ClientSecret}
 }
 
-func (a account) login(name, suffix string, configuration cloud.Configuration) (kms.Login, error) {
-	options := azcore.ClientOptions{Cloud: configuration, Retry: policy.RetryOptions{RetryDelay: time.Millisecond}}
-	credential, err := azidentity.NewClientSecretCredential(a.tenant, a.client, a.secret, &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
-	return kms.Login{Credential: credential, Options: options, Cloud: name, VaultSuffix: suffix}, err
+func login(settings account.Settings) (kms.Login, error) {
+	who, err := account.NewAccount(settings, account.Options{})
+	if err != nil {
+		return kms.Login{}, err
+	}
+	options := who.ClientOptions()
+	options.Retry = policy.RetryOptions{RetryDelay: time.Millisecond}
+	return kms.Login{Credential: who.Credential(), Options: options, Cloud: who.Cloud().Name, VaultSuffix: who.Cloud().VaultSuffix}, nil
 }
 
 func TestAnchorByKeyVault(t *testing.T) {
@@ -424,36 +423,36 @@ func TestContextAtItsEnd(t *testing.T) {
 
 func TestLoginRefused(t *testing.T) {
 	t.Parallel()
-	good := application()
 	for name, test := range map[string]struct {
-		account account
-		want    []string
+		change func(*account.Settings)
+		want   []string
 	}{
 		"wrong secret": {
-			account{good.tenant, good.client, "wrong-hunter2"},
-			[]string{"read: the Azure credentials were refused: AADSTS7000215: Invalid client secret provided", "check those of the provider's block aks"},
+			func(s *account.Settings) { s.ClientSecret = "wrong-hunter2" },
+			[]string{"read: log in to Azure with client secret", "AADSTS7000215: Invalid client secret provided"},
 		},
 		"unknown application": {
-			account{good.tenant, "00000000-0000-0000-0000-00000000000a", good.secret},
+			func(s *account.Settings) { s.ClientID = "00000000-0000-0000-0000-00000000000a" },
 			[]string{"AADSTS700016: Application with identifier '00000000-0000-0000-0000-00000000000a' was not found"},
 		},
-		"tenant of another vault": {
-			account{"00000000-0000-0000-0000-00000000000b", good.client, good.secret},
-			[]string{"read: ", "isn't configured to acquire tokens for tenant"},
-		},
 		"no login": {
-			account{"not a tenant!", good.client, good.secret},
-			[]string{"invalid tenantID"},
+			func(s *account.Settings) { s.ClientSecret, s.UseCLI = "", new(false) },
+			[]string{"client_secret"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			vault := azure.AddVault()
-			refused := kms.New(func() (kms.Login, error) { return test.account.login("public", "vault.azure.net", cloud.AzurePublic) })
+			settings := application()
+			test.change(&settings)
+			refused := kms.New(func() (kms.Login, error) { return login(settings) })
 			_, err := refused.Open(t.Context(), vault.KeyURI("mesh-root"))
 			checkError(t, err, append(test.want, "key azurekms:name=mesh-root;vault="+vault.Name())...)
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("error holds the secret: %v", err)
+			}
+			if _, told := errors.AsType[*account.LoginError](err); !told && name != "no login" {
+				t.Errorf("%v is not known as an error of the login", err)
 			}
 			if len(vault.Requests()) != 0 {
 				t.Error("the vault let somebody in")
@@ -467,12 +466,12 @@ func TestLoginRefused(t *testing.T) {
 func TestCloud(t *testing.T) {
 	t.Parallel()
 	vault := azure.AddVault()
-	government := kms.New(func() (kms.Login, error) {
-		return application().login("usgovernment", "vault.usgovcloudapi.net", cloud.AzureGovernment)
-	})
+	settings := application()
+	settings.Environment = "usgovernment"
+	government := kms.New(func() (kms.Login, error) { return login(settings) })
 	_, err := government.Open(t.Context(), vault.KeyURI("mesh-root")+";environment=public")
 	checkError(t, err, `it is in the cloud "public", but the credentials are for "usgovernment"`, "ARM_ENVIRONMENT")
-	custom := kms.New(func() (kms.Login, error) { return application().login("custom", "", cloud.AzurePublic) })
+	custom := kms.New(func() (kms.Login, error) { return kms.Login{Cloud: "custom"}, nil })
 	_, err = custom.Open(t.Context(), vault.KeyURI("mesh-root"))
 	checkError(t, err, `the cloud "custom", of which the host names of vaults are not known`)
 

@@ -25,12 +25,12 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 )
 
-// azureCredentials are those that sign in Azure Key Vault, for descriptions.
-const azureCredentials = "Azure Key Vault is asked in the name of the credentials of the provider's `aks` block or, without one, of those of the `ARM_*` environment variables that the block names"
+// keyVaultLogin is who signs in Azure Key Vault, for descriptions.
+const keyVaultLogin = "Azure Key Vault is asked with the credentials of the provider's `aks` block; without one, with those of the `ARM_*` environment variables that the block names"
 
 // kmsURIForms are the keys that can be named to sign with, for descriptions.
 const kmsURIForms = "`azurekms:name=<key>;vault=<vault>?version=<version>`, or `softkms:path=<file>` for a PEM file of the machine that Terraform runs on. " +
-	"It names one version: the newest may be another than that of the anchor. " + azureCredentials
+	"It names one version: the newest may be another than that of the anchor. " + keyVaultLogin
 
 // signingKeyURI accepts the URIs of keys in a key management service that sign as
 // one anchor.

@@ -70,7 +70,7 @@ func (r *trustAnchorResource) Schema(ctx context.Context, _ resource.SchemaReque
 				Optional: true,
 				MarkdownDescription: "The key, with `kms`: `azurekms:name=<key>;vault=<vault>`, or `softkms:path=<directory>/` for tries. " +
 					"Each generation gets a new version of it. With a version (`azurekms:name=<key>;vault=<vault>?version=<version>`, `softkms:path=<file>`) that one is used as it is, " +
-					"and a rotation needs another URI. " + azureCredentials + ". The rights to get, create and sign with keys are needed.",
+					"and a rotation needs another URI. " + keyVaultLogin + ". The rights to get, create and sign with keys are needed.",
 				Validators: []validator.String{checked{description: "the URI of a key in a KMS", check: kms.CheckURI}},
 			},
 			"algorithm": schema.StringAttribute{
