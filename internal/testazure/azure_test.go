@@ -414,3 +414,30 @@ func TestClusterWithoutEntraID(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPrivateCluster(t *testing.T) {
+	t.Parallel()
+	access := map[string]any{"enablePrivateCluster": true}
+	hidden, err := azure.AddCluster(testazure.ClusterOptions{Properties: map[string]any{"apiServerAccessProfile": access}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	access["enablePrivateClusterPublicFQDN"] = true
+	named, err := azure.AddCluster(testazure.ClusterOptions{Properties: map[string]any{"apiServerAccessProfile": access}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(hidden.Host(), ".privatelink.") || hidden.PublicHost() != "" || named.PublicHost() == "" {
+		t.Fatalf("hosts %q, %q and %q, %q", hidden.Host(), hidden.PublicHost(), named.Host(), named.PublicHost())
+	}
+	for query, want := range map[string]string{"": named.Host(), "&server-fqdn=public": named.PublicHost()} {
+		if got := kubeconfig(t, named, "listClusterUserCredential?format=exec"+query).Host; got != "https://"+want+":443" {
+			t.Errorf("%q leads to %s, want %s", query, got, want)
+		}
+		admin := kubeconfig(t, named, "listClusterAdminCredential")
+		admin.Host = "https://" + want
+		if err := version(t, admin); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

@@ -18,7 +18,7 @@ import (
 
 func newRegistry(t *testing.T, properties map[string]any) *testazure.Registry {
 	t.Helper()
-	registry, err := azure.AddRegistry(testazure.RegistryOptions{Properties: properties})
+	registry, err := azure.AddRegistry(testazure.RegistryOptions{Suffix: "azurecr.us", Properties: properties})
 	if err != nil {
 		t.Fatal(err)
 	}
