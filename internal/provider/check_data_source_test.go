@@ -92,7 +92,7 @@ func TestAccCheck_linkerd(t *testing.T) {
 			{
 				// The cluster is fit for another control plane, which would be in the way of Istio's.
 				Config: checkConfig(cluster, "mesh = \"linkerd\"\n scopes = [\"pre\"]\n namespace = \"other\""),
-				Check:  resource.ComposeAggregateTestCheckFunc(healthy, ended("pre-k8s", "success", "^$"), ended("pre-webhooks-admitted", "success", "^$")),
+				Check:  resource.ComposeAggregateTestCheckFunc(healthy, ended("pre-k8s", "success", "^$"), ended("pre-webhooks-admitted", "success", "^$"), ended("pre-redirection-admitted", "success", "^$")),
 			},
 			{
 				PreConfig: func() {

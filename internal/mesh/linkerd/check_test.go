@@ -374,6 +374,9 @@ func TestHealthTells(t *testing.T) {
 		{"AKS Automatic", func(w *checkWorld) {
 			w.Refusal = metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: 403, Message: "ValidatingAdmissionPolicy 'aks-managed-x' denied request: no webhooks"}
 		}, "pre-webhooks-admitted", check.Error, "aks-managed-x", ""},
+		{"pods may have no capabilities", func(w *checkWorld) {
+			w.PodRefusal = metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: 403, Message: `violates PodSecurity "baseline:latest"`}
+		}, "pre-redirection-admitted", check.Warning, "CNI plugin", ""},
 		{"no right to try", func(w *checkWorld) {
 			w.Refusal = metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: 403, Message: "User cannot create resource"}
 		}, "pre-webhooks-admitted", check.Skipped, "may not look", ""},
