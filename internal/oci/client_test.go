@@ -160,6 +160,13 @@ func TestKeychainsAreAskedInTurn(t *testing.T) {
 			t.Errorf("%s: %v; %s", title, err, Advice(err))
 		}
 	}
+	keptOut := func(context.Context, string) (auth.Credential, error) {
+		return auth.EmptyCredential, errors.New("client with IP '192.0.2.7' is not allowed access. Refer https://aka.ms/acr/firewall to grant access")
+	}
+	_, err := impatient(Options{Keychains: []Keychain{keptOut}}).Resolve(t.Context(), image)
+	if unreachable, ok := errors.AsType[*UnreachableError](err); !ok || !unreachable.Firewall {
+		t.Errorf("of a registry that lets nobody log in: %v", err)
+	}
 	if credential, err := ignorant(t.Context(), "registry-1.docker.io"); err != nil || credential.Password != "hunter2" {
 		t.Errorf("for Docker Hub: %v", err)
 	}

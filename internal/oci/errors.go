@@ -100,6 +100,10 @@ func (c *Client) failure(ctx context.Context, of Reference, err error) error {
 	}
 	host := of.Host()
 	response, answered := errors.AsType[*errcode.ErrorResponse](err)
+	login := c.LoginError(host)
+	if login != nil && strings.Contains(login.Error(), azureFirewall) {
+		return &UnreachableError{Reference: of, Host: host, Err: login, Firewall: true}
+	}
 	firewall := answered && strings.Contains(response.Error(), azureFirewall)
 	err = WithoutQueries(err)
 	status := 0
@@ -108,10 +112,10 @@ func (c *Client) failure(ctx context.Context, of Reference, err error) error {
 	}
 	switch {
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return &UnauthorizedError{Reference: of, Host: host, Err: err, Login: c.LoginError(host)}
+		return &UnauthorizedError{Reference: of, Host: host, Err: err, Login: login}
 	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && !firewall:
 		return &UnauthorizedError{
-			Reference: of, Host: host, Method: response.Method, Err: err, Login: c.LoginError(host),
+			Reference: of, Host: host, Method: response.Method, Err: err, Login: login,
 		}
 	case status == http.StatusTooManyRequests:
 		return &ThrottledError{Reference: of, Host: host, Err: err}
