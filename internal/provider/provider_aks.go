@@ -376,7 +376,7 @@ func (p *meshProvider) account(settings azure.Settings) (*azure.Account, error) 
 	return azure.NewAccount(settings, azure.Options{
 		UserAgent: "aksmesh/" + p.version,
 		Log: func(ctx context.Context, message string, fields map[string]any) {
-			tflog.Debug(tflog.MaskLogStrings(ctx, secrets...), message, fields)
+			tflog.Info(tflog.MaskLogStrings(ctx, secrets...), message, fields)
 		},
 	})
 }
@@ -388,14 +388,16 @@ func (m *aksModel) refuse(err error, diags *diag.Diagnostics) {
 
 // enter makes the cluster that the block names the one of the session, and
 // returns how it is reached.
-func (s *session) enter(block *aksModel, diags *diag.Diagnostics) kube.Settings {
+func (s *session) enter(ctx context.Context, block *aksModel, diags *diag.Diagnostics) kube.Settings {
 	account, err := s.azure()
 	if err == nil {
 		s.aks, err = block.cluster(account)
 	}
 	if err != nil {
 		block.refuse(err, diags)
+		return kube.Settings{}
 	}
+	tflog.Info(ctx, "the cluster is reached by Azure", map[string]any{"cluster": s.aks.id.Path(), "login": account.Method(), "cloud": account.Cloud().Name})
 	return kube.Settings{Access: s.aks.Access, RequestTimeout: duration(block.RequestTimeout, 0)}
 }
 

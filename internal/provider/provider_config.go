@@ -177,7 +177,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	libraryOptions := model.Helm.options(ctx, &resp.Diagnostics)
 	var settings kube.Settings
 	if block.named() {
-		settings = s.enter(block, &resp.Diagnostics)
+		settings = s.enter(ctx, block, &resp.Diagnostics)
 	} else {
 		settings = model.Kubernetes.complete(ctx, p.getenv, block != nil, &resp.Diagnostics)
 	}
@@ -406,10 +406,11 @@ func sentence(err error) string {
 	if text == "" {
 		return text
 	}
-	if first, _, _ := strings.Cut(text, " "); strings.Contains(first, "_") {
-		return text + "."
+	if first, _, _ := strings.Cut(text, " "); !strings.Contains(first, "_") {
+		text = string(upper(rune(text[0]))) + text[1:]
 	}
-	return fmt.Sprintf("%s%s.", string(upper(rune(text[0]))), text[1:])
+	// Those who are quoted, such as Azure, may have ended theirs already.
+	return strings.TrimSuffix(text, ".") + "."
 }
 
 func upper(r rune) rune {
