@@ -625,7 +625,7 @@ func TestTrustAnchor_badInput(t *testing.T) {
 		given + `validity = "100h"`:                                   {"validity", "certificates that are made here"},
 		given + `rotation_trigger = "x"`:                              {"rotation_trigger", "certificates that are made here"},
 		"private_key_storage = \"kms\"\nkms_key_uri = \"awskms:x=y\"": {"kms_key_uri", "unknown scheme"},
-		"private_key_storage = \"kms\"\nkms_key_uri = \"azurekms:name=x;vault=vault;client-secret=hidden\"": {"kms_key_uri", "give credentials in the environment"},
+		"private_key_storage = \"kms\"\nkms_key_uri = \"azurekms:name=x;vault=vault;client-secret=hidden\"": {"kms_key_uri", "give credentials to the provider, or in the environment"},
 		"private_key_storage = \"state\"\nnamespace = \"x\"":                                                {"namespace", "nothing in the cluster"},
 		given + "private_key_storage = \"kms\"\nkms_key_uri = \"softkms:path=/x/\"":                         {"kms_key_uri", "name its version"},
 		given + "private_key_storage = \"kms\"\nkms_key_uri = \"softkms:path=/x\"\nprivate_key_wo = \"x\"":  {"private_key_wo", "is in the KMS"},
