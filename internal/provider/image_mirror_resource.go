@@ -625,7 +625,7 @@ func (r *imageMirrorResource) remove(ctx context.Context, gone []droppedImage, k
 			continue
 		}
 		if err := r.session.chartLibrary().Registries().Delete(ctx, at); err != nil {
-			problemRegistry(diags, "Unable to Delete Image", fmt.Errorf("%s: %w", images.Path(image.place), err))
+			problemRegistry(diags, "Unable to Delete Image", fmt.Errorf("image %s of the mirror: %w", images.Path(image.place), err))
 			left[image.image] = image.place
 			continue
 		}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,16 +94,18 @@ func (w *mirroring) run(ctx context.Context) {
 		}
 		w.mirror(ctx, imports, oci.MirrorOptions{Parallel: parallel, Import: w.importer})
 		var refusals []string
+		var refusal error
 		for _, i := range imports {
 			item := &w.items[i]
 			failed, refused := errors.AsType[*acr.ImportError](item.err)
 			if w.model.Method.ValueString() == methodAuto && refused && ctx.Err() == nil {
-				refusals = append(refusals, explain(failed, acr.Advice))
+				refusals = append(refusals, item.name)
+				refusal = cmp.Or[error](refusal, failed)
 				copied = append(copied, i)
 			}
 		}
-		if len(refusals) > 0 {
-			w.diags.AddWarning("Images Were Copied", fmt.Sprintf("Azure did not import %d images, so they go through this machine. %s", len(refusals), refusals[0]))
+		if refusal != nil {
+			w.diags.AddWarning("Images Were Copied", explain(fmt.Errorf("the images %s went through this machine, as Azure did not import: %w", strings.Join(refusals, ", "), refusal), acr.Advice))
 		}
 	} else {
 		copied = pending
@@ -114,7 +117,7 @@ func (w *mirroring) run(ctx context.Context) {
 	}})
 	for _, item := range w.items {
 		if item.err != nil {
-			problemRegistry(w.diags, mirrorFailed, fmt.Errorf("%s: %w", item.name, item.err))
+			problemRegistry(w.diags, mirrorFailed, fmt.Errorf("image %s of the mirror: %w", item.name, item.err))
 		}
 	}
 }
