@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,6 +42,14 @@ func TestEnforcedSelectors(t *testing.T) {
 			Yields().To(live, wanted)
 			if found := kube.Differences(wanted, live); (len(found) > 0) != drifts {
 				t.Errorf("%s with %s: %v", ref, change, found)
+			}
+			// A write of ours leaves it, and does not leave what is somebody else's.
+			text, err := wanted.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(string(text), `"control-plane"`) != 4 || strings.Count(string(text), `"kubernetes.azure.com/managedby"`) != 2 || strings.Contains(string(text), "somebodys") {
+				t.Errorf("%s with %s is written as %s", ref, change, text)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
@@ -67,6 +68,25 @@ func TestEnforcedSelectors(t *testing.T) {
 			if found := kube.Differences(wanted, live); (len(found) > 0) != drifts {
 				t.Errorf("%s: %v", s.registration, found)
 			}
+			// A write of ours leaves it.
+			if got, want := len(expressionsOf(t, wanted)), len(there); !drifts && got != want {
+				t.Errorf("%s is written with %d expressions, and has %d", s.registration, got, want)
+			}
 		}
 	}
+}
+
+// expressionsOf are those by which the first webhook selects namespaces.
+func expressionsOf(t *testing.T, configuration *unstructured.Unstructured) []any {
+	t.Helper()
+	webhooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
+	if err != nil || len(webhooks) == 0 {
+		t.Fatalf("webhooks %v, %v", webhooks, err)
+	}
+	first, _ := webhooks[0].(map[string]any)
+	expressions, _, err := unstructured.NestedSlice(first, "namespaceSelector", "matchExpressions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return expressions
 }
