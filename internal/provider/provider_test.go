@@ -34,6 +34,7 @@ var (
 func TestMain(m *testing.M) {
 	code := plainCluster.Main(runFunc(func() int { return meshCluster.Main(m) }))
 	builtProvider.remove()
+	builtAzurerm.remove()
 	os.Exit(code)
 }
 

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,29 +33,34 @@ const (
 	processPoll = 5 * time.Millisecond
 )
 
-// providerBuild is the provider's executable, built when a test first needs it.
+// providerBuild is a provider's executable, built when a test first needs it.
 type providerBuild struct {
+	executable, source string // its name, and its package
+
 	once sync.Once
 	dir  string
 	err  error
 }
 
-var builtProvider providerBuild
+var (
+	builtProvider = providerBuild{executable: providerExecutable, source: "github.com/aksmesh/terraform-provider-aksmesh"}
+	builtAzurerm  = providerBuild{executable: "terraform-provider-azurerm", source: "github.com/aksmesh/terraform-provider-aksmesh/tools/azurerm"}
+)
 
 // directory returns the directory that holds the executable and nothing else.
 func (b *providerBuild) directory(t testing.TB) string {
 	t.Helper()
 	b.once.Do(func() {
-		if b.dir, b.err = os.MkdirTemp("", "aksmesh-provider-"); b.err != nil { //nolint:usetesting // It outlives the test that is the first.
+		if b.dir, b.err = os.MkdirTemp("", b.executable+"-"); b.err != nil { //nolint:usetesting // It outlives the test that is the first.
 			return
 		}
 		command := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "build", "-buildvcs=false", "-ldflags", "-s -w",
-			"-o", filepath.Join(b.dir, providerExecutable), "github.com/aksmesh/terraform-provider-aksmesh")
+			"-o", filepath.Join(b.dir, b.executable), b.source)
 		// As it is released: with cgo, kustomize's plugin loader, which Helm brings
 		// along, has the linker keep every symbol.
 		command.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := command.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("build the provider: %w\n%s", err, output)
+			b.err = fmt.Errorf("build %s: %w\n%s", b.executable, err, output)
 		}
 	})
 	if b.err != nil {
@@ -89,10 +96,20 @@ func newWorkspace(t testing.TB, config string, env ...string) *workspace {
 	cli := filepath.Join(w.dir, "terraformrc")
 	w.env = append(w.env, "HOME="+t.TempDir(), "TF_CLI_CONFIG_FILE="+cli, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1")
 	w.env = append(w.env, env...)
-	w.file("terraformrc", fmt.Sprintf("provider_installation {\n  dev_overrides { %q = %q }\n  direct {}\n}\n", "aksmesh/aksmesh", builtProvider.directory(t)))
+	w.install(map[string]string{"aksmesh/aksmesh": builtProvider.directory(t)})
 	w.file("versions.tf", "terraform {\n  required_providers {\n    aksmesh = { source = \"aksmesh/aksmesh\" }\n  }\n}\n")
 	w.write(config)
 	return w
+}
+
+// install tells Terraform where the executables of providers are.
+func (w *workspace) install(providers map[string]string) {
+	w.t.Helper()
+	var overrides strings.Builder
+	for _, source := range slices.Sorted(maps.Keys(providers)) {
+		fmt.Fprintf(&overrides, "    %q = %q\n", source, providers[source])
+	}
+	w.file("terraformrc", "provider_installation {\n  dev_overrides {\n"+overrides.String()+"  }\n  direct {}\n}\n")
 }
 
 // write replaces the configuration.

@@ -120,6 +120,9 @@ func (r *record) Delete(ctx context.Context, req resource.DeleteRequest, resp *r
 
 // ask makes a request to Resource Manager about what has an ID.
 func (s *session) ask(ctx context.Context, method, id, version string, body, into any) error {
+	if into == nil {
+		into = new(any)
+	}
 	return s.manager.Do(ctx, resourcemanager.Request{Doing: method + " " + id, Method: method, Path: id, APIVersion: version, Body: body}, into)
 }
 
