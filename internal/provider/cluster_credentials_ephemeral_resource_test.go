@@ -3,8 +3,10 @@ package provider
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,18 +97,24 @@ func TestAccClusterCredentials(t *testing.T) {
 	}
 	ends := time.Now().Add(lifetime)
 	release := gate.reached(t, run)
-	renewed := func() bool {
+	await(t, "Terraform to renew the credentials", func(context.Context) bool {
 		content, err := os.ReadFile(log)
 		return err == nil && strings.Contains(string(content), "renewed credentials")
-	}
-	await(t, "Terraform to renew the credentials", func(context.Context) bool { return renewed() && time.Now().After(ends) })
+	})
+	heal := azure.Fail(testazure.EntraFault(http.StatusUnauthorized, "invalid_client", "AADSTS7000222: The provided client secret keys are expired."))
+	await(t, "Terraform to renew the credentials in vain, after their end", func(context.Context) bool {
+		return time.Now().After(ends) && slices.ContainsFunc(azure.Requests(), func(r testazure.Request) bool { return r.Status == http.StatusUnauthorized })
+	})
+	heal()
 	release()
 	got := run.wait()
 	if got.code != 0 {
 		t.Fatalf("exit code %d\n%s", got.code, got.output)
 	}
-	if want := "Credentials Ended During This Run"; !strings.Contains(got.output, want) {
-		t.Errorf("the apply does not warn of %q:\n%s", want, got.output)
+	for _, want := range []string{"Credentials Ended During This Run", "Nor could the login be renewed", "AADSTS7000222"} {
+		if !strings.Contains(got.output, want) {
+			t.Errorf("the apply does not warn of %q:\n%s", want, got.output)
+		}
 	}
 	logged, err := os.ReadFile(log)
 	if err != nil {
