@@ -186,7 +186,7 @@ func BlocksWebhooks(described *aks.ManagedCluster) error {
 	if !strings.EqualFold(described.SKU.Name, "Automatic") || version == "" || AtLeast(version, webhooksFrom) == nil {
 		return nil
 	}
-	return &RefusedError{fmt.Sprintf("%s is an AKS Automatic cluster with Kubernetes %s, and before %s AKS Automatic blocks every webhook that changes objects, without which no pod gets a proxy: "+
+	return &RefusedError{fmt.Sprintf("AKS Automatic cluster %s has Kubernetes %s, and before %s AKS Automatic blocks every webhook that changes objects, without which no pod gets a proxy: "+
 		"upgrade it to %[3]s or later (az aks upgrade --kubernetes-version %[3]s), or use a cluster of the sku Base", described.Name, version, webhooksFrom)}
 }
 

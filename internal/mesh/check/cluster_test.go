@@ -43,7 +43,7 @@ func TestWebhooksAdmitted(t *testing.T) {
 		"no answer":                                {answer: status(500, metav1.StatusReasonInternalError, "restarting"), says: []string{"restarting"}},
 		"Azure fails, admitted":                    {azure: "-"},
 		"Azure fails, refused":                     {azure: "-", answer: refused, refuses: true, says: []string{"aks-managed-x"}},
-		"blocking, refused":                        {azure: blocking, answer: refused, refuses: true, says: []string{"prod is an AKS Automatic cluster with Kubernetes 1.35.4", "az aks upgrade", "aks-managed-x"}},
+		"blocking, refused":                        {azure: blocking, answer: refused, refuses: true, says: []string{"AKS Automatic cluster prod has Kubernetes 1.35.4", "az aks upgrade", "aks-managed-x"}},
 		"blocking, no right to try":                {azure: blocking, answer: status(403, metav1.StatusReasonForbidden, "User cannot create resource"), refuses: true, says: []string{"1.35.4", "may not look"}},
 		"blocking, no answer":                      {azure: blocking, answer: status(500, metav1.StatusReasonInternalError, "restarting"), refuses: true, says: []string{"1.35.4"}},
 		"blocking, though the try has succeeded":   {azure: blocking, refuses: true, says: []string{"before 1.36 AKS Automatic blocks"}},

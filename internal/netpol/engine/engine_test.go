@@ -131,3 +131,16 @@ func TestReading(t *testing.T) {
 		}
 	}
 }
+
+// TestManaged holds what Azure's words mean, by which nobody's own engine is known.
+func TestManaged(t *testing.T) {
+	t.Parallel()
+	for profile, want := range map[[2]string]string{
+		{"azure", "azure"}: engine.AzureNPM, {"calico", "azure"}: "Calico", {"cilium", "cilium"}: engine.Cilium, {"", "cilium"}: engine.Cilium, {"none", "azure"}: "", {"", ""}: "",
+	} {
+		got := engine.Managed(profile[0], profile[1])
+		if got.Name != want || got.None() != (want == "") || (got.Evidence == "") != (want == "") || (got.Warning != "") != (want == engine.AzureNPM) {
+			t.Errorf("%v: got %+v, want %q", profile, got, want)
+		}
+	}
+}
