@@ -528,6 +528,7 @@ func (r *imageMirrorResource) importInto(work *mirroring) {
 		if request.Username, request.Password, err = work.login(ctx, from.Host()); err != nil {
 			return err
 		}
+		tflog.Info(ctx, "Azure imports an image", map[string]any{"image": to.String(), "from": from.String()})
 		return client.Import(ctx, id, request)
 	}
 }

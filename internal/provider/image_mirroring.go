@@ -111,7 +111,7 @@ func (w *mirroring) run(ctx context.Context) {
 		copied = pending
 	}
 	w.mirror(ctx, copied, oci.MirrorOptions{Parallel: parallel, Progress: func(p oci.Progress) {
-		tflog.Debug(ctx, "brought part of an image", map[string]any{
+		tflog.Info(ctx, "part of an image is in its place", map[string]any{
 			"image": p.To.String(), "digest": p.Digest, "media_type": p.MediaType, "bytes": p.Size, "was_there": p.Skipped,
 		})
 	}})

@@ -255,7 +255,7 @@ func (m *imagesModel) specification(ctx context.Context, diags *diag.Diagnostics
 			Plane:      istio.Plane{Namespace: istio.DefaultNamespace},
 			Repository: cmp.Or(i.Repository.ValueString(), istio.Repository), Version: i.Version.ValueString(),
 			Profile: istio.Profile(cmp.Or(i.Profile.ValueString(), string(istio.ProfileDefault))), CNI: i.CNI.ValueBool(),
-			Hub: strings.TrimSuffix(i.Hub.ValueString(), "/"), Values: istioValues(ctx, i.Values, diags),
+			Hub: strings.TrimSuffix(i.Hub.ValueString(), "/"), Values: istioValues(ctx, i.Values, path.Root("istio").AtName("values"), diags),
 		}
 		for _, name := range elements[string](ctx, i.Addons, diags) {
 			wanted.Addons = append(wanted.Addons, images.Addon{Name: istio.Addon(name), Version: i.Version.ValueString(), Source: i.AddonsSource.ValueString()})

@@ -216,6 +216,7 @@ func TestImagesDataSource_invalid(t *testing.T) {
 		`linkerd = { version = "2026.8.3", cni_values = ["a: b"] }`:                                        {"linkerd.cni_values", "cni is not true"},
 		`linkerd = { version = "2026.8.3", values = ["identityTrustAnchorsPEM: x"] }`:                      {"linkerd.values", "aksmesh_issuer"},
 		`linkerd = { version = "2026.8.3", extensions = { viz = { values = ["tap: { caBundle: x }"] } } }`: {`linkerd.extensions\["viz"\].values`, "tap.caBundle"},
+		`istio = { version = "1.31.0", values = { istiod = ["platform: aks"] } }`:                          {"istio.values.istiod", "AKS needs none"},
 		`istio = { version = "1.31.0", profile = "empty" }`:                                                {"istio.profile", "one of"},
 		`istio = { version = "1.31.0", addons = ["zipkin"] }`:                                              {"istio.addons", "one of"},
 		`istio = { version = "1.31.0", addons_source = "http://example.com" }`:                             {"istio.addons_source", "https"},

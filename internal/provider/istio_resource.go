@@ -214,7 +214,7 @@ func (m *istioModel) specification(ctx context.Context, now time.Time, diags *di
 		Gateways:   istioGateways(ctx, m.Gateways, diags),
 		PluggedCA:  !m.IssuerID.IsNull(),
 		Hub:        m.Hub.ValueString(),
-		Values:     istioValues(ctx, m.Values, diags),
+		Values:     istioValues(ctx, m.Values, path.Root("values"), diags),
 		Now:        now,
 	}
 }
@@ -258,7 +258,7 @@ func gatewaysMap(ctx context.Context, of types.Map, gateways map[string]istio.Ga
 }
 
 // istioValues reads the values by chart; those that are unknown are left out.
-func istioValues(ctx context.Context, object types.Object, diags *diag.Diagnostics) map[string]map[string]any {
+func istioValues(ctx context.Context, object types.Object, at path.Path, diags *diag.Diagnostics) map[string]map[string]any {
 	values := map[string]map[string]any{}
 	for _, chart := range istio.Charts() {
 		list, ok := object.Attributes()[chart].(types.List)
@@ -266,7 +266,7 @@ func istioValues(ctx context.Context, object types.Object, diags *diag.Diagnosti
 			continue
 		}
 		check := func(values map[string]any) error { return istio.CheckValues(chart, values) }
-		values[chart] = parsedValues(ctx, list, path.Root("values").AtName(chart), check, diags)
+		values[chart] = parsedValues(ctx, list, at.AtName(chart), check, diags)
 	}
 	return values
 }

@@ -165,6 +165,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
 		}
 		tflog.Info(ctx, "provider configuration is not known yet; planning without a cluster")
+		s.registries.know(ctx, req.Config, &resp.Diagnostics)
 		offer(resp, s)
 		return
 	}

@@ -7,6 +7,9 @@ import (
 	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/acr"
@@ -24,8 +27,22 @@ type registries struct {
 	azure *acr.Client
 	err   error // why azure is nil
 
+	// What stands in for the session's library while it has none.
+	given   helm.LibraryOptions
 	charts  sync.Once
 	library *helm.Library
+}
+
+// know notes the provider's block `helm`, if that is known while others are not.
+func (r *registries) know(ctx context.Context, config tfsdk.Config, diags *diag.Diagnostics) {
+	var block types.Object
+	diags.Append(config.GetAttribute(ctx, path.Root("helm"), &block)...)
+	if block.IsNull() || !fullyKnown(ctx, block) {
+		return
+	}
+	var m helmModel
+	diags.Append(block.As(ctx, &m, objectAsOptions)...)
+	r.given = m.options(ctx, diags)
 }
 
 // chartLibrary fetches charts, and asks registries, also while the provider's
@@ -34,7 +51,11 @@ func (s *session) chartLibrary() *helm.Library {
 	if s.library != nil {
 		return s.library
 	}
-	s.registries.charts.Do(func() { s.registries.library = helm.NewLibrary(helm.LibraryOptions{Keychain: s.keychain}) })
+	s.registries.charts.Do(func() {
+		options := s.registries.given
+		options.Keychain = s.keychain
+		s.registries.library = helm.NewLibrary(options)
+	})
 	return s.registries.library
 }
 
