@@ -466,6 +466,10 @@ func (r *imageMirrorResource) fill(ctx context.Context, model, state *imageMirro
 	work := mirroring{client: r.session.chartLibrary().Registries(), model: model, place: place, diags: diags}
 	mirrored := map[string]string{}
 	var drift []string
+	ours := map[string]bool{} // Tags that this mirror has made may lead elsewhere from now on.
+	for _, kept := range before {
+		ours[model.pathOf(kept)] = true
+	}
 	for _, text := range slices.Sorted(maps.Keys(wanted)) {
 		kept, known := before[text]
 		if known {
@@ -479,7 +483,7 @@ func (r *imageMirrorResource) fill(ctx context.Context, model, state *imageMirro
 		if known {
 			from.Digest = kept.Digest
 		}
-		work.add(text, name, from, known || model.Overwrite.ValueBool())
+		work.add(text, name, from, ours[name] || model.Overwrite.ValueBool())
 	}
 	if !diags.HasError() {
 		r.importInto(&work)

@@ -73,6 +73,7 @@ func TestAccImageMirror(t *testing.T) {
 		}
 	}
 	tools := x.publish(x.source, "tools", "v1")
+	before, after := x.publish(x.source, "tools", "v2"), x.publish(x.source, "tools", "v2")
 	others := x.publish(x.target, "mesh/proxy", "edge-26.8.3") // of somebody else's
 
 	config := func(version, more, body string) string {
@@ -100,7 +101,7 @@ func TestAccImageMirror(t *testing.T) {
 		}}
 	}
 	pinned := func(image string) string { return from + image + "@" + digests[image] }
-	tool := fmt.Sprintf("%q", x.source.Host+"/tools:v1")
+	tool, moving := fmt.Sprintf("%q", x.source.Host+"/tools:v1"), x.source.Host+"/tools:v2@"
 	const missing = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 	resource.Test(t, resource.TestCase{
@@ -154,21 +155,22 @@ func TestAccImageMirror(t *testing.T) {
 					others + `\s+instead\s+of\s+` + digests["proxy:edge-26.8.3"] + `.*overwrite`),
 			},
 			{
-				Config: config(linkerdNew, "", "overwrite = true\ndelete_images = true"),
+				Config: config(linkerdNew, fmt.Sprintf("%q", moving+before), "overwrite = true\ndelete_images = true"),
 				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate,
-					"+ mesh/proxy:edge-26.8.3 from "+pinned("proxy:edge-26.8.3")),
+					"+ mesh/proxy:edge-26.8.3 from "+pinned("proxy:edge-26.8.3"), "+ mesh/tools:v2 from "+moving+before),
 				Check: x.has(map[string]string{
 					"mesh/controller:edge-26.8.3": digests["controller:edge-26.8.3"], "mesh/proxy:edge-26.8.3": digests["proxy:edge-26.8.3"],
 					"mesh/proxy:edge-26.6.3": digests["proxy:edge-26.6.3"], // It was let go before images were to be deleted.
 				}),
 			},
 			{
-				// What is there is not sent again, and what is let go is deleted.
-				Config:           config(linkerdOld, "", "overwrite = true\ndelete_images = true"),
-				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, "+ mesh/controller:edge-26.6.3 from "+pinned("controller:edge-26.6.3"), "+ mesh/proxy:edge-26.6.3 from "+pinned("proxy:edge-26.6.3"), "- mesh/controller:edge-26.8.3", "- mesh/proxy:edge-26.8.3"),
+				// A tag of the mirror's moves with its image, and what is let go is deleted.
+				Config:           config(linkerdOld, fmt.Sprintf("%q", moving+after), "delete_images = true"),
+				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, "+ mesh/controller:edge-26.6.3 from "+pinned("controller:edge-26.6.3"), "+ mesh/proxy:edge-26.6.3 from "+pinned("proxy:edge-26.6.3"), "+ mesh/tools:v2 from "+moving+after, "- mesh/controller:edge-26.8.3", "- mesh/proxy:edge-26.8.3"),
 				Check: x.has(map[string]string{
 					"mesh/controller:edge-26.6.3":                          digests["controller:edge-26.6.3"],
 					"mesh/controller@" + digests["controller:edge-26.8.3"]: "", "mesh/proxy@" + digests["proxy:edge-26.8.3"]: "",
+					"mesh/tools:v2": after,
 				}),
 			},
 		},
