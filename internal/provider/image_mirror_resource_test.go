@@ -221,10 +221,16 @@ func TestAccImageMirror_azure(t *testing.T) {
 	}
 	there("linkerd/proxy", "edge-26.8.3", proxy)
 	there("linkerd/tools", "v1", tools)
+	w.expectNoChanges()
+
+	// Terraform's own import finds what is there, and has none of it sent again.
+	w.succeed("state", "rm", mirrorAddress)
+	w.succeed("import", "-no-color", mirrorAddress, "mirror.azurecr.io/linkerd")
+	w.apply()
+	w.expectNoChanges()
 	if imports := registry.Imports(); len(imports) != 1 || imports[0].Source != "ghcr.io/linkerd/proxy@"+proxy || imports[0].Error != "" {
 		t.Errorf("imports %v, want one of the proxy by its digest", imports)
 	}
-	w.expectNoChanges()
 
 	// What somebody deletes is imported again, and copied where that is not allowed.
 	if err := registry.Remove(t.Context(), "linkerd/proxy", "edge-26.8.3"); err != nil {
