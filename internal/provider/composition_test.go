@@ -136,10 +136,10 @@ func TestAccComposition_istio(t *testing.T) {
 	t.Parallel()
 	c := compose(t, "istio", map[string]string{"chart_repository": plainCluster.Cluster(t).Charts().Repository})
 	everywhere := []string{
-		"azurerm_kubernetes_cluster.this", "module.istio.aksmesh_issuer.this", `module.istio.aksmesh_network_policy.this["alpha"]`,
+		"azurerm_kubernetes_cluster.this", `module.istio.aksmesh_network_policy.this["alpha"]`,
 		`module.istio.aksmesh_injection.this["pydgraph-allow"]`, `aksmesh_release.client["pydgraph-deny"]`,
 	}
-	c.expectPlanned(c.succeed("plan", "-no-color"), append(everywhere, "module.istio.aksmesh_istio.this[0]", "module.istio.aksmesh_image_mirror.this[0]")...)
+	c.expectPlanned(c.succeed("plan", "-no-color"), append(everywhere, "module.istio.aksmesh_issuer.this[0]", "module.istio.aksmesh_istio.this[0]", "module.istio.aksmesh_image_mirror.this[0]")...)
 	addon := c.succeed("plan", "-no-color", "-var", "addon_revision="+managedRevision)
 	c.expectPlanned(addon, everywhere...)
 	if strings.Contains(addon.output, "aksmesh_istio.this") {

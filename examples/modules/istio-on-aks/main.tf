@@ -1,36 +1,41 @@
 # Istio on the AKS cluster that the provider is configured for: from its charts, or
 # as AKS's add-on.
 
-data "aksmesh_cluster" "this" {}
-
-locals {
-  addon    = var.addon_revision != null
-  registry = one(aksmesh_image_mirror.this[*].registry)
-  blockers = [for f in data.aksmesh_cluster.this.findings : "${f.message} ${f.advice}" if f.severity == "error"]
-}
-
-resource "aksmesh_trust_anchor" "this" {
-  private_key_storage = var.trust_anchor_key_uri == null ? "kubernetes_secret" : "kms"
-  kms_key_uri         = var.trust_anchor_key_uri
-
+data "aksmesh_cluster" "this" {
   lifecycle {
-    precondition {
-      condition     = length(local.blockers) == 0
-      error_message = "This cluster cannot have the mesh: ${join(" ", local.blockers)}"
+    postcondition {
+      condition     = alltrue([for f in self.findings : f.severity != "error"])
+      error_message = "This cluster cannot have the mesh: ${join(" ", [for f in self.findings : "${f.message} ${f.advice}" if f.severity == "error"])}"
     }
-    precondition {
-      condition     = !local.addon || try(contains(data.aksmesh_cluster.this.istio_addon.revisions, var.addon_revision), false)
-      error_message = "The Istio add-on of this cluster has no revision ${coalesce(var.addon_revision, "-")}: service_mesh_profile of azurerm_kubernetes_cluster names them."
+    postcondition {
+      condition     = !local.addon || try(contains(self.istio_addon.revisions, var.addon_revision), false)
+      error_message = "The Istio add-on of this cluster does not have this revision. Its revisions are those of service_mesh_profile of azurerm_kubernetes_cluster."
     }
   }
 }
 
+locals {
+  addon    = var.addon_revision != null
+  registry = one(aksmesh_image_mirror.this[*].registry)
+}
+
+# The add-on signs by a CA that AKS makes, unless AKS is told another one in Azure Key Vault.
+resource "aksmesh_trust_anchor" "this" {
+  count = local.addon ? 0 : 1
+
+  private_key_storage = var.trust_anchor_key_uri == null ? "kubernetes_secret" : "kms"
+  kms_key_uri         = var.trust_anchor_key_uri
+
+  depends_on = [data.aksmesh_cluster.this]
+}
+
 resource "aksmesh_issuer" "this" {
+  count = local.addon ? 0 : 1
+
   mesh             = "istio"
-  namespace        = local.addon ? "aks-istio-system" : "istio-system"
-  trust_anchor_id  = var.trust_anchor_key_uri == null ? aksmesh_trust_anchor.this.id : null
-  signer           = var.trust_anchor_key_uri == null ? null : { kms_key_uri = aksmesh_trust_anchor.this.signing_key_uri }
-  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+  trust_anchor_id  = var.trust_anchor_key_uri == null ? aksmesh_trust_anchor.this[0].id : null
+  signer           = var.trust_anchor_key_uri == null ? null : { kms_key_uri = aksmesh_trust_anchor.this[0].signing_key_uri }
+  trust_bundle_pem = aksmesh_trust_anchor.this[0].bundle_pem
 }
 
 data "aksmesh_images" "this" {
@@ -60,7 +65,7 @@ resource "aksmesh_istio" "this" {
   repository = var.chart_repository
   profile    = var.profile
   hub        = local.registry
-  issuer_id  = aksmesh_issuer.this.id
+  issuer_id  = aksmesh_issuer.this[0].id
   values     = { istiod = var.values }
 }
 
@@ -68,7 +73,7 @@ locals {
   # The add-on has no default revision, so pods have to name theirs.
   control_plane = {
     revision                = var.addon_revision
-    control_plane_namespace = local.addon ? aksmesh_issuer.this.namespace : one(aksmesh_istio.this[*].namespace)
+    control_plane_namespace = local.addon ? "aks-istio-system" : one(aksmesh_istio.this[*].namespace)
   }
 }
 
@@ -77,6 +82,8 @@ resource "aksmesh_injection" "this" {
 
   namespace = each.key
   mesh      = { istio = local.control_plane }
+
+  depends_on = [data.aksmesh_cluster.this]
 }
 
 resource "aksmesh_network_policy" "this" {

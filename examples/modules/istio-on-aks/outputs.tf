@@ -9,8 +9,8 @@ output "mesh" {
 }
 
 output "trust_bundle_pem" {
-  description = "Certificates that meshed pods trust, for clusters that are to share the mesh."
-  value       = aksmesh_trust_anchor.this.bundle_pem
+  description = "Certificates that meshed pods trust, for clusters that are to share the mesh; null with the add-on."
+  value       = one(aksmesh_trust_anchor.this[*].bundle_pem)
 }
 
 output "registry" {

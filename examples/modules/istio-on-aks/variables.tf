@@ -47,7 +47,7 @@ variable "mirror" {
 }
 
 variable "trust_anchor_key_uri" {
-  description = "Key of the trust anchor in Azure Key Vault, which it never leaves: azurekms:name=<key>;vault=<vault>. Null keeps it in a Secret of the cluster."
+  description = "Key of the trust anchor in Azure Key Vault, which it never leaves: azurekms:name=<key>;vault=<vault>. Null keeps it in a Secret of the cluster. Without the add-on."
   type        = string
   default     = null
 }

@@ -1,10 +1,19 @@
 # Linkerd on the AKS cluster that the provider is configured for.
 
-data "aksmesh_cluster" "this" {}
+data "aksmesh_cluster" "this" {
+  lifecycle {
+    postcondition {
+      condition     = alltrue([for f in self.findings : f.severity != "error"])
+      error_message = "This cluster cannot have the mesh: ${join(" ", [for f in self.findings : "${f.message} ${f.advice}" if f.severity == "error"])}"
+    }
+  }
+}
 
 resource "aksmesh_trust_anchor" "this" {
   private_key_storage = var.trust_anchor_key_uri == null ? "kubernetes_secret" : "kms"
   kms_key_uri         = var.trust_anchor_key_uri
+
+  depends_on = [data.aksmesh_cluster.this]
 }
 
 resource "aksmesh_issuer" "this" {
@@ -38,7 +47,6 @@ resource "aksmesh_image_mirror" "this" {
 
 locals {
   registry = one(aksmesh_image_mirror.this[*].registry)
-  blockers = [for f in data.aksmesh_cluster.this.findings : "${f.message} ${f.advice}" if f.severity == "error"]
 }
 
 resource "aksmesh_linkerd" "this" {
@@ -49,13 +57,6 @@ resource "aksmesh_linkerd" "this" {
   high_availability = var.high_availability
   gateway_api       = var.gateway_api
   values            = var.values
-
-  lifecycle {
-    precondition {
-      condition     = length(local.blockers) == 0
-      error_message = "This cluster cannot have the mesh: ${join(" ", local.blockers)}"
-    }
-  }
 }
 
 resource "aksmesh_linkerd_extension" "this" {
