@@ -147,4 +147,3 @@ func TestAccComposition_istio(t *testing.T) {
 	}
 	c.expectStrangers()
 }
-
