@@ -6,11 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/images"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testazure"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
@@ -144,6 +147,45 @@ func TestAccComposition_istio(t *testing.T) {
 	c.expectPlanned(addon, everywhere...)
 	if strings.Contains(addon.output, "aksmesh_istio.this") {
 		t.Errorf("Istio is installed beside the add-on\n%s", addon.output)
+	}
+	c.expectStrangers()
+}
+
+// TestAccComposition_addonCA makes a CA for AKS's Istio add-on, and another one,
+// without any cluster and with no private key in the state.
+func TestAccComposition_addonCA(t *testing.T) {
+	t.Parallel()
+	c := compose(t, "istio", nil)
+	c.dir = filepath.Join(c.dir, "..", "..", "modules", "istio-addon-ca")
+	vault := c.azure.AddVault()
+	c.env = append(c.env, "TF_VAR_key_vault_id=/subscriptions/"+c.subscription+"/resourceGroups/rg-mesh/providers/Microsoft.KeyVault/vaults/"+vault.Name())
+	c.file("providers.tf", "provider \"azurerm\" {\n  features {}\n}\nprovider \"aksmesh\" {\n  aks = {}\n}\n")
+	c.apply()
+	c.expectNoChanges()
+	version := c.attribute("azurerm_key_vault_secret.this", "version")
+	c.succeed("apply", "-auto-approve", "-no-color", "-var", "generation=2")
+	if c.attribute("azurerm_key_vault_secret.this", "version") == version {
+		t.Error("a new generation has not replaced the CA")
+	}
+	ca, err := pki.ParseKeyPair([]byte(vault.Secret("cert-chain")), []byte(vault.Secret("ca-key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := pki.ParseBundle([]byte(vault.Secret("root-cert")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := istio.CheckCA(ca.Chain(), bundle, time.Now()); err != nil {
+		t.Errorf("istiod cannot sign with what is in the vault: %v", err)
+	}
+	if certificate, err := pki.ParseCertificate([]byte(vault.Secret("ca-cert"))); err != nil || !certificate.Equal(ca.Certificate()) {
+		t.Errorf("ca-cert does not begin cert-chain: %v", err)
+	}
+	if strings.Contains(string(c.stateBytes()), "PRIVATE KEY") {
+		t.Error("a private key is in the state")
+	}
+	if keys := vault.Keys(); len(keys) != 1 {
+		t.Errorf("the vault has %d keys, want that of the anchor", len(keys))
 	}
 	c.expectStrangers()
 }

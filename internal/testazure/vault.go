@@ -1,7 +1,7 @@
 package testazure
 
 // The keys of Azure Key Vault: https://learn.microsoft.com/rest/api/keyvault/keys,
-// version 7 of its API.
+// and the writing of its secrets, version 7 of its API.
 
 import (
 	"crypto"
@@ -72,13 +72,14 @@ type Vault struct {
 	disabled map[string]bool
 	faults   map[KeyOperation]http.HandlerFunc
 	requests []KeyRequest
+	secrets  map[string]string
 }
 
 // AddVault makes an empty vault.
 func (a *Azure) AddVault() *Vault {
 	v := &Vault{
 		azure: a, name: unique("vault-"),
-		deleted: map[string]bool{}, disabled: map[string]bool{}, faults: map[KeyOperation]http.HandlerFunc{},
+		deleted: map[string]bool{}, disabled: map[string]bool{}, faults: map[KeyOperation]http.HandlerFunc{}, secrets: map[string]string{},
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -167,6 +168,10 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // The client is gone.
 	}
+	if name, ok := strings.CutPrefix(r.URL.Path, "/secrets/"); ok && r.Method == http.MethodPut {
+		v.putSecret(w, name, body)
+		return
+	}
 	operation, name, version := route(r)
 	if operation == "" || r.URL.Query().Get("api-version") == "" {
 		refuseKey(w, http.StatusBadRequest, "BadParameter", "", "The request URI or its api-version is not valid.")
@@ -200,6 +205,28 @@ func (v *Vault) serve(w http.ResponseWriter, r *http.Request) {
 	maps.Copy(w.Header(), recorder.Header())
 	w.WriteHeader(recorder.Code)
 	_, _ = w.Write(recorder.Body.Bytes()) // The client may be gone.
+}
+
+// Secret is the value of the newest version of a secret, "" if there is none.
+func (v *Vault) Secret(name string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.secrets[name]
+}
+
+func (v *Vault) putSecret(w http.ResponseWriter, name string, body []byte) {
+	var asked struct {
+		Value string `json:"value"`
+	}
+	if err := json.Unmarshal(body, &asked); err != nil || asked.Value == "" {
+		refuseKey(w, http.StatusBadRequest, "BadParameter", "", "Property value has invalid value.")
+		return
+	}
+	v.mu.Lock()
+	v.secrets[name] = asked.Value
+	v.mu.Unlock()
+	version := strings.ReplaceAll(uuid.NewString(), "-", "")
+	answer(w, http.StatusOK, map[string]any{"id": "https://" + v.name + vaultSuffix + "/secrets/" + name + "/" + version})
 }
 
 // route reads the path: /keys/<name>/create, /keys/<name>/[<version>] or

@@ -4,9 +4,8 @@
 // It has the resources and data sources that the examples use, of those the
 // attributes that they use, and names, types, nesting, defaults and computed values
 // as azurerm 4.57 to 5.2 has them; the examples are for both majors. What a cluster,
-// a registry and a role assignment are told goes to Azure Resource Manager, as
-// azurerm sends it; what nobody reads again, groups and networks, is in the state
-// alone.
+// a registry, a role assignment and a secret are told goes to Azure as azurerm sends
+// it; what nobody reads again, groups and networks, is in the state alone.
 package main
 
 import (

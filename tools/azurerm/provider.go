@@ -88,7 +88,7 @@ func connect(subscription string) (*session, error) {
 // Resources implements provider.Provider.
 func (*azurerm) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{
-		newResourceGroup, newVirtualNetwork, newSubnet,
+		newResourceGroup, newVirtualNetwork, newSubnet, newKeyVaultSecret,
 		newContainerRegistry, newKubernetesCluster, newRoleAssignment,
 	}
 }

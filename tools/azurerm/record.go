@@ -34,8 +34,9 @@ type record struct {
 
 // attributes are those of a plan.
 type attributes struct {
-	plan tfsdk.Plan
-	id   string // empty of what is to be made
+	plan   tfsdk.Plan
+	config tfsdk.Config // which alone has what is only to be written
+	id     string       // empty of what is to be made
 }
 
 // text is an attribute that is a string; empty if it is not set.
@@ -63,7 +64,7 @@ func (r *record) Configure(_ context.Context, req resource.ConfigureRequest, _ *
 
 // Create implements resource.Resource.
 func (r *record) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.write(ctx, attributes{plan: req.Plan}, &resp.State, func(err error) {
+	r.write(ctx, attributes{plan: req.Plan, config: req.Config}, &resp.State, func(err error) {
 		resp.Diagnostics.AddError("Unable to Create "+r.kind, err.Error())
 	})
 }
@@ -72,7 +73,7 @@ func (r *record) Create(ctx context.Context, req resource.CreateRequest, resp *r
 func (r *record) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var id string
 	resp.Diagnostics.Append(req.State.GetAttribute(ctx, path.Root("id"), &id)...)
-	r.write(ctx, attributes{plan: req.Plan, id: id}, &resp.State, func(err error) {
+	r.write(ctx, attributes{plan: req.Plan, config: req.Config, id: id}, &resp.State, func(err error) {
 		resp.Diagnostics.AddError("Unable to Update "+r.kind, err.Error())
 	})
 }
