@@ -6,11 +6,26 @@ data "aksmesh_images" "linkerd" {
   }
 }
 
+resource "azurerm_container_registry" "this" {
+  name                = "example"
+  resource_group_name = "rg-mesh"
+  location            = "westeurope"
+  sku                 = "Standard"
+}
+
 # The registry fetches the images by itself.
 resource "aksmesh_image_mirror" "linkerd" {
   acr_id = azurerm_container_registry.this.id
   prefix = "linkerd"
   images = data.aksmesh_images.linkerd.references
+}
+
+resource "aksmesh_trust_anchor" "this" {}
+
+resource "aksmesh_issuer" "linkerd" {
+  trust_anchor_id  = aksmesh_trust_anchor.this.id
+  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
+  mesh             = "linkerd"
 }
 
 resource "aksmesh_linkerd" "this" {
