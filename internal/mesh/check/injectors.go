@@ -1,8 +1,8 @@
 package check
 
 import (
+	"regexp"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -10,8 +10,25 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-// AddonNamespace is where the Istio add-on of AKS is.
+// AddonNamespace is where the Istio add-on of AKS is. That of App Routing, which
+// runs gateways and is no mesh, is in it too.
 const AddonNamespace = "aks-istio-system"
+
+// managedRevision is how the Istio add-on of AKS names its revisions: asm-1-30.
+//
+// https://learn.microsoft.com/azure/aks/istio-support-policy
+var managedRevision = regexp.MustCompile(`^asm-\d+-\d+$`)
+
+// ManagedRevision reports whether a revision of Istio is one of the add-on of AKS,
+// by its name.
+func ManagedRevision(revision string) bool { return managedRevision.MatchString(revision) }
+
+// AppRouting reports whether an istiod in a namespace, of a revision, is that of
+// App Routing: the add-on's have revisions as AKS names them, and AKS lets nobody
+// else into its namespace.
+func AppRouting(namespace, revision string) bool {
+	return namespace == AddonNamespace && !ManagedRevision(revision)
+}
 
 // An injector is a webhook configuration by which a mesh injects its proxies.
 type injector struct {
@@ -93,10 +110,10 @@ func AddonRevisions(configurations []*unstructured.Unstructured) (revisions []st
 		if i.mesh != "Istio" || !slices.Contains(i.namespaces, AddonNamespace) {
 			continue
 		}
-		if strings.HasPrefix(i.revision, "asm-") {
-			revisions = append(revisions, i.revision)
-		} else {
+		if AppRouting(AddonNamespace, i.revision) {
 			routing = true
+		} else {
+			revisions = append(revisions, i.revision)
 		}
 	}
 	slices.Sort(revisions)
