@@ -154,7 +154,7 @@ func (entry setting) oneWay(choice, way string) setting {
 func settingsTable() []setting {
 	return []setting{
 		text(settingSubscription, areaAny, func(s *Settings) *string { return &s.SubscriptionID }, "ARM_SUBSCRIPTION_ID", "AZURE_SUBSCRIPTION_ID"),
-		text(settingTenant, areaAny, func(s *Settings) *string { return &s.TenantID }, "ARM_TENANT_ID", "AZURE_TENANT_ID"),
+		text(settingTenant, areaAny, func(s *Settings) *string { return &s.TenantID }, "ARM_TENANT_ID", sdkTenant),
 		{
 			name: settingAuxiliaryTenants, variables: []string{"ARM_AUXILIARY_TENANT_IDS"},
 			isSet: func(s *Settings) bool { return len(s.AuxiliaryTenantIDs) > 0 },
@@ -163,14 +163,14 @@ func settingsTable() []setting {
 				return nil
 			},
 		},
-		text(settingClient, areaAny, func(s *Settings) *string { return &s.ClientID }, "ARM_CLIENT_ID", "AZURE_CLIENT_ID").oneWay("client ID", "value"),
+		text(settingClient, areaAny, func(s *Settings) *string { return &s.ClientID }, "ARM_CLIENT_ID", sdkClient).oneWay("client ID", "value"),
 		text(settingClientFile, areaAny, func(s *Settings) *string { return &s.ClientIDFilePath }, "ARM_CLIENT_ID_FILE_PATH").oneWay("client ID", "file"),
 
 		text(settingCertificate, areaCertificate, func(s *Settings) *string { return &s.ClientCertificate }, "ARM_CLIENT_CERTIFICATE").chooser().oneWay("client certificate", "value"),
-		text(settingCertificateFile, areaCertificate, func(s *Settings) *string { return &s.ClientCertificatePath }, "ARM_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PATH").chooser().oneWay("client certificate", "file"),
-		text(settingCertificatePassword, areaCertificate, func(s *Settings) *string { return &s.ClientCertificatePassword }, "ARM_CLIENT_CERTIFICATE_PASSWORD", "AZURE_CLIENT_CERTIFICATE_PASSWORD"),
+		text(settingCertificateFile, areaCertificate, func(s *Settings) *string { return &s.ClientCertificatePath }, "ARM_CLIENT_CERTIFICATE_PATH", sdkCertificateFile).chooser().oneWay("client certificate", "file"),
+		text(settingCertificatePassword, areaCertificate, func(s *Settings) *string { return &s.ClientCertificatePassword }, "ARM_CLIENT_CERTIFICATE_PASSWORD", sdkCertificatePassword),
 
-		text(settingSecret, areaSecret, func(s *Settings) *string { return &s.ClientSecret }, "ARM_CLIENT_SECRET", "AZURE_CLIENT_SECRET").chooser().oneWay("client secret", "value"),
+		text(settingSecret, areaSecret, func(s *Settings) *string { return &s.ClientSecret }, "ARM_CLIENT_SECRET", sdkSecret).chooser().oneWay("client secret", "value"),
 		text(settingSecretFile, areaSecret, func(s *Settings) *string { return &s.ClientSecretFilePath }, "ARM_CLIENT_SECRET_FILE_PATH").chooser().oneWay("client secret", "file"),
 
 		flag(settingUseOIDC, areaOIDC, func(s *Settings) **bool { return &s.UseOIDC }, "ARM_USE_OIDC"),
@@ -213,6 +213,15 @@ const (
 	federatedTokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 )
 
+// Variables by which Azure's SDKs know a principal.
+const (
+	sdkTenant              = "AZURE_TENANT_ID"
+	sdkClient              = "AZURE_CLIENT_ID"
+	sdkSecret              = "AZURE_CLIENT_SECRET" //nolint:gosec // A name.
+	sdkCertificateFile     = "AZURE_CLIENT_CERTIFICATE_PATH"
+	sdkCertificatePassword = "AZURE_CLIENT_CERTIFICATE_PASSWORD" //nolint:gosec // A name.
+)
+
 // tier says whose convention a variable is: azurerm's comes before that of
 // azidentity, which comes before what a CI system sets by itself.
 func tier(variable string) int {
@@ -230,8 +239,10 @@ func tier(variable string) int {
 // from those that GitHub Actions and Azure Pipelines set themselves. What is set
 // stays as it is, and a variable is used only if it belongs to the way to log in
 // that is already chosen: with a client_secret set ARM_CLIENT_CERTIFICATE has no
-// effect, and without use_oidc ARM_OIDC_TOKEN has none. The error is a
-// *SettingsError and names a variable whose value cannot be read.
+// effect, and without use_oidc ARM_OIDC_TOKEN has none. The principal of AZURE_* is
+// taken as a whole, and only where nothing else is chosen: not even the Azure CLI,
+// by use_cli. The error is a *SettingsError and names a variable whose value cannot
+// be read, or settings that contradict the workload identity of the pod.
 func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) {
 	s.variables = maps.Clone(s.variables)
 	if s.variables == nil {
@@ -239,10 +250,14 @@ func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) 
 	}
 	table := settingsTable()
 	for turn := range 3 {
+		excluded, err := s.excludes(getenv)
+		if err != nil {
+			return Settings{}, err
+		}
 		for _, entry := range table {
 			for _, variable := range entry.variables {
 				value := getenv(variable)
-				if value == "" || tier(variable) != turn || entry.isSet(&s) || !s.takes(entry, variable, table) {
+				if value == "" || tier(variable) != turn || entry.isSet(&s) || slices.Contains(excluded, variable) || !s.takes(entry, variable, table) {
 					continue
 				}
 				if err := entry.set(&s, value); err != nil {
@@ -253,6 +268,38 @@ func (s Settings) WithEnvironment(getenv func(string) string) (Settings, error) 
 		}
 	}
 	return s, nil
+}
+
+// excludes are the variables of the SDK's principal that do not go with what is
+// set already: their secret goes out in the name of their own application only, and
+// what other tools are told by them must not change who logs in where azurerm,
+// which does not read them, has a choice.
+func (s *Settings) excludes(getenv func(string) string) ([]string, error) {
+	var others []string
+	for _, of := range []struct{ name, value, variable string }{{settingTenant, s.TenantID, sdkTenant}, {settingClient, s.ClientID, sdkClient}} {
+		if theirs := getenv(of.variable); of.value != "" && theirs != "" && !strings.EqualFold(of.value, theirs) {
+			others = append(others, of.name)
+		}
+	}
+	chosen := s.chosen()
+	credentials := []string{sdkCertificateFile, sdkCertificatePassword, sdkSecret}
+	all := append([]string{sdkTenant, sdkClient}, credentials...)
+	switch {
+	case len(others) > 0 && isTrue(s.UseAKSWorkloadIdentity):
+		return nil, s.fault(fmt.Sprintf("not that of the pod's workload identity (%s and %s in its environment); take it out, or do without %s",
+			sdkTenant, sdkClient, settingUseWorkloadIdentity), others...)
+	case len(others) > 0, len(chosen) > 0 && chosen[0] == areaMSI:
+		return all, nil
+	case len(chosen) > 0:
+		return credentials, nil
+	case isTrue(s.UseCLI), s.ClientIDFilePath != "", getenv(sdkClient) == "", s.TenantID == "" && getenv(sdkTenant) == "":
+		return all, nil
+	case getenv(sdkSecret) != "":
+		return []string{sdkCertificateFile, sdkCertificatePassword}, nil // azidentity's order
+	case getenv(sdkCertificateFile) == "":
+		return all, nil
+	}
+	return nil, nil
 }
 
 // takes tells whether a variable goes with what is already set.
@@ -267,7 +314,7 @@ func (s *Settings) takes(entry setting, variable string, table []setting) bool {
 		// A pod has the file whether or not it is to be used.
 		return isTrue(s.UseAKSWorkloadIdentity)
 	case entry.choice == choiceEndpoint:
-		return s.Environment == environmentCustom
+		return s.environment() == environmentCustom
 	case entry.area == areaAny || entry.area == areaCLI:
 		return true
 	}

@@ -39,6 +39,62 @@ func TestEnvironmentFillsWhatIsNotSet(t *testing.T) {
 					slices.Equal(s.AuxiliaryTenantIDs, []string{"one", "two"})
 			},
 		},
+		"a secret of another application than azurerm's": {
+			variables: []string{"ARM_CLIENT_ID=arm", "ARM_TENANT_ID=tenant", "AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=tenant", "AZURE_CLIENT_SECRET=sdk"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.ClientID == "arm" && s.ClientSecret == "" },
+		},
+		"a secret of nobody": {
+			settings:  Settings{ClientID: "client", TenantID: "tenant"},
+			variables: []string{"AZURE_CLIENT_SECRET=sdk", "AZURE_CLIENT_CERTIFICATE_PATH=sdk.pem"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.ClientSecret+s.ClientCertificatePath == "" },
+		},
+		"a certificate of an application in another tenant": {
+			settings:  Settings{TenantID: "tenant"},
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk", "AZURE_CLIENT_CERTIFICATE_PATH=sdk.pem", "AZURE_SUBSCRIPTION_ID=sdk"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.ClientID+s.ClientCertificatePath == "" && s.SubscriptionID == "sdk" },
+		},
+		"a secret of the same application": {
+			settings:  Settings{ClientID: "SDK"},
+			variables: []string{"ARM_TENANT_ID=tenant", "AZURE_CLIENT_ID=sdk", "AZURE_CLIENT_SECRET=sdk"},
+			method:    "client secret",
+			check:     func(s Settings) bool { return s.ClientID == "SDK" && s.TenantID == "tenant" && s.ClientSecret == "sdk" },
+		},
+		"half a principal of the SDK": {
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_CLIENT_SECRET=sdk"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.ClientID+s.ClientSecret == "" },
+		},
+		"the tenant of other tools": {
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.ClientID+s.TenantID == "" },
+		},
+		"the Azure CLI, said so, and a principal of the SDK": {
+			settings:  Settings{UseCLI: new(true)},
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk", "AZURE_CLIENT_SECRET=sdk"},
+			method:    "Azure CLI",
+			check:     func(s Settings) bool { return s.TenantID+s.ClientSecret == "" },
+		},
+		"the Azure CLI, said so, and a principal of azurerm": {
+			settings:  Settings{UseCLI: new(true)},
+			variables: []string{"ARM_CLIENT_ID=arm", "ARM_TENANT_ID=arm", "ARM_CLIENT_SECRET=arm"},
+			method:    "client secret",
+			check:     func(s Settings) bool { return s.ClientSecret == "arm" },
+		},
+		"azidentity's order among its own variables": {
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk", "AZURE_CLIENT_CERTIFICATE_PATH=sdk.pem", "AZURE_CLIENT_CERTIFICATE_PASSWORD=sdk", "AZURE_CLIENT_SECRET=sdk"},
+			method:    "client secret",
+			check:     func(s Settings) bool { return s.ClientCertificatePath+s.ClientCertificatePassword == "" },
+		},
+		"OIDC of the principal of other tools": {
+			settings:  Settings{UseOIDC: new(true)},
+			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk", "AZURE_CLIENT_SECRET=sdk", "ARM_OIDC_TOKEN_FILE_PATH=arm"},
+			method:    "OIDC (token file)",
+			check:     func(s Settings) bool { return s.ClientID == "sdk" && s.TenantID == "sdk" && s.ClientSecret == "" },
+		},
 		"those of the SDK alone": {
 			variables: []string{"AZURE_CLIENT_ID=sdk", "AZURE_TENANT_ID=sdk", "AZURE_CLIENT_CERTIFICATE_PATH=sdk.pem", "AZURE_CLIENT_CERTIFICATE_PASSWORD=sdk"},
 			method:    "client certificate",
@@ -113,11 +169,11 @@ func TestEnvironmentFillsWhatIsNotSet(t *testing.T) {
 		"a pod's token file without use_aks_workload_identity": {
 			variables: []string{"AZURE_CLIENT_ID=pod", "AZURE_TENANT_ID=pod", "AZURE_FEDERATED_TOKEN_FILE=/var/run/token", "ARM_USE_MSI=true"},
 			method:    "managed identity",
-			check:     func(s Settings) bool { return s.OIDCTokenFilePath == "" && s.ClientID == "pod" },
+			check:     func(s Settings) bool { return s.OIDCTokenFilePath+s.ClientID+s.TenantID == "" },
 		},
 		"where a custom cloud is": {
 			variables: []string{
-				"ARM_ENVIRONMENT=custom", "ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST=https://login.example", "ARM_RESOURCE_MANAGER_ENDPOINT=https://manage.example",
+				"ARM_ENVIRONMENT=Custom", "ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST=https://login.example", "ARM_RESOURCE_MANAGER_ENDPOINT=https://manage.example",
 				"ARM_RESOURCE_MANAGER_AUDIENCE=https://manage.example/", "ARM_DISABLE_INSTANCE_DISCOVERY=true",
 			},
 			method: "Azure CLI",
@@ -165,6 +221,30 @@ func TestEnvironmentThatCannotBeRead(t *testing.T) {
 		if !errors.As(err, &fault) || !slices.Equal(fault.Names, []string{names}) || !strings.Contains(fault.Reason, name) {
 			t.Errorf("%s: %v", variable, err)
 		}
+	}
+}
+
+func TestWorkloadIdentityOfAnother(t *testing.T) {
+	t.Parallel()
+	pod := []string{"AZURE_CLIENT_ID=pod", "AZURE_TENANT_ID=tenant", "AZURE_FEDERATED_TOKEN_FILE=/var/run/token"}
+	for _, test := range []struct {
+		settings  Settings
+		variables []string
+		names     []string
+		says      string
+	}{
+		{Settings{UseAKSWorkloadIdentity: new(true)}, []string{"ARM_CLIENT_ID=arm", "ARM_TENANT_ID=tenant"}, []string{"client_id"}, "client_id (from ARM_CLIENT_ID)"},
+		{Settings{ClientID: "other", TenantID: "other"}, []string{"ARM_USE_AKS_WORKLOAD_IDENTITY=true"}, []string{"tenant_id", "client_id"}, "tenant_id, client_id"},
+	} {
+		_, err := test.settings.WithEnvironment(environment(append(test.variables, pod...)...))
+		var fault *SettingsError
+		if !errors.As(err, &fault) || !slices.Equal(fault.Names, test.names) || !strings.Contains(fault.Reason, test.says) {
+			t.Errorf("%v: %v", test.variables, err)
+		}
+	}
+	got, err := Settings{UseAKSWorkloadIdentity: new(true), ClientID: "POD"}.WithEnvironment(environment(pod...))
+	if err != nil || got.ClientID != "POD" || got.TenantID != "tenant" {
+		t.Errorf("the same identity: %+v, %v", got, err)
 	}
 }
 

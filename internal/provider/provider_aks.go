@@ -96,7 +96,8 @@ func aksBlock() schema.SingleNestedAttribute {
 			"The address of its API server comes from Azure Resource Manager and tokens from Microsoft Entra ID, when they are first needed; tokens are renewed before they expire, " +
 			"so an apply may last longer than they do. Neither kubelogin nor any other plugin is run. The credentials are also those for keys in Azure Key Vault and for Azure Container Registry. " +
 			"They have the names that the azurerm provider gives them, and come from the same environment variables where they are left out: `ARM_*`, then the `AZURE_*` ones of Azure's SDKs. " +
-			"A variable neither overrides an attribute nor adds another way to log in to the one that attributes choose. " +
+			"A variable neither overrides an attribute nor adds another way to log in to the one that attributes choose (`use_cli = true` chooses none, it allows one). " +
+			"Of `AZURE_*`, a service principal is taken as a whole (client, tenant, and secret or certificate), and only where neither attributes nor `ARM_*` choose a way or name another one. " +
 			"[How to log in](guides/aks.md) has an example of each way, and the roles that are needed.\n\n" +
 			"Name no cluster here to use the credentials beside a `kubernetes` block. Without an `aks` block, credentials come from the environment alone, as soon as something of Azure is used.",
 		Attributes: map[string]schema.Attribute{
@@ -129,7 +130,7 @@ func aksBlock() schema.SingleNestedAttribute {
 				"Environment: `ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID`, `ARM_OIDC_AZURE_SERVICE_CONNECTION_ID`, `AZURESUBSCRIPTION_SERVICE_CONNECTION_ID`."),
 			"use_aks_workload_identity": flag("Whether to log in as the workload identity of the AKS pod that Terraform runs in. Environment: `ARM_USE_AKS_WORKLOAD_IDENTITY`. Default `false`."),
 			"use_msi":                   flag("Whether to log in as the managed identity of the machine that Terraform runs on; `client_id` chooses a user-assigned one. Environment: `ARM_USE_MSI`. Default `false`."),
-			"use_cli":                   flag("Whether to log in as Azure CLI has (`az login`) when nothing else is set. Environment: `ARM_USE_CLI`. Default `true`."),
+			"use_cli":                   flag("Whether to log in as Azure CLI has (`az login`) when nothing else is set. `true`, where it is set, also keeps the `AZURE_*` variables from choosing a service principal; `ARM_*` come first all the same, as in azurerm. Environment: `ARM_USE_CLI`. Default `true`."),
 			"environment": text("The cloud: `public`, `usgovernment`, `china`, or `custom` with `endpoint`. Environment: `ARM_ENVIRONMENT`. Default `public`.",
 				stringvalidator.OneOf("public", "usgovernment", "china", "custom")),
 			"endpoint": schema.SingleNestedAttribute{
