@@ -74,11 +74,18 @@ func (a *Azure) deploy(w http.ResponseWriter, r *http.Request, who caller, parts
 
 // putCluster makes a cluster, or changes the one that is there.
 func (a *Azure) putCluster(there *Cluster, parts []string, asked deployment) (*Cluster, error) {
-	if network, ok := asked.Properties["networkProfile"].(map[string]any); ok && network["networkPluginMode"] == nil {
-		// In a flat network pods have addresses of a subnet.
-		network["podCidrs"] = nil
-	} else if ok && network["podCidr"] == nil {
-		delete(network, "podCidr")
+	if network, ok := asked.Properties["networkProfile"].(map[string]any); ok {
+		for one, all := range map[string]string{"podCidr": "podCidrs", "serviceCidr": "serviceCidrs"} {
+			if network[one] == nil {
+				delete(network, one)
+			} else {
+				network[all] = []any{network[one]}
+			}
+		}
+		if network["networkPluginMode"] == nil {
+			// In a flat network pods have addresses of a subnet.
+			network["networkPluginMode"], network["podCidr"], network["podCidrs"] = nil, nil, nil
+		}
 	}
 	if pools, ok := asked.Properties["agentPoolProfiles"].([]any); ok {
 		for _, pool := range pools {
