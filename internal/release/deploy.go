@@ -256,7 +256,7 @@ func (r *Release) apply(ctx context.Context, e *entry, how applying) error {
 // applyOnce applies an object, again and again while a webhook that the release
 // itself brings does not answer.
 func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applied *unstructured.Unstructured, err error) {
-	object, err := r.withReplicas(ctx, e)
+	object, err := r.yielding(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -283,6 +283,14 @@ func (r *Release) applyOnce(ctx context.Context, e *entry, how applying) (applie
 func (r *Release) put(ctx context.Context, e *entry, object *unstructured.Unstructured, how applying, options kube.ApplyOptions) (*unstructured.Unstructured, error) {
 	options.Force = how.force
 	applied, err := r.releases.Cluster.Apply(ctx, object, options)
+	if theirsToo(err) {
+		// They may have done their part since it was read.
+		if object, err = r.yielding(ctx, e); err != nil {
+			return nil, err
+		}
+		options.Force = true
+		applied, err = r.releases.Cluster.Apply(ctx, object, options)
+	}
 	if how.repair && r.regains(ctx, e, options.Manager, err) {
 		options.Force = true
 		applied, err = r.releases.Cluster.Apply(ctx, object, options)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
@@ -48,7 +50,10 @@ func (r *Release) driftOf(ctx context.Context, e *entry) ([]string, error) {
 			return nil, nil
 		}
 	}
-	lines, err := r.releases.Cluster.Drift(ctx, e.Object, r.namespace, nil)
+	lines, err := r.releases.Cluster.Drift(ctx, e.Object, r.namespace, func(live, written *unstructured.Unstructured) error {
+		kube.EnforcerYields().To(nil, live, written)
+		return nil
+	})
 	if r.record.HideValues {
 		about := e.ref().String() + ": "
 		for i, line := range lines {

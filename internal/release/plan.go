@@ -128,7 +128,7 @@ func (p *planner) foreseen(ctx context.Context, e *entry) (kube.Change, error) {
 	if err := p.checkOwner(ctx, e, live, p.take); err != nil {
 		return kube.Change{}, err
 	}
-	if p.applied(e) && len(kube.Differences(e.Object, live)) == 0 {
+	if p.applied(e) && len(kube.Differences(yieldingTo(e, live), live)) == 0 {
 		return kube.Change{Action: kube.Unchanged, Ref: e.ref()}, nil
 	}
 	// Shared reads may not know all fields of a kind, and are older than a dry run.
@@ -183,7 +183,7 @@ func (p *planner) trial(ctx context.Context, e *entry, live *unstructured.Unstru
 		_, err := p.put(ctx, e, e.Object, p.how, kube.ApplyOptions{Manager: p.hold(e, false).Manager(), DryRun: true})
 		return nil, err
 	}
-	return p.put(ctx, e, keepingReplicas(e, live), p.how, kube.ApplyOptions{Manager: Manager, DryRun: true})
+	return p.put(ctx, e, yieldingTo(e, live), p.how, kube.ApplyOptions{Manager: Manager, DryRun: true})
 }
 
 // unsaid reports errors of a dry run that do not mean that the deployment would
@@ -248,7 +248,7 @@ func (p *planner) update(ctx context.Context, e, before *entry, live *unstructur
 // estimate works out without the API server what applying an object changes:
 // what it sets otherwise, and what it set before and does no more.
 func estimate(e, before *entry, live *unstructured.Unstructured) []string {
-	lines := kube.Changes(live, e.Object, false)
+	lines := kube.Changes(live, yieldingTo(e, live), false)
 	if before == nil {
 		return lines
 	}

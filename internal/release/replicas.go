@@ -1,7 +1,6 @@
 package release
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -40,26 +39,11 @@ func leaveReplicas(entries []*entry) {
 	}
 }
 
-// withReplicas is what is applied of an entry. Who gives up the number of
-// replicas while nobody else has set it would have the API server put its
-// default there: one pod, until an autoscaler acts.
-func (r *Release) withReplicas(ctx context.Context, e *entry) (*unstructured.Unstructured, error) {
-	if !scales(e.kind()) || replicasOf(e.Object) != nil {
-		return e.Object, nil
-	}
-	live, err := r.releases.Cluster.Get(ctx, e.ref())
-	if errors.Is(err, kube.ErrNotFound) {
-		return e.Object, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return keepingReplicas(e, live), nil
-}
-
-// keepingReplicas is withReplicas for a known live object, nil if there is none.
+// keepingReplicas is what is applied of an entry whose live object is known. Who
+// gives up the number of replicas while nobody else has set it would have the API
+// server put its default there: one pod, until an autoscaler acts.
 func keepingReplicas(e *entry, live *unstructured.Unstructured) *unstructured.Unstructured {
-	if live == nil || !scales(e.kind()) || replicasOf(e.Object) != nil || !setsReplicas(live) {
+	if !setsReplicas(live) {
 		return e.Object
 	}
 	kept := e.Object.DeepCopy()
@@ -68,6 +52,9 @@ func keepingReplicas(e *entry, live *unstructured.Unstructured) *unstructured.Un
 	}
 	return kept
 }
+
+// leavesReplicas reports workloads whose number of pods is left to others.
+func (e *entry) leavesReplicas() bool { return scales(e.kind()) && replicasOf(e.Object) == nil }
 
 func replicasOf(object *unstructured.Unstructured) any {
 	value, _, err := unstructured.NestedFieldNoCopy(object.Object, "spec", "replicas")

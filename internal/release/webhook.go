@@ -25,11 +25,15 @@ func brokenWebhook(err error) string {
 	return found[1]
 }
 
+func (e *entry) configuresWebhooks() bool {
+	return slices.Contains([]kube.Kind{kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration}, e.kind())
+}
+
 // webhooksOf returns the names of the webhooks that objects configure.
 func webhooksOf(entries []*entry) []string {
 	var names []string
 	for _, e := range entries {
-		if !slices.Contains([]kube.Kind{kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration}, e.kind()) {
+		if !e.configuresWebhooks() {
 			continue
 		}
 		webhooks, _, err := unstructured.NestedSlice(e.Object.Object, "webhooks")

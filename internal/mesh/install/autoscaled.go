@@ -20,14 +20,14 @@ import (
 type yielding struct {
 	charts          Charts
 	ctx             context.Context // What calls it knows of no contexts.
-	yields          Yields
+	yields          kube.Yields
 	former          map[objectKey]*unstructured.Unstructured // what the release has put there
 	namespace, name string                                   // of the release
 }
 
 // yielding is for a release that has what is on record of it in the cluster, nil
 // being nothing.
-func (c Charts) yielding(ctx context.Context, yields Yields, namespace, name string, record *helm.Release) (*yielding, error) {
+func (c Charts) yielding(ctx context.Context, yields kube.Yields, namespace, name string, record *helm.Release) (*yielding, error) {
 	y := &yielding{charts: c, ctx: ctx, yields: yields, namespace: namespace, name: name, former: map[objectKey]*unstructured.Unstructured{}}
 	if record == nil {
 		return y, nil
@@ -47,7 +47,7 @@ func (y *yielding) key(object *unstructured.Unstructured) objectKey {
 }
 
 func (y *yielding) to(live, wanted *unstructured.Unstructured) error {
-	y.yields.over(y.former[y.key(wanted)], live, wanted)
+	y.yields.To(y.former[y.key(wanted)], live, wanted)
 	kind := wanted.GroupVersionKind()
 	if kind != kube.Deployment.GVK() && kind != kube.StatefulSet.GVK() {
 		return nil

@@ -198,7 +198,7 @@ func (o *outlook) change(before *unstructured.Unstructured, object renderedObjec
 		return change
 	}
 	next := object.written.DeepCopy()
-	o.release.Yields.over(before, before, next)
+	o.release.Yields.To(before, before, next)
 	change.Lines = kube.Edits(before, next)
 	if more := len(change.Lines) - enoughOfCRD; object.ref.Kind == kube.CustomResourceDefinition && more > 0 {
 		change.Lines = append(change.Lines[:enoughOfCRD], fmt.Sprintf("and %d more fields", more))
@@ -356,7 +356,7 @@ func (e *ImmutableError) Unwrap() error { return e.err }
 func (o *outlook) rehearse(ctx context.Context, live *unstructured.Unstructured, this inspection) error {
 	wanted := this.object.written.DeepCopy()
 	wanted.SetNamespace(this.object.ref.Namespace)
-	o.release.Yields.over(this.former, live, wanted)
+	o.release.Yields.To(this.former, live, wanted)
 	_, err := o.charts.Cluster.Apply(ctx, wanted, kube.ApplyOptions{Manager: rehearsalManager, Force: true, DryRun: true})
 	if fields := kube.ImmutableFields(err); len(fields) > 0 {
 		return &ImmutableError{Ref: this.object.ref, Fields: fields, err: err}

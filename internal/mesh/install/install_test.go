@@ -129,7 +129,7 @@ func (p place) release(values string) install.Release {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return install.Release{Namespace: p.namespace, Name: p.name, Chart: p.chart, Values: parsed, Yields: install.EnforcerYields()}
+	return install.Release{Namespace: p.namespace, Name: p.name, Chart: p.chart, Values: parsed, Yields: kube.EnforcerYields()}
 }
 
 func (p place) apply(release install.Release) {
@@ -164,7 +164,7 @@ func (p place) drifts(want ...string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	got, err := connect(p.t, "install-"+p.name).Drift(p.t.Context(), record, install.EnforcerYields())
+	got, err := connect(p.t, "install-"+p.name).Drift(p.t.Context(), record, kube.EnforcerYields())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -494,7 +494,7 @@ func TestAccRequestsOfALook(t *testing.T) {
 		if err != nil || len(records) != 1 {
 			t.Fatalf("releases %v, error %v", records, err)
 		}
-		drift, err := charts.Drift(t.Context(), records[p.name], install.EnforcerYields(), c.kinds...)
+		drift, err := charts.Drift(t.Context(), records[p.name], kube.EnforcerYields(), c.kinds...)
 		if err != nil || len(drift) > 0 {
 			t.Errorf("drift %q, error %v", drift, err)
 		}

@@ -41,7 +41,7 @@ type Release struct {
 	Chart           *helm.Chart
 	Values          map[string]any
 	// Yields are the fields of its objects that are others' to set.
-	Yields Yields
+	Yields kube.Yields
 	// Adopt takes over objects that exist without a release of theirs, as the
 	// mesh's own command line leaves them. None of them is made anew.
 	Adopt bool
@@ -171,7 +171,7 @@ func Ours(release *helm.Release) bool {
 // each, which objects are missing or differ in fields that the chart sets and
 // yields leave to it; so are replicas that an autoscaler sets. If kinds are given,
 // only objects of these are looked at.
-func (c Charts) Drift(ctx context.Context, release *helm.Release, yields Yields, kinds ...kube.Kind) ([]string, error) {
+func (c Charts) Drift(ctx context.Context, release *helm.Release, yields kube.Yields, kinds ...kube.Kind) ([]string, error) {
 	var drift []string
 	if release.Status != helm.StatusDeployed {
 		drift = append(drift, fmt.Sprintf("release %s/%s is %s: %s", release.Namespace, release.Name, release.Status, release.Description))

@@ -115,7 +115,7 @@ func TestPrune(t *testing.T) {
 			t.Parallel()
 			wanted := webhookConfiguration(c.kind, c.chart)
 			live := webhookConfiguration(c.kind, c.live)
-			Yields().To(live, wanted)
+			Yields().To(nil, live, wanted)
 			if drift := kube.Differences(wanted, live); len(drift) != c.drift {
 				t.Errorf("drift %v, want %d", drift, c.drift)
 			}

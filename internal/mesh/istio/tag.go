@@ -235,7 +235,7 @@ func (i Installer) applyTagged(ctx context.Context, object, injector *unstructur
 			return err
 		}
 		if err == nil {
-			install.EnforcerYields().To(live, object)
+			kube.EnforcerYields().To(nil, live, object)
 		}
 	}
 	if i.Log != nil {
@@ -349,7 +349,7 @@ func (i Installer) ObserveTag(ctx context.Context, t Tag, revision string) (Foun
 			continue // That says it all.
 		}
 		drift, err := i.Cluster.Drift(ctx, o, t.Namespace, func(live, written *unstructured.Unstructured) error {
-			install.EnforcerYields().To(live, written)
+			kube.EnforcerYields().To(nil, live, written)
 			return nil
 		})
 		if err != nil {

@@ -2,7 +2,6 @@ package istio
 
 import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // The field managers that write into what Istio's charts create.
@@ -12,10 +11,10 @@ const pilotDiscovery = "pilot-discovery"
 // versions alike: by istiod the CA bundle of all webhooks and, with it, the failure
 // policy of the validators (istio's pkg/webhooks/validation/controller), which
 // older charts set back with each upgrade and newer ones no more; and what AKS adds.
-func Yields() install.Yields {
-	return append(install.Yields{
+func Yields() kube.Yields {
+	return append(kube.Yields{
 		{Kind: kube.MutatingWebhookConfiguration, Path: []string{"webhooks", "*", "clientConfig", "caBundle"}, Owner: pilotDiscovery},
 		{Kind: kube.ValidatingWebhookConfiguration, Path: []string{"webhooks", "*", "clientConfig", "caBundle"}, Owner: pilotDiscovery},
 		{Kind: kube.ValidatingWebhookConfiguration, Path: []string{"webhooks", "*", "failurePolicy"}, Owner: pilotDiscovery, Values: []any{"Fail", "Ignore"}},
-	}, install.EnforcerYields()...)
+	}, kube.EnforcerYields()...)
 }

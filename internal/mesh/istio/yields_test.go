@@ -39,7 +39,7 @@ func TestEnforcedSelectors(t *testing.T) {
 				Manager:  "admissionsenforcer",
 				FieldsV1: metav1.NewFieldsV1(`{"f:webhooks": {"k:{\"name\":\"rev.istio.io\"}": {"f:namespaceSelector": {}}, "k:{\"name\":\"bare.istio.io\"}": {"f:namespaceSelector": {}}}}`),
 			}})
-			Yields().To(live, wanted)
+			Yields().To(nil, live, wanted)
 			if found := kube.Differences(wanted, live); (len(found) > 0) != drifts {
 				t.Errorf("%s with %s: %v", ref, change, found)
 			}

@@ -47,7 +47,7 @@ func extensionServers(name, namespace string) []server {
 // set: besides those of all Linkerd's charts, the bundles by which certificates
 // are accepted. They change with each renewal, and Helm keeps what it was first
 // given, so that a renewal is no upgrade and restarts nothing.
-func extensionYields(name string) install.Yields {
+func extensionYields(name string) kube.Yields {
 	return append(Yields(), bundleYields(extensionServers(name, ""))...)
 }
 

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // TestEnforcedSelectors holds that what AKS's admissions enforcer adds to the
@@ -31,14 +30,14 @@ func TestEnforcedSelectors(t *testing.T) {
 	enforced := []any{
 		expression("control-plane", "NotIn", "true"), expression("control-plane", "DoesNotExist"), expression("kubernetes.azure.com/managedby", "NotIn", "aks"),
 	}
-	covered := map[string]install.Yields{}
+	covered := map[string]kube.Yields{}
 	for _, s := range controlPlaneServers("linkerd") {
 		covered[s.registration.String()] = Yields()
 	}
 	for _, s := range extensionServers("viz", "linkerd-viz") {
 		covered[s.registration.String()] = extensionYields("viz")
 	}
-	maps.DeleteFunc(covered, func(name string, _ install.Yields) bool { return name == "APIService v1alpha1.tap.linkerd.io" })
+	maps.DeleteFunc(covered, func(name string, _ kube.Yields) bool { return name == "APIService v1alpha1.tap.linkerd.io" })
 	if want := []string{
 		"MutatingWebhookConfiguration linkerd-proxy-injector-webhook-config", "MutatingWebhookConfiguration linkerd-tap-injector-webhook-config",
 		"ValidatingWebhookConfiguration linkerd-policy-validator-webhook-config", "ValidatingWebhookConfiguration linkerd-sp-validator-webhook-config",
@@ -64,7 +63,7 @@ func TestEnforcedSelectors(t *testing.T) {
 			live.SetManagedFields([]metav1.ManagedFieldsEntry{{
 				Manager: "admissionsenforcer", FieldsV1: metav1.NewFieldsV1(`{"f:webhooks": {"k:{\"name\":\"w.linkerd.io\"}": {"f:namespaceSelector": {}}}}`),
 			}})
-			yields.To(live, wanted)
+			yields.To(nil, live, wanted)
 			if found := kube.Differences(wanted, live); (len(found) > 0) != drifts {
 				t.Errorf("%s: %v", s.registration, found)
 			}

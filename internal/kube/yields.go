@@ -1,23 +1,22 @@
-package install
+package kube
 
 import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
-// Yield is a field that a chart renders and another than Helm sets once the
-// object is in the cluster. What that owner has put there is neither drift nor
+// Yield is a field that another than whoever writes the object whole sets once it
+// is in the cluster. What that owner has put there is neither drift nor
 // overwritten.
 type Yield struct {
-	Kind kube.Kind
+	Kind Kind
 	// Name is a pattern of the objects' names, as of path.Match; empty means all.
 	Name string
 	// Path leads to the field; `*` stands for each item of a list.
@@ -28,13 +27,13 @@ type Yield struct {
 	// Values are those that the owner is known to set; without any, every value
 	// is its to choose.
 	Values []any
-	// Keys are those of the items that the owner adds to a list of the chart's,
-	// such as the match expressions of a selector, also several of one key; the rest
-	// of the list is the chart's, also what it has of these keys.
+	// Keys are those of the items that the owner adds to a list that is written, such
+	// as the match expressions of a selector, also several of one key; the rest of
+	// the list is the writer's, also what it has of these keys.
 	Keys []string
 }
 
-// Yields are the fields of a release's objects that are others' to set.
+// Yields are the fields of objects that are others' to set.
 type Yields []Yield
 
 // EnforcerYields are the fields that the admissions enforcer of AKS sets: it adds
@@ -44,18 +43,15 @@ func EnforcerYields() Yields {
 	keys := []string{"control-plane", "kubernetes.azure.com/managedby", "kubernetes.io/metadata.name"}
 	path := []string{"webhooks", "*", "namespaceSelector", "matchExpressions"}
 	return Yields{
-		{Kind: kube.MutatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
-		{Kind: kube.ValidatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
+		{Kind: MutatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
+		{Kind: ValidatingWebhookConfiguration, Path: path, Owner: "admissionsenforcer", Keys: keys},
 	}
 }
 
-// To makes wanted, an object as a chart renders it, have what their owners have
-// set in live.
-func (y Yields) To(live, wanted *unstructured.Unstructured) { y.over(nil, live, wanted) }
-
-// over is To where the release had the object before, as former says: what is
-// live of that is nobody else's. Former may be nil.
-func (y Yields) over(former, live, wanted *unstructured.Unstructured) {
+// To makes wanted, an object as it is to be written, have what the owners of
+// fields have set in live. Former is the object as it was written before, whose
+// content is nobody else's; nil if that is not known or of no matter.
+func (y Yields) To(former, live, wanted *unstructured.Unstructured) {
 	for _, field := range y {
 		if !field.concerns(wanted) {
 			continue
@@ -66,6 +62,27 @@ func (y Yields) over(former, live, wanted *unstructured.Unstructured) {
 		}
 		field.carry(at, field.Path, live)
 	}
+}
+
+// Cover reports whether a conflict is about nothing but fields of which their
+// owners and whoever applies have a part each: what To has made of such a field is
+// right for both, and may be forced.
+func (y Yields) Cover(conflict *ConflictError) bool {
+	return !slices.ContainsFunc(conflict.Fields, func(text string) bool {
+		return !slices.ContainsFunc(y, func(field Yield) bool {
+			return field.Kind == conflict.Ref.Kind && slices.Equal(conflict.Managers, []string{field.Owner}) && field.leadsThrough(text)
+		})
+	})
+}
+
+// itemKey finds the key of an item in `.webhooks[name="w.example.com"].rules`.
+var itemKey = regexp.MustCompile(`\[[^\]]*\]`)
+
+// leadsThrough reports whether a field of a conflict, as the API server prints it,
+// is the yield's or a whole that this is part of.
+func (y Yield) leadsThrough(field string) bool {
+	steps := strings.Split(strings.TrimPrefix(itemKey.ReplaceAllLiteralString(field, ".*"), "."), ".")
+	return len(steps) <= len(y.Path) && slices.Equal(steps, y.Path[:len(steps)])
 }
 
 func (y Yield) concerns(object *unstructured.Unstructured) bool {

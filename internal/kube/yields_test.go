@@ -1,4 +1,4 @@
-package install_test
+package kube_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 )
 
 // enforced are the expressions that AKS is known to add.
@@ -31,7 +30,7 @@ func TestYieldsToTheOwnerOnly(t *testing.T) {
 			{Manager: "admissionsenforcer", FieldsV1: metav1.NewFieldsV1(`{"f:metadata": {"f:labels": {"f:a": {}}}}`)},
 			{Manager: manager, FieldsV1: metav1.NewFieldsV1(`{"f:webhooks": {"k:{\"name\":\"w.example\"}": {".": {}, "f:name": {}, "f:namespaceSelector": {}}}}`)},
 		})
-		install.EnforcerYields().To(live, wanted)
+		kube.EnforcerYields().To(nil, live, wanted)
 		webhooks, _, err := unstructured.NestedSlice(wanted.Object, "webhooks")
 		if err != nil {
 			t.Fatal(err)
@@ -46,10 +45,10 @@ func TestYieldsToTheOwnerOnly(t *testing.T) {
 
 func TestYields(t *testing.T) {
 	t.Parallel()
-	yields := append(install.Yields{
+	yields := append(kube.Yields{
 		{Kind: kube.ValidatingWebhookConfiguration, Name: "mesh-*", Path: []string{"webhooks", "*", "clientConfig", "caBundle"}, Owner: "pilot-discovery"},
 		{Kind: kube.ValidatingWebhookConfiguration, Name: "mesh-*", Path: []string{"webhooks", "*", "failurePolicy"}, Owner: "pilot-discovery", Values: []any{"Fail"}},
-	}, install.EnforcerYields()...)
+	}, kube.EnforcerYields()...)
 	for name, c := range map[string]struct{ object, live, wanted, want string }{
 		"what owners set, and no more": {
 			"mesh-a",
@@ -93,7 +92,7 @@ func TestYields(t *testing.T) {
 				return made
 			}
 			wanted := object(c.wanted)
-			yields.To(object(c.live), wanted)
+			yields.To(nil, object(c.live), wanted)
 			got, err := json.Marshal(wanted)
 			if err != nil {
 				t.Fatal(err)
@@ -104,6 +103,34 @@ func TestYields(t *testing.T) {
 			}
 			if string(got) != string(want) {
 				t.Errorf("got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// A conflict may be forced if it is about nothing but what is shared.
+func TestYieldsCoverConflicts(t *testing.T) {
+	t.Parallel()
+	const selector = `.webhooks[name="w.example.com"].namespaceSelector`
+	for name, c := range map[string]struct {
+		kind     kube.Kind
+		managers []string
+		fields   []string
+		want     bool
+	}{
+		"the selectors":            {kube.MutatingWebhookConfiguration, []string{"admissionsenforcer"}, []string{selector, `.webhooks[name="v.example.com"].namespaceSelector`}, true},
+		"expressions alone":        {kube.ValidatingWebhookConfiguration, []string{"admissionsenforcer"}, []string{selector + ".matchExpressions"}, true},
+		"labels of a selector":     {kube.ValidatingWebhookConfiguration, []string{"admissionsenforcer"}, []string{selector + ".matchLabels"}, false},
+		"another field besides":    {kube.ValidatingWebhookConfiguration, []string{"admissionsenforcer"}, []string{selector, `.webhooks[name="w.example.com"].failurePolicy`}, false},
+		"another manager":          {kube.ValidatingWebhookConfiguration, []string{"kubectl-edit"}, []string{selector}, false},
+		"another manager besides":  {kube.ValidatingWebhookConfiguration, []string{"admissionsenforcer", "kubectl-edit"}, []string{selector}, false},
+		"a selector of other kind": {kube.NetworkPolicy, []string{"admissionsenforcer"}, []string{selector}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conflict := &kube.ConflictError{Ref: kube.Ref{Kind: c.kind, Name: "w"}, Managers: c.managers, Fields: c.fields}
+			if got := kube.EnforcerYields().Cover(conflict); got != c.want {
+				t.Errorf("covered: %t", got)
 			}
 		})
 	}
