@@ -14,9 +14,8 @@ const environmentCustom = "custom"
 type Cloud struct {
 	Name           string              // public, usgovernment, china or custom
 	Configuration  cloud.Configuration // authority and Resource Manager; its map is the caller's own
-	RegistrySuffix string              // of container registries' hosts: "azurecr.io"
-	VaultSuffix    string              // of key vaults' hosts: "vault.azure.net"
-	VaultAudience  string              // what tokens for key vaults are for: "https://vault.azure.net"
+	RegistrySuffix string              // of container registries' hosts: "azurecr.io"; "" if unknown
+	VaultSuffix    string              // of key vaults' hosts: "vault.azure.net"; "" if unknown
 }
 
 // clouds are those that can be named, made anew for every caller: the SDK's own
@@ -34,20 +33,19 @@ func clouds() map[string]Cloud {
 		c.configuration.Services = maps.Clone(c.configuration.Services)
 		known[c.name] = Cloud{
 			Name: c.name, Configuration: c.configuration,
-			RegistrySuffix: c.registries, VaultSuffix: c.vaults, VaultAudience: "https://" + c.vaults,
+			RegistrySuffix: c.registries, VaultSuffix: c.vaults,
 		}
 	}
 	return known
 }
 
-// cloud is the one that valid settings name. A custom one is taken to name its
-// registries and vaults as the public cloud does: nothing tells otherwise.
+// cloud is the one that valid settings name. Nothing tells how a custom one names
+// its registries and vaults; by the names of the public cloud its tokens would go
+// to somebody else's.
 func (s *Settings) cloud() Cloud {
 	name := s.environment()
-	if name != environmentCustom {
-		return clouds()[name]
+	if name == environmentCustom {
+		return Cloud{Name: name, Configuration: s.Endpoint.configuration()}
 	}
-	custom := clouds()["public"]
-	custom.Name, custom.Configuration = name, s.Endpoint.configuration()
-	return custom
+	return clouds()[name]
 }

@@ -316,7 +316,7 @@ func TestCloudsKeepTheirOwnMaps(t *testing.T) {
 		{Settings{Environment: "china"}, "china", "https://login.chinacloudapi.cn/", "https://management.chinacloudapi.cn", "azurecr.cn", "vault.azure.cn"},
 		{
 			Settings{Environment: "custom", Endpoint: Endpoint{"https://login.example", "https://manage.example", "audience"}},
-			"custom", "https://login.example", "https://manage.example", "azurecr.io", "vault.azure.net",
+			"custom", "https://login.example", "https://manage.example", "", "",
 		},
 	} {
 		account, err := NewAccount(test.settings, Options{UserAgent: "aksmesh/1"})
@@ -326,7 +326,7 @@ func TestCloudsKeepTheirOwnMaps(t *testing.T) {
 		clear(account.Cloud().Configuration.Services) // of the caller's own
 		got := account.Cloud()
 		if got.Name != test.name || got.Configuration.ActiveDirectoryAuthorityHost != test.authority || got.Configuration.Services["resourceManager"].Endpoint != test.endpoint ||
-			got.Configuration.Services["resourceManager"].Audience == "" || got.RegistrySuffix != test.acr || got.VaultSuffix != test.suffix || got.VaultAudience != "https://"+test.suffix {
+			got.Configuration.Services["resourceManager"].Audience == "" || got.RegistrySuffix != test.acr || got.VaultSuffix != test.suffix {
 			t.Errorf("%+v", got)
 		}
 		if options := account.ClientOptions(); options.Cloud.ActiveDirectoryAuthorityHost != test.authority || options.Telemetry.ApplicationID != "aksmesh/1" {
