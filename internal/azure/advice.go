@@ -46,11 +46,11 @@ func (e *LoginError) adviceOnCode() string {
 		return fmt.Sprintf("No federated credential of the application %s matches the ID token. Its issuer, subject and audience must be what Entra ID says above, letter by letter; the subject of GitHub Actions changes with branch, tag, environment and pull request.", e.Client)
 	case "AADSTS500011", "AADSTS650057":
 		return fmt.Sprintf("The tenant %s does not know what the token is for (%s). Check that the tenant is that of the cluster or subscription, and that environment names its cloud.", e.Tenant, e.Scope)
-	case "AADSTS53003", "AADSTS53000", "AADSTS53001", "AADSTS530034", "AADSTS530035", "AADSTS50005", "AADSTS50058", "AADSTS50158":
+	case "AADSTS53003", "AADSTS53000", "AADSTS53001", "AADSTS530034", "AADSTS530035", "AADSTS50005", "AADSTS50158":
 		return "A Conditional Access policy of the tenant does not let this login pass. Run from where the policy allows it (network, managed device), or have the identity excluded; the tenant's sign-in log names the policy."
 	case "AADSTS50076", "AADSTS50079", "AADSTS50078":
 		return "The tenant wants a second factor, which nobody can give during a run. Log in with it before (az login), or use a service principal or managed identity."
-	case "AADSTS50173", "AADSTS70043", "AADSTS700082", "AADSTS50132":
+	case "AADSTS50058", "AADSTS50173", "AADSTS70043", "AADSTS700082", "AADSTS50132":
 		return "The login of the Azure CLI has expired or was revoked. Run az login again."
 	}
 	return ""

@@ -68,3 +68,11 @@ func TestAdviceOnSecondFactor(t *testing.T) {
 		t.Error(advice)
 	}
 }
+
+func TestAdviceOnLoginThatIsOver(t *testing.T) {
+	t.Parallel()
+	failed := newAccount(t, Settings{}).failure(request{}, errors.New("ERROR: AADSTS50058: A silent sign-in request was sent but no user is signed in."))
+	if advice := Advice(failed); !strings.Contains(advice, "Run az login again") {
+		t.Error(advice)
+	}
+}
