@@ -16,12 +16,23 @@ const (
 	// renewalMargin is how long before its end a token is renewed: enough for the
 	// longest request to end with the token that it began with.
 	renewalMargin = 5 * time.Minute
-	// renewalPause is how long a token that is still valid is used on after its
-	// renewal failed, so that not every request waits for an authority in trouble.
+	// renewalPause is how long a token is used on where another cannot be had, so that
+	// not every request waits for an authority in trouble.
 	renewalPause = 30 * time.Second
 	// loginLimit ends a login that nobody may be waiting for any more.
 	loginLimit = 2 * time.Minute
 )
+
+// RenewAt is when to renew what ends then: five minutes before, or at half of what
+// is left if that is less. What has ended on arrival by a clock that is ahead of its
+// issuer's is renewed after a pause, for it is the servers who judge it.
+func RenewAt(now, ends time.Time) time.Time {
+	left := ends.Sub(now)
+	if left <= 0 {
+		return now.Add(renewalPause)
+	}
+	return ends.Add(-min(renewalMargin, left/2))
+}
 
 // Options are what an Account needs besides its settings.
 type Options struct {
@@ -100,17 +111,45 @@ func (a *Account) Token(ctx context.Context, tenant, scope string) (azcore.Acces
 	return a.token(ctx, request{tenant: tenant, scope: scope})
 }
 
+// Renew returns a token that was issued for this call, as [Account.Token] does
+// otherwise, and has everybody use it from now on. If there is none to be had, the
+// one that is in use stays so, and the error says why.
+func (a *Account) Renew(ctx context.Context, tenant, scope string) (azcore.AccessToken, error) {
+	r := request{tenant: tenant, scope: scope}
+	return a.await(ctx, r, a.depart(ctx, r, "renew", func(ctx context.Context) (azcore.AccessToken, error) {
+		token, err := a.acquire(ctx, r)
+		if err != nil {
+			return azcore.AccessToken{}, err
+		}
+		return a.arrived(ctx, r, token), nil
+	}))
+}
+
 func (a *Account) token(ctx context.Context, r request) (azcore.AccessToken, error) {
 	have := a.held(r)
 	if have.fresh() {
 		return have.token, nil
 	}
-	// The flight outlives the caller that began it: others may wait for it too.
-	detached := context.WithoutCancel(ctx)
-	flight := a.flights.DoChan(fmt.Sprintf("%q", r), func() (any, error) { return a.login(detached, r) })
+	flight := a.depart(ctx, r, "login", func(ctx context.Context) (azcore.AccessToken, error) { return a.login(ctx, r) })
 	if have.valid() {
 		return have.token, nil
 	}
+	return a.await(ctx, r, flight)
+}
+
+// depart begins a login, or joins the one of that kind that is under way. It outlives
+// the caller that began it, for others may wait for it too.
+func (a *Account) depart(ctx context.Context, r request, kind string, login func(context.Context) (azcore.AccessToken, error)) <-chan singleflight.Result {
+	detached := context.WithoutCancel(ctx)
+	return a.flights.DoChan(fmt.Sprintf("%s %q", kind, r), func() (any, error) {
+		ctx, cancel := context.WithTimeout(detached, loginLimit)
+		defer cancel()
+		return login(ctx)
+	})
+}
+
+// await is the end of a login, unless the caller leaves before.
+func (a *Account) await(ctx context.Context, r request, flight <-chan singleflight.Result) (azcore.AccessToken, error) {
 	select {
 	case landed := <-flight:
 		token, _ := landed.Val.(azcore.AccessToken)
@@ -132,10 +171,7 @@ func (a *Account) login(ctx context.Context, r request) (azcore.AccessToken, err
 	if have := a.held(r); have.fresh() {
 		return have.token, nil // another flight landed since the caller looked
 	}
-	ctx, cancel := context.WithTimeout(ctx, loginLimit)
-	defer cancel()
 	token, err := a.acquire(ctx, r)
-	now := time.Now()
 	if err != nil {
 		old := a.held(r)
 		if !old.valid() {
@@ -144,23 +180,25 @@ func (a *Account) login(ctx context.Context, r request) (azcore.AccessToken, err
 		a.log(ctx, "could not renew a token of Azure; the old one is used on while it is valid", r, map[string]any{
 			"error": err.Error(), "expires": old.token.ExpiresOn,
 		})
-		a.postpone(r, old, now.Add(renewalPause))
+		a.postpone(r, old, time.Now().Add(renewalPause))
 		return old.token, nil
 	}
+	return a.arrived(ctx, r, token), nil
+}
+
+// arrived keeps a token that was issued just now.
+func (a *Account) arrived(ctx context.Context, r request, token azcore.AccessToken) azcore.AccessToken {
+	now := time.Now()
 	// By the clock on the wall: the other one stands still while a machine sleeps.
 	token.ExpiresOn = token.ExpiresOn.Round(0)
-	life := token.ExpiresOn.Sub(now)
-	renew := token.ExpiresOn.Add(-min(renewalMargin, life/2))
-	if life <= 0 {
-		// It was issued just now, so it is this machine's clock that is wrong: the
-		// servers decide, and they are not asked for another with every request.
-		renew = now.Add(renewalPause)
+	if !token.ExpiresOn.After(now) {
+		// It was issued just now, so it is this machine's clock that is wrong.
 		a.log(ctx, "a token of Azure has expired on arrival: the clock of this machine seems to be ahead", r, map[string]any{"expires": token.ExpiresOn})
 	} else {
 		a.log(ctx, "got a token of Azure", r, map[string]any{"expires": token.ExpiresOn})
 	}
-	a.keep(r, held{token: token, renew: renew})
-	return token, nil
+	a.keep(r, held{token: token, renew: RenewAt(now, token.ExpiresOn)})
+	return token
 }
 
 func (a *Account) keep(r request, h held) {

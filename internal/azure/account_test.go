@@ -162,6 +162,55 @@ func TestOldTokenIsUsedWhileItsRenewalFails(t *testing.T) {
 	})
 }
 
+func TestRenewalOnDemandKeepsTheOldTokenIfThereIsNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := &authority{life: time.Hour}
+		account, _ := accountOf(t, from)
+		tokenOf(t, account)
+		from.fail(errors.New("the ID token has expired"))
+		if _, err := account.Renew(t.Context(), "", "scope/.default"); err == nil || !strings.Contains(err.Error(), "the ID token has expired") {
+			t.Errorf("renewed: %v", err)
+		}
+		time.Sleep(time.Hour - time.Minute)
+		if got := tokenOf(t, account); got != "token 1" {
+			t.Errorf("use %s while there is no other", got)
+		}
+		synctest.Wait()
+		from.fail(nil)
+		from.takes = time.Second
+		var callers sync.WaitGroup
+		for range 10 {
+			callers.Go(func() {
+				if got, err := account.Renew(t.Context(), "", "scope/.default"); err != nil || got.Token != "token 4" {
+					t.Errorf("renewed: %s, %v", got.Token, err)
+				}
+			})
+		}
+		callers.Wait()
+		if got := tokenOf(t, account); got != "token 4" || from.asked() != 4 {
+			t.Errorf("use %s after %d requests", got, from.asked())
+		}
+	})
+}
+
+func TestRenewAt(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for left, want := range map[time.Duration]time.Duration{
+		time.Hour:        55 * time.Minute,
+		10 * time.Minute: 5 * time.Minute,
+		4 * time.Minute:  2 * time.Minute,
+		// Whoever is told an instant that has passed comes back at once, for ever.
+		0:          renewalPause,
+		-time.Hour: renewalPause,
+	} {
+		if got := RenewAt(now, now.Add(left)); !got.Equal(now.Add(want)) {
+			t.Errorf("%s before its end: renewed in %s, want %s", left, got.Sub(now), want)
+		}
+	}
+}
+
 func TestConcurrentCallersShareOneRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -32,10 +32,6 @@ const (
 	// Entra ID can be had to give such a one: whoever takes it gets no other.
 	lastingToken = 30 * time.Minute
 
-	// renewalMargin is how long before its end a token is renewed, or half of what is
-	// left if that is less.
-	renewalMargin = 5 * time.Minute
-
 	// credentialsHandle is the key in the private data under which the handle of open
 	// credentials is.
 	credentialsHandle = "handle"
@@ -74,7 +70,7 @@ func (r *clusterCredentialsEphemeralResource) Schema(_ context.Context, _ epheme
 			"A token lasts 60 to 90 minutes (that of a managed identity up to a day). What takes one cannot be handed another: providers keep what they were configured with. " +
 			"So every run gets a token that is as new as can be had, and the login is renewed while the run lasts, but whoever has the token that was handed out is refused once it ends; " +
 			"a warning at the end of the run says so. The resources of this provider are not concerned: they renew their own tokens. " +
-			"Once nothing needs the credentials any more, they are dropped.\n\n" +
+			"Once nothing needs the credentials any more, the renewals end.\n\n" +
 			"For a cluster that is made in the same apply, give `id`: Terraform then opens the credentials after the cluster is there.\n\n" +
 			"```terraform\n" +
 			"ephemeral \"aksmesh_cluster_credentials\" \"this\" {\n" +
@@ -135,15 +131,10 @@ func (r *clusterCredentialsEphemeralResource) ValidateConfig(ctx context.Context
 
 // openCredentials are what a run has been handed out and not given back.
 type openCredentials struct {
-	account *azure.Account
 	access  *aks.Access
-	token   string    // the one that was last got
-	ends    time.Time // of the one that was handed out
+	ends    time.Time // of the token that was handed out
 	failure error     // of the last renewal
 }
-
-// drop has nobody get the token any more.
-func (c *openCredentials) drop() { c.account.Forget(c.token) }
 
 // Open logs in. Terraform opens as soon as the configuration is known, while it
 // plans and again while it applies.
@@ -166,7 +157,7 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 		problem(&resp.Diagnostics, "No Cluster to Give Access to", err)
 		return
 	}
-	got, err := r.lasting(ctx, account, access)
+	got, err := r.lasting(ctx, access)
 	if err != nil {
 		r.explained(ctx, access, err, &resp.Diagnostics)
 		return
@@ -182,9 +173,9 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 		return // A client certificate outlasts every run.
 	}
 	handle := uuid.NewString()
-	r.session.credentials.Store(handle, &openCredentials{account: account, access: access, token: got.Token, ends: got.NotAfter})
+	r.session.credentials.Store(handle, &openCredentials{access: access, ends: got.NotAfter})
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, credentialsHandle, []byte(`"`+handle+`"`))...)
-	resp.RenewAt = renewal(r.session.time(), got.NotAfter)
+	resp.RenewAt = azure.RenewAt(r.session.time(), got.NotAfter)
 }
 
 // Renew logs in again before the token ends. What was handed out stays what it was.
@@ -196,19 +187,18 @@ func (r *clusterCredentialsEphemeralResource) Renew(ctx context.Context, req eph
 	if !ok {
 		return
 	}
-	open.drop()
-	got, err := open.access.Credentials(ctx)
+	got, err := open.access.Renew(ctx)
 	if open.failure = err; err != nil {
 		r.explained(ctx, open.access, err, &resp.Diagnostics)
 		return
 	}
-	open.token = got.Token
-	resp.RenewAt = renewal(r.session.time(), got.NotAfter)
+	resp.RenewAt = azure.RenewAt(r.session.time(), got.NotAfter)
 	tflog.Debug(ctx, "renewed credentials", map[string]any{"cluster": open.access.String(), "until": got.NotAfter})
 }
 
-// Close drops the credentials: Microsoft Entra ID does not take tokens back. If the
-// one that was handed out has come to its end before, whoever has it was refused.
+// Close ends the renewals. The token stays what it is: Microsoft Entra ID takes none
+// back, and the provider's own resources may be at work with it. If the one that was
+// handed out has come to its end before, whoever has it was refused.
 func (r *clusterCredentialsEphemeralResource) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
 	handle, diags := req.Private.GetKey(ctx, credentialsHandle)
 	resp.Diagnostics.Append(diags...)
@@ -220,7 +210,6 @@ func (r *clusterCredentialsEphemeralResource) Close(ctx context.Context, req eph
 		return
 	}
 	r.session.credentials.Delete(unquoted(handle))
-	open.drop()
 	tflog.Debug(ctx, "closed credentials", map[string]any{"cluster": open.access.String()})
 	if r.session.time().Before(open.ends) {
 		return
@@ -274,13 +263,12 @@ func (r *clusterCredentialsEphemeralResource) access(account *azure.Account, mod
 
 // lasting logs in. A token that has been got for something else earlier and ends
 // soon is replaced if another can be had.
-func (r *clusterCredentialsEphemeralResource) lasting(ctx context.Context, account *azure.Account, access *aks.Access) (aks.Credentials, error) {
+func (r *clusterCredentialsEphemeralResource) lasting(ctx context.Context, access *aks.Access) (aks.Credentials, error) {
 	got, err := access.Credentials(ctx)
 	if err != nil || got.Token == "" || got.NotAfter.Sub(r.session.time()) >= lastingToken {
 		return got, err
 	}
-	account.Forget(got.Token)
-	if newer, err := access.Credentials(ctx); err == nil {
+	if newer, err := access.Renew(ctx); err == nil {
 		return newer, nil
 	}
 	return got, nil
@@ -289,14 +277,4 @@ func (r *clusterCredentialsEphemeralResource) lasting(ctx context.Context, accou
 // explained reports an error of logging in.
 func (r *clusterCredentialsEphemeralResource) explained(ctx context.Context, access *aks.Access, err error, diags *diag.Diagnostics) {
 	problem(diags, "Unable to Get Credentials", err, func(err error) string { return access.Explain(ctx, err) })
-}
-
-// renewal is when to renew what ends then.
-func renewal(now, ends time.Time) time.Time {
-	left := ends.Sub(now)
-	margin := renewalMargin
-	if left < 2*margin {
-		margin = left / 2
-	}
-	return ends.Add(-margin)
 }

@@ -14,17 +14,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 )
 
-const (
-	// registryScope is what Microsoft Entra tokens for registries are for, in every
-	// cloud. Registries take those for Resource Manager only if a policy lets them.
-	registryScope = "https://containerregistry.azure.net/.default"
-
-	// renewBefore is how long before it expires a refresh token is no longer handed
-	// out, for what is begun with it takes its time.
-	renewBefore = 5 * time.Minute
-)
+// registryScope is what Microsoft Entra tokens for registries are for, in every
+// cloud. Registries take those for Resource Manager only if a policy lets them.
+const registryScope = "https://containerregistry.azure.net/.default"
 
 // LoginError says that a registry gave no token for that of the account.
 type LoginError struct {
@@ -55,7 +51,7 @@ type refreshToken struct {
 // shortly before it expires. For hosts that are no registries of the account's
 // cloud it is empty. Errors are *LoginError, those of the account, and of ctx.
 func (c *Client) Credential(ctx context.Context, host string) (auth.Credential, error) {
-	if !strings.HasSuffix(host, "."+c.account.Cloud().RegistrySuffix) {
+	if suffix := c.account.Cloud().RegistrySuffix; suffix == "" || !strings.HasSuffix(host, "."+suffix) {
 		return auth.EmptyCredential, nil
 	}
 	token := c.tokenOf(host)
@@ -70,8 +66,11 @@ func (c *Client) Credential(ctx context.Context, host string) (auth.Credential, 
 		if err != nil {
 			return auth.EmptyCredential, err
 		}
-		life := lifeOf(value)
-		token.value, token.until = value, time.Now().Add(life-min(renewBefore, life/2))
+		now := time.Now()
+		token.value, token.until = value, now
+		if life := lifeOf(value); life > 0 {
+			token.until = azure.RenewAt(now, now.Add(life))
+		}
 	}
 	return auth.Credential{RefreshToken: token.value}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"golang.org/x/sync/singleflight"
 	"k8s.io/client-go/rest"
 
@@ -150,6 +151,16 @@ type Credentials struct {
 // earlier and is renewed when it is about to expire. Errors are explained by
 // [Access.Explain].
 func (a *Access) Credentials(ctx context.Context) (Credentials, error) {
+	return a.credentials(ctx, a.account.Token)
+}
+
+// Renew is Credentials with a token that was issued for this call. If there is none
+// to be had, the one that is in use stays so.
+func (a *Access) Renew(ctx context.Context) (Credentials, error) {
+	return a.credentials(ctx, a.account.Renew)
+}
+
+func (a *Access) credentials(ctx context.Context, issue func(ctx context.Context, tenant, scope string) (azcore.AccessToken, error)) (Credentials, error) {
 	found, err := a.login(ctx)
 	if err != nil {
 		return Credentials{}, err
@@ -167,7 +178,7 @@ func (a *Access) Credentials(ctx context.Context) (Credentials, error) {
 		got.ClientCertificate, got.ClientKey, got.NotAfter = string(found.certificate), string(found.key), certificate.NotAfter
 		return got, nil
 	}
-	token, err := a.account.Token(ctx, found.tenant, found.scope)
+	token, err := issue(ctx, found.tenant, found.scope)
 	if err != nil {
 		return Credentials{}, err
 	}

@@ -272,6 +272,38 @@ func proxy(t *testing.T) (url string, hosts *sync.Map) {
 	return server.URL, hosts
 }
 
+// What is handed out is renewed for others: work of our own goes on with the token
+// that it has if that fails.
+func TestRenewedCredentials(t *testing.T) {
+	t.Parallel()
+	p, tenant := newPerson(t), double.AddTenant()
+	tenant.Admit(p.application)
+	cluster := newCluster(t, testazure.ClusterOptions{Properties: map[string]any{"aadProfile": map[string]any{"tenantID": tenant.ID}}})
+	access := p.access(t, idOf(t, cluster), aks.AccessOptions{})
+	c := connect(t, access)
+	first, err := access.Credentials(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := access.Renew(t.Context())
+	if err != nil || second.Token == first.Token || second.Host != first.Host {
+		t.Errorf("renewed: the same token: %t, %v", second.Token == first.Token, err)
+	}
+	fault := testazure.EntraFault(http.StatusUnauthorized, "invalid_client", "AADSTS700024: Client assertion is not within its valid time range.")
+	fault.Path = tenant.ID + fault.Path
+	heal := double.Fail(fault)
+	defer heal()
+	if _, err := access.Renew(t.Context()); err == nil || !strings.Contains(access.Explain(t.Context(), err), "clock") {
+		t.Errorf("renewed in vain: %v", err)
+	}
+	if err := version(t, c); err != nil {
+		t.Errorf("work of our own: %v", err)
+	}
+	if kept, err := access.Credentials(t.Context()); err != nil || kept.Token != second.Token {
+		t.Errorf("the token is not the one that was renewed last: %v", err)
+	}
+}
+
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	cluster, p := newCluster(t, testazure.ClusterOptions{}), newPerson(t)
