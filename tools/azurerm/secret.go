@@ -47,7 +47,7 @@ func putKeyVaultSecret(ctx context.Context, s *session, plan attributes) (map[st
 
 // putSecret writes a new version of a secret and returns its ID.
 func (s *session) putSecret(ctx context.Context, versionless, value string) (string, error) {
-	token, err := s.account.Token(ctx, "", s.account.Cloud().VaultAudience+"/.default")
+	token, err := s.account.Token(ctx, "", "https://"+s.account.Cloud().VaultSuffix+"/.default")
 	if err != nil {
 		return "", err
 	}
