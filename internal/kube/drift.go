@@ -18,10 +18,11 @@ const rehearser = "aksmesh-rehearsal"
 // Drift compares an object as it was written with what is in the cluster, by
 // the shared reads, and says in one line each that it is missing or which of its
 // fields differ ([Differences]). What admission makes of it with each write, as
-// policies that raise requests do, is no drift; a dry run tells, and costs a
-// request where something differs. If the object is of a namespaced kind and names
-// no namespace, it belongs to the one given. Yield, if not nil, takes over into
-// what was written what others are to set, before the two are compared.
+// policies that raise requests do, is no drift: a dry run tells where something
+// differs, and another read what is left then. If the object is of a namespaced
+// kind and names no namespace, it belongs to the one given. Yield, if not nil,
+// takes over into what was written what others are to set, before the two are
+// compared.
 func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured, namespace string, yield func(live, written *unstructured.Unstructured) error) ([]string, error) {
 	kind, err := c.KindFor(ctx, written.GroupVersionKind())
 	if meta.IsNoMatchError(err) {
@@ -48,7 +49,7 @@ func (c *Cluster) Drift(ctx context.Context, written *unstructured.Unstructured,
 }
 
 func (c *Cluster) driftOf(ctx context.Context, ref Ref, written *unstructured.Unstructured, yield func(live, written *unstructured.Unstructured) error) ([]string, error) {
-	var wanted *unstructured.Unstructured
+	var wanted, next *unstructured.Unstructured
 	differences := func(live *unstructured.Unstructured) ([]string, error) {
 		wanted = written.DeepCopy()
 		wanted.SetNamespace(ref.Namespace)
@@ -57,7 +58,7 @@ func (c *Cluster) driftOf(ctx context.Context, ref Ref, written *unstructured.Un
 				return nil, fmt.Errorf("%s: %w", ref, err)
 			}
 		}
-		return Differences(wanted, live), nil
+		return repairable(wanted, live, next), nil
 	}
 	live, err := c.Find(ctx, ref)
 	if err != nil {
@@ -67,32 +68,29 @@ func (c *Cluster) driftOf(ctx context.Context, ref Ref, written *unstructured.Un
 	if err != nil || len(drift) == 0 || ref.Kind == Secret {
 		return drift, err
 	}
+	// The right to write may be missing, a webhook may be down, or a field may be
+	// one that cannot be changed: then all that differs counts.
+	next, err = c.Apply(ctx, wanted, ApplyOptions{Manager: rehearser, Force: true, DryRun: true})
+	if err != nil && statusOf(err) == nil {
+		return nil, err
+	}
+	if next != nil && len(repairable(wanted, live, next)) == 0 {
+		return nil, nil
+	}
 	// Shared reads may not know all fields of a kind.
 	if live, err = c.Get(ctx, ref); err != nil {
 		return nil, err
 	}
-	if drift, err = differences(live); err != nil || len(drift) == 0 {
-		return drift, err
-	}
-	return c.repairable(ctx, wanted, live, drift)
+	return differences(live)
 }
 
-// repairable are those of the differences that writing the object again would
-// change. It is all of them if the API server does not say: the right to write may
-// be missing, a webhook may be down, or a field may be one that cannot be changed.
-func (c *Cluster) repairable(ctx context.Context, wanted, live *unstructured.Unstructured, differences []string) ([]string, error) {
-	next, err := c.Apply(ctx, wanted, ApplyOptions{Manager: rehearser, Force: true, DryRun: true})
-	switch {
-	case statusOf(err) != nil:
-		return differences, nil
-	case err != nil:
-		return nil, err
+// repairable is how an object differs from what is wanted, without what would
+// differ just the same next, after it was written again; next may be nil.
+func repairable(wanted, live, next *unstructured.Unstructured) []string {
+	found := Differences(wanted, live)
+	if next == nil || len(found) == 0 {
+		return found
 	}
-	changes := Changes(live, next, true)
-	return slices.DeleteFunc(differences, func(difference string) bool {
-		return !slices.ContainsFunc(changes, func(change string) bool {
-			field, changed := FieldOf(difference), FieldOf(change)
-			return Within(field, changed) || Within(changed, field)
-		})
-	}), nil
+	stay := Differences(wanted, next)
+	return slices.DeleteFunc(found, func(difference string) bool { return slices.Contains(stay, difference) })
 }

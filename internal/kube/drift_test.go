@@ -12,7 +12,8 @@ import (
 )
 
 // What writing an object again would not change is no drift; the API server is
-// asked once, and only about what differs.
+// asked once, and only about what differs, and the object read again only if that
+// does not settle it.
 func TestDriftIsWhatWritingAgainWouldChange(t *testing.T) {
 	t.Parallel()
 	written := wrap(manifest(ConfigMap, "", "c", map[string]any{"data": map[string]any{"low": "10m", "image": "a:1", "same": "s"}}))
@@ -32,14 +33,15 @@ func TestDriftIsWhatWritingAgainWouldChange(t *testing.T) {
 		dryRun  func(http.ResponseWriter, map[string]any)
 		want    []string
 		patches int
+		gets    int
 	}{
-		"nothing differs":              {map[string]any{"low": "10m", "image": "a:1", "same": "s", "more": "m"}, admission, nil, 0},
-		"by admission alone":           {map[string]any{"low": "100m", "image": "a:1", "same": "s", "more": "m"}, admission, nil, 1},
-		"by somebody too":              {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, admission, []string{image}, 1},
-		"by somebody where it matters": {map[string]any{"low": "150m", "image": "a:1", "same": "s"}, admission, []string{`ConfigMap a/c: data.low: want "10m", is "150m"`}, 1},
-		"removed by somebody":          {map[string]any{"image": "a:1", "same": "s"}, admission, []string{`ConfigMap a/c: data.low: want "10m", is absent`}, 1},
-		"no right to write":            {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, refused(http.StatusForbidden, metav1.StatusReasonForbidden), []string{image, low}, 1},
-		"refused by admission":         {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, refused(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid), []string{image, low}, 1},
+		"nothing differs":              {map[string]any{"low": "10m", "image": "a:1", "same": "s", "more": "m"}, admission, nil, 0, 0},
+		"by admission alone":           {map[string]any{"low": "100m", "image": "a:1", "same": "s", "more": "m"}, admission, nil, 1, 0},
+		"by somebody too":              {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, admission, []string{image}, 1, 1},
+		"by somebody where it matters": {map[string]any{"low": "150m", "image": "a:1", "same": "s"}, admission, []string{`ConfigMap a/c: data.low: want "10m", is "150m"`}, 1, 1},
+		"removed by somebody":          {map[string]any{"image": "a:1", "same": "s"}, admission, []string{`ConfigMap a/c: data.low: want "10m", is absent`}, 1, 1},
+		"no right to write":            {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, refused(http.StatusForbidden, metav1.StatusReasonForbidden), []string{image, low}, 1, 1},
+		"refused by admission":         {map[string]any{"low": "100m", "image": "a:2", "same": "s"}, refused(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid), []string{image, low}, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,7 +70,37 @@ func TestDriftIsWhatWritingAgainWouldChange(t *testing.T) {
 			if got := a.count("PATCH " + refPath(ref)); got != c.patches {
 				t.Errorf("%d dry runs, want %d", got, c.patches)
 			}
+			if got := a.count("GET " + refPath(ref)); got != c.gets {
+				t.Errorf("%d reads of the object, want %d", got, c.gets)
+			}
 		})
+	}
+}
+
+// The API server merges lists by keys of its own, not by those that tell their
+// items apart here: what was changed in such a key stays beside what is written.
+func TestDriftOfTheKeyOfAList(t *testing.T) {
+	t.Parallel()
+	deployment := func(paths ...string) *unstructured.Unstructured {
+		var mounts []any
+		for _, path := range paths {
+			mounts = append(mounts, map[string]any{"name": "v", "mountPath": path})
+		}
+		return wrap(manifest(Deployment, "a", "d", map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+			"containers": []any{map[string]any{"name": "main", "volumeMounts": mounts}},
+		}}}}))
+	}
+	a := newAPI(t)
+	a.set(deployment("/y").Object)
+	a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch {
+			answer(w, http.StatusOK, deployment("/y", "/x").Object)
+		}
+		return r.Method == http.MethodPatch
+	}
+	got, err := a.connect(t).Drift(t.Context(), deployment("/x"), "a", nil)
+	if want := []string{`Deployment a/d: spec.template.spec.containers[name=main].volumeMounts[name=v].mountPath: want "/x", is "/y"`}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("drift %q (%v), want %q", got, err, want)
 	}
 }
 
