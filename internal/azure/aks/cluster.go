@@ -19,38 +19,21 @@ type ManagedCluster struct {
 type Properties struct {
 	KubernetesVersion        string `json:"kubernetesVersion"`
 	CurrentKubernetesVersion string `json:"currentKubernetesVersion"`
-	FQDN                     string `json:"fqdn"`
-	PrivateFQDN              string `json:"privateFQDN"`
 	NodeResourceGroup        string `json:"nodeResourceGroup"`
 	ProvisioningState        string `json:"provisioningState"`
 	PowerState               struct {
 		Code string `json:"code"` // Running or Stopped
 	} `json:"powerState"`
-	DisableLocalAccounts bool        `json:"disableLocalAccounts"`
-	EnableRBAC           bool        `json:"enableRBAC"`
-	AADProfile           *AADProfile `json:"aadProfile"`
-	NetworkProfile       struct {
-		NetworkPlugin      string   `json:"networkPlugin"`
-		NetworkPluginMode  string   `json:"networkPluginMode"`
-		NetworkPolicy      string   `json:"networkPolicy"`
-		NetworkDataplane   string   `json:"networkDataplane"`
-		PodCIDR            string   `json:"podCidr"`
-		PodCIDRs           []string `json:"podCidrs"`
-		ServiceCIDR        string   `json:"serviceCidr"`
-		ServiceCIDRs       []string `json:"serviceCidrs"`
-		DNSServiceIP       string   `json:"dnsServiceIP"`
-		OutboundType       string   `json:"outboundType"`
-		IPFamilies         []string `json:"ipFamilies"`
-		AdvancedNetworking struct {
-			Enabled  bool `json:"enabled"`
-			Security struct {
-				Enabled                 bool   `json:"enabled"`
-				AdvancedNetworkPolicies string `json:"advancedNetworkPolicies"`
-				TransitEncryption       struct {
-					Type string `json:"type"`
-				} `json:"transitEncryption"`
-			} `json:"security"`
-		} `json:"advancedNetworking"`
+	AADProfile     *AADProfile `json:"aadProfile"`
+	NetworkProfile struct {
+		NetworkPlugin     string   `json:"networkPlugin"`
+		NetworkPluginMode string   `json:"networkPluginMode"`
+		NetworkPolicy     string   `json:"networkPolicy"`
+		NetworkDataplane  string   `json:"networkDataplane"`
+		PodCIDR           string   `json:"podCidr"`
+		PodCIDRs          []string `json:"podCidrs"`
+		ServiceCIDR       string   `json:"serviceCidr"`
+		ServiceCIDRs      []string `json:"serviceCidrs"`
 	} `json:"networkProfile"`
 	ServiceMeshProfile *ServiceMeshProfile `json:"serviceMeshProfile"`
 	IngressProfile     struct {
@@ -58,7 +41,6 @@ type Properties struct {
 			Installation string `json:"installation"` // Disabled or Standard
 		} `json:"gatewayAPI"`
 		WebAppRouting struct {
-			Enabled                   bool `json:"enabled"`
 			GatewayAPIImplementations struct {
 				AppRoutingIstio struct {
 					Mode string `json:"mode"` // Enabled or Disabled
@@ -79,18 +61,15 @@ type Properties struct {
 	HostedSystemProfile    struct {
 		Enabled bool `json:"enabled"`
 	} `json:"hostedSystemProfile"`
-	BootstrapProfile struct {
-		ArtifactSource      string `json:"artifactSource"`
-		ContainerRegistryID string `json:"containerRegistryId"`
-	} `json:"bootstrapProfile"`
+	NodeProvisioningProfile struct {
+		Mode string `json:"mode"` // Auto or Manual
+	} `json:"nodeProvisioningProfile"`
 	AgentPoolProfiles []AgentPool `json:"agentPoolProfiles"`
 	AddonProfiles     map[string]struct {
 		Enabled bool `json:"enabled"`
 	} `json:"addonProfiles"`
 	IdentityProfile map[string]struct {
-		ClientID   string `json:"clientId"`
-		ObjectID   string `json:"objectId"`
-		ResourceID string `json:"resourceId"`
+		ObjectID string `json:"objectId"`
 	} `json:"identityProfile"`
 }
 
@@ -98,10 +77,8 @@ type Properties struct {
 type APIServerAccessProfile struct {
 	AuthorizedIPRanges             []string `json:"authorizedIPRanges"`
 	EnablePrivateCluster           bool     `json:"enablePrivateCluster"`
-	PrivateDNSZone                 string   `json:"privateDNSZone"`
 	EnablePrivateClusterPublicFQDN bool     `json:"enablePrivateClusterPublicFQDN"`
 	EnableVnetIntegration          bool     `json:"enableVnetIntegration"`
-	SubnetID                       string   `json:"subnetId"`
 }
 
 // AADProfile is how Microsoft Entra ID logs in to the API server; a cluster
@@ -117,23 +94,7 @@ type AADProfile struct {
 type ServiceMeshProfile struct {
 	Mode  string `json:"mode"` // Istio or Disabled
 	Istio struct {
-		Revisions  []string `json:"revisions"`
-		Components struct {
-			IngressGateways []struct {
-				Mode    string `json:"mode"`
-				Enabled bool   `json:"enabled"`
-			} `json:"ingressGateways"`
-			ProxyRedirectionMechanism string `json:"proxyRedirectionMechanism"`
-		} `json:"components"`
-		CertificateAuthority struct {
-			Plugin *struct {
-				KeyVaultID          string `json:"keyVaultId"`
-				CertObjectName      string `json:"certObjectName"`
-				KeyObjectName       string `json:"keyObjectName"`
-				RootCertObjectName  string `json:"rootCertObjectName"`
-				CertChainObjectName string `json:"certChainObjectName"`
-			} `json:"plugin"`
-		} `json:"certificateAuthority"`
+		Revisions []string `json:"revisions"`
 	} `json:"istio"`
 }
 
