@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -42,7 +43,7 @@ func (r *networkPolicyResource) ModifyPlan(ctx context.Context, req resource.Mod
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
-	p := policyPlan{plan: &plan, state: state, diags: &resp.Diagnostics}
+	p := policyPlan{plan: &plan, state: state, now: r.session.time(), diags: &resp.Diagnostics}
 	p.cluster, _ = r.knownCluster()
 	p.make(ctx, config.intent(ctx, p.diags))
 	if !resp.Diagnostics.HasError() {
@@ -54,6 +55,7 @@ func (r *networkPolicyResource) ModifyPlan(ctx context.Context, req resource.Mod
 type policyPlan struct {
 	cluster     *kube.Cluster // nil if there is none to ask
 	plan, state *networkPolicyModel
+	now         time.Time
 	diags       *diag.Diagnostics
 }
 
@@ -184,8 +186,10 @@ func (p *policyPlan) enforced(found engine.Result) {
 	case found.Name == "" && len(found.Unseen) > 0 && !p.plan.AllowUnenforced.ValueBool():
 		p.diags.AddAttributeWarning(at, "Unable to Tell What Enforces Network Policies", fmt.Sprintf(
 			"Without an engine that enforces it, a policy protects nothing. As far as can be seen %s; but %s.", found.Looked, strings.Join(found.Unseen, ", and ")))
-	case found.Warning != "":
-		p.diags.AddWarning("About the Network Policy Engine", found.Evidence+": "+found.Warning)
+	default:
+		if message, advice := found.Caution(p.now); message != "" {
+			p.diags.AddWarning("About the Network Policy Engine", found.Evidence+": "+message+". "+advice)
+		}
 	}
 }
 

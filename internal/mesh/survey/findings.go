@@ -2,13 +2,13 @@ package survey
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/retirement"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
@@ -57,43 +57,13 @@ func optsOut(kind kube.Kind, c *unstructured.Unstructured) (optOut, bool) {
 	})}, true
 }
 
-// A deadline is the day by which Microsoft ends something.
-type deadline struct {
-	year  int
-	month time.Month
-	day   int
-}
-
-// severity is that of what ends: it is out of support from the day after on.
-func (d deadline) severity(now time.Time) Severity {
-	if d.over(now) {
+// severityAt is that of what ends with a day: it is out of support from the next on.
+func severityAt(now time.Time, day retirement.Day) Severity {
+	if day.Over(now) {
 		return Error
 	}
 	return Warning
 }
-
-func (d deadline) over(now time.Time) bool {
-	return !now.Before(time.Date(d.year, d.month, d.day+1, 0, 0, 0, 0, time.UTC))
-}
-
-// words are "ends on 2028-03-31" or "ended on 2026-03-01".
-func (d deadline) words(now time.Time) string {
-	verb := "ends"
-	if d.over(now) {
-		verb = "ended"
-	}
-	return fmt.Sprintf("%s on %04d-%02d-%02d", verb, d.year, d.month, d.day)
-}
-
-// The days that Microsoft has announced: https://learn.microsoft.com/azure/aks.
-var (
-	endOfKubenet     = deadline{2028, time.March, 31}
-	endOfNPM         = deadline{2028, time.September, 30}
-	endOfNPMWindows  = deadline{2026, time.September, 30}
-	endOfWindows2019 = deadline{2026, time.March, 1}
-	endOfWindows2022 = deadline{2028, time.June, 30}
-	endOfOSM         = deadline{2027, time.September, 30}
-)
 
 func (f *Facts) find(id string, severity Severity, subject, message, advice string) {
 	f.Findings = append(f.Findings, Finding{id, severity, subject, message, advice})
@@ -149,14 +119,13 @@ func (f *Facts) judgeAdmission() {
 func (f *Facts) judgeNetwork(now time.Time) {
 	n := f.Network
 	if n.Plugin == "kubenet" {
-		f.find("kubenet", endOfKubenet.severity(now), "network.plugin", "the network plugin is kubenet, whose support "+endOfKubenet.words(now),
+		f.find("kubenet", severityAt(now, retirement.Kubenet()), "network.plugin", "the network plugin is kubenet, whose support "+retirement.Kubenet().Words(now),
 			"Move to Azure CNI Overlay: az aks update --network-plugin azure --network-plugin-mode overlay.")
 	}
-	if n.Engine.Name == engine.AzureNPM {
-		f.find("npm", endOfNPM.severity(now), "network.policy_engine", "NetworkPolicies are enforced by "+engine.AzureNPM+", whose support "+endOfNPM.words(now)+
-			"; it is for at most 250 nodes and 20,000 pods, and not for IPv6", "Move to Cilium: az aks update --network-dataplane cilium.")
+	if message, advice := n.Engine.Caution(now); message != "" {
+		f.find("npm", severityAt(now, retirement.AzureNPM()), "network.policy_engine", message, advice)
 		if slices.ContainsFunc(f.NodePools, windows) {
-			f.find("npm-windows", endOfNPMWindows.severity(now), "network.policy_engine", "the support of "+engine.AzureNPM+" on Windows "+endOfNPMWindows.words(now),
+			f.find("npm-windows", severityAt(now, retirement.AzureNPMOnWindows()), "network.policy_engine", "the support of "+engine.AzureNPM+" on Windows "+retirement.AzureNPMOnWindows().Words(now),
 				"Have Calico enforce the policies of Windows nodes, or move what is on them.")
 		}
 	}
@@ -194,9 +163,9 @@ func (f *Facts) judgePools(now time.Time) {
 			continue
 		}
 		names = append(names, pool.Name)
-		for sku, end := range map[string]deadline{"windows2019": endOfWindows2019, "windows2022": endOfWindows2022} {
+		for sku, end := range map[string]retirement.Day{"windows2019": retirement.Windows2019(), "windows2022": retirement.Windows2022()} {
 			if strings.EqualFold(pool.OSSKU, sku) {
-				f.find("windows-version", end.severity(now), "node pool "+pool.Name, "the support of "+pool.OSSKU+" "+end.words(now), "Move to a pool of Windows2025.")
+				f.find("windows-version", severityAt(now, end), "node pool "+pool.Name, "the support of "+pool.OSSKU+" "+end.Words(now), "Move to a pool of Windows2025.")
 			}
 		}
 	}
@@ -230,7 +199,7 @@ func (f *Facts) judgeMeshes(now time.Time) {
 			"Enrol no namespace in two meshes, or leave the network before you install another one.")
 	}
 	if f.look.addons["openservicemesh"] {
-		f.find("osm", endOfOSM.severity(now), "addon openServiceMesh", "the Open Service Mesh add-on is enabled, whose support "+endOfOSM.words(now),
+		f.find("osm", severityAt(now, retirement.OpenServiceMesh()), "addon openServiceMesh", "the Open Service Mesh add-on is enabled, whose support "+retirement.OpenServiceMesh().Words(now),
 			"Disable it (az aks disable-addons --addons open-service-mesh) before another mesh is installed.")
 	}
 	if f.look.addons["aciconnectorlinux"] {

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/retirement"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/netpol"
 )
@@ -33,8 +35,6 @@ type Result struct {
 	// Unseen is what could not be looked at, and why. Without a Name, it means
 	// that it cannot be told whether there is an engine.
 	Unseen []string
-	// Warning is what there is to be known of the engine; empty if nothing is.
-	Warning string
 }
 
 // Cilium is the name of the engine that reads blocks of addresses its own way.
@@ -47,6 +47,16 @@ func (r Result) Reading() []netpol.Option {
 		return []netpol.Option{netpol.BlocksAreOutside()}
 	}
 	return nil
+}
+
+// Caution is what those who rely on the engine have to know now, and what to do
+// about it; both are empty if there is nothing.
+func (r Result) Caution(now time.Time) (message, advice string) {
+	if r.Name != AzureNPM {
+		return "", ""
+	}
+	return fmt.Sprintf("NetworkPolicies are enforced by %s, whose support %s on Linux and %s on Windows; it is for at most 250 nodes and 20,000 pods, and not for IPv6",
+		AzureNPM, retirement.AzureNPM().Words(now), retirement.AzureNPMOnWindows().Words(now)), "Move to Cilium: az aks update --network-dataplane cilium."
 }
 
 // None reports that there is no engine among those that are known.
@@ -119,7 +129,7 @@ func Judge(nodes []*corev1.Node, daemonSets []appsv1.DaemonSet) Result {
 	if result.Name == "" {
 		result.Name, result.Evidence = byLabel(nodes)
 	}
-	return result.warned()
+	return result
 }
 
 // Managed is the engine that AKS has installed by what Azure says of a cluster: the
@@ -133,14 +143,7 @@ func Managed(networkPolicy, networkDataplane string) Result {
 	if name, known := labelled()[networkPolicy]; known {
 		result.Name, result.Evidence = name, "network policy "+networkPolicy+" of the cluster's network profile"
 	}
-	return result.warned()
-}
-
-func (r Result) warned() Result {
-	if r.Name == AzureNPM {
-		r.Warning = "Microsoft supports Azure Network Policy Manager on Linux until 2028-09-30, and on Windows since 2026-09-30 no more: plan to move to Cilium."
-	}
-	return r
+	return result
 }
 
 func byDaemonSet(d appsv1.DaemonSet) string {

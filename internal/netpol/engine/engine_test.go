@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,15 +32,14 @@ func TestJudge(t *testing.T) {
 		nodes          []*corev1.Node
 		daemonSets     []appsv1.DaemonSet
 		name, evidence string
-		warns          bool
 	}{
 		"nothing":              {},
 		"AKS without engine":   {nodes: []*corev1.Node{node(map[string]string{"kubernetes.azure.com/network-policy": "none"})}},
 		"another DaemonSet":    {daemonSets: []appsv1.DaemonSet{daemonSet("kube-system", "kube-proxy")}},
 		"AKS with Calico":      {nodes: []*corev1.Node{node(nil), node(map[string]string{"kubernetes.azure.com/network-policy": "calico"})}, name: "Calico", evidence: "label kubernetes.azure.com/network-policy=calico of Node n"},
-		"AKS with NPM":         {nodes: []*corev1.Node{node(map[string]string{"kubernetes.azure.com/network-policy": "azure"})}, name: "Azure Network Policy Manager", evidence: "label kubernetes.azure.com/network-policy=azure of Node n", warns: true},
+		"AKS with NPM":         {nodes: []*corev1.Node{node(map[string]string{"kubernetes.azure.com/network-policy": "azure"})}, name: "Azure Network Policy Manager", evidence: "label kubernetes.azure.com/network-policy=azure of Node n"},
 		"AKS with Cilium":      {nodes: []*corev1.Node{node(map[string]string{"kubernetes.azure.com/ebpf-dataplane": "cilium"})}, name: "Cilium", evidence: "label kubernetes.azure.com/ebpf-dataplane=cilium of Node n"},
-		"NPM by DaemonSet":     {daemonSets: []appsv1.DaemonSet{daemonSet("kube-system", "azure-npm")}, name: "Azure Network Policy Manager", evidence: "DaemonSet kube-system/azure-npm", warns: true},
+		"NPM by DaemonSet":     {daemonSets: []appsv1.DaemonSet{daemonSet("kube-system", "azure-npm")}, name: "Azure Network Policy Manager", evidence: "DaemonSet kube-system/azure-npm"},
 		"own Cilium on AKS":    {nodes: []*corev1.Node{node(map[string]string{"kubernetes.azure.com/network-policy": "none"})}, daemonSets: []appsv1.DaemonSet{daemonSet("cilium", "cilium")}, name: "Cilium", evidence: "DaemonSet cilium/cilium"},
 		"Calico's operator":    {daemonSets: []appsv1.DaemonSet{daemonSet("calico-system", "calico-node")}, name: "Calico", evidence: "DaemonSet calico-system/calico-node"},
 		"Amazon's agent":       {daemonSets: []appsv1.DaemonSet{daemonSet("kube-system", "aws-node", "--enable-network-policy=true")}, name: "Amazon VPC CNI", evidence: "DaemonSet kube-system/aws-node"},
@@ -49,7 +49,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := engine.Judge(test.nodes, test.daemonSets)
-			if got.Name != test.name || got.Evidence != test.evidence || (got.Warning != "") != test.warns || got.None() != (test.name == "") {
+			if got.Name != test.name || got.Evidence != test.evidence || got.None() != (test.name == "") {
 				t.Errorf("got %+v, want %q by %q", got, test.name, test.evidence)
 			}
 			if !strings.Contains(got.Looked, "calico-node") {
@@ -139,8 +139,27 @@ func TestManaged(t *testing.T) {
 		{"azure", "azure"}: engine.AzureNPM, {"calico", "azure"}: "Calico", {"cilium", "cilium"}: engine.Cilium, {"", "cilium"}: engine.Cilium, {"none", "azure"}: "", {"", ""}: "",
 	} {
 		got := engine.Managed(profile[0], profile[1])
-		if got.Name != want || got.None() != (want == "") || (got.Evidence == "") != (want == "") || (got.Warning != "") != (want == engine.AzureNPM) {
+		if got.Name != want || got.None() != (want == "") || (got.Evidence == "") != (want == "") {
 			t.Errorf("%v: got %+v, want %q", profile, got, want)
+		}
+	}
+}
+
+// TestCaution holds that what is said of an engine is true whenever it is said.
+func TestCaution(t *testing.T) {
+	t.Parallel()
+	for now, want := range map[time.Time]string{
+		time.Date(2026, 9, 30, 12, 0, 0, 0, time.UTC): "ends on 2028-09-30 on Linux and ends on 2026-09-30 on Windows",
+		time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC):  "ends on 2028-09-30 on Linux and ended on 2026-09-30 on Windows",
+		time.Date(2028, 10, 1, 0, 0, 0, 0, time.UTC):  "ended on 2028-09-30 on Linux and ended on 2026-09-30 on Windows",
+	} {
+		if got, advice := engine.Managed("azure", "azure").Caution(now); !strings.Contains(got, want) || advice == "" {
+			t.Errorf("at %s: %s %s", now, got, advice)
+		}
+		for _, profile := range []string{"calico", "cilium", "none"} {
+			if got, advice := engine.Managed(profile, "").Caution(now); got != "" || advice != "" {
+				t.Errorf("%s: %s %s", profile, got, advice)
+			}
 		}
 	}
 }
