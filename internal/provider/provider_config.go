@@ -160,11 +160,20 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		return
 	}
 	s := &session{now: p.now, manifests: release.NewDownloader(), azure: account}
+	var settings kube.Settings
+	if block.named() && block.known() {
+		// Azure tells of the cluster also while the rest is not known.
+		settings = s.enter(ctx, block, &resp.Diagnostics)
+		if resp.Diagnostics.HasError() {
+			return
+		}
+	}
 	if !req.Config.Raw.IsFullyKnown() {
 		if req.ClientCapabilities.DeferralAllowed {
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
 		}
 		tflog.Info(ctx, "provider configuration is not known yet; planning without a cluster")
+		s.aks.awaited = s.aks.Access == nil && block.named()
 		s.registries.know(ctx, req.Config, &resp.Diagnostics)
 		offer(resp, s)
 		return
@@ -176,10 +185,7 @@ func (p *meshProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		return
 	}
 	libraryOptions := model.Helm.options(ctx, &resp.Diagnostics)
-	var settings kube.Settings
-	if block.named() {
-		settings = s.enter(ctx, block, &resp.Diagnostics)
-	} else {
+	if !block.named() {
 		settings = model.Kubernetes.complete(ctx, p.getenv, block != nil, &resp.Diagnostics)
 	}
 	if resp.Diagnostics.HasError() {
@@ -401,13 +407,13 @@ func duration(value types.String, fallback time.Duration) time.Duration {
 }
 
 // sentence makes a diagnostic's detail of an error's lower-case text. What begins
-// with the name of an attribute, as its underscore tells, stays as it is.
+// with a name, as an underscore or a slash tells, stays as it is.
 func sentence(err error) string {
 	text := err.Error()
 	if text == "" {
 		return text
 	}
-	if first, _, _ := strings.Cut(text, " "); !strings.Contains(first, "_") {
+	if first, _, _ := strings.Cut(text, " "); !strings.ContainsAny(first, "_/") {
 		text = string(upper(rune(text[0]))) + text[1:]
 	}
 	// Those who are quoted, such as Azure, may have ended theirs already.
