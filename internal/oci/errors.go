@@ -89,6 +89,16 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("image %s has digest %s instead of %s", e.Reference, e.Got, e.Want)
 }
 
+// TakenError says that a tag leads to another image already, and may not be moved.
+type TakenError struct {
+	Reference Reference // has the tag
+	Want, Got string    // "sha256:…": of the image that was to come, and of that there
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("image %s is there already and is another: %s instead of %s", e.Reference, e.Got, e.Want)
+}
+
 // azureFirewall is the link in answers of Azure's registries to clients that their
 // network rules keep out. The status is that of missing rights, 403.
 const azureFirewall = "aka.ms/acr/firewall"

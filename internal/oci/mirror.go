@@ -8,15 +8,18 @@ import (
 // Task is one image that is to be in another place. If From has a digest, it is
 // that image whatever the tag says now. To has a tag, or else neither tag nor
 // digest: the image is reached by its digest alone then.
-type Task struct{ From, To Reference }
+type Task struct {
+	From, To Reference
+	Move     bool // To's tag is moved if it leads to another image; otherwise TakenError
+}
 
 // MirrorOptions say how images come to their places.
 type MirrorOptions struct {
 	// Parallel is how many images are on their way at once; of each, three blobs are.
 	Parallel int
-	// Import brings an image to its place without this machine between; from has a
+	// Import brings an image to its place without this machine between: From has a
 	// digest and no tag. If nil, images are copied.
-	Import func(ctx context.Context, from, to Reference) error
+	Import func(ctx context.Context, task Task) error
 	// Progress may be nil; it is called concurrently.
 	Progress func(Progress)
 }
@@ -26,11 +29,12 @@ type Outcome struct {
 	Digest string // of the image at its place, "sha256:…"; "" after an error
 	// Placed tells that the image was brought: it had not been there.
 	Placed bool
-	// Unverified tells that the image was imported into a registry that cannot be
-	// reached from here, so that nobody saw it there.
-	Unverified bool
+	// Unverified is why nobody saw the image in its place after it had been imported:
+	// an UnreachableError or UnauthorizedError of a registry that cannot be read from
+	// here. nil if it was seen.
+	Unverified error
 	// Err is nil, an error of Import, of ctx, or one of UnknownError,
-	// UnauthorizedError, ThrottledError, UnreachableError and DigestError.
+	// UnauthorizedError, ThrottledError, UnreachableError, DigestError and TakenError.
 	Err error
 }
 
@@ -66,18 +70,19 @@ func (c *Client) place(ctx context.Context, task Task, options MirrorOptions) (O
 	outcome := Outcome{Digest: from.Digest}
 
 	there, err := c.digest(ctx, to)
-	if err == nil && there == from.Digest {
-		return outcome, nil
-	}
 	_, unknown := errors.AsType[*UnknownError](err)
-	_, unreachable := errors.AsType[*UnreachableError](err)
-	if err != nil && !unknown && (!unreachable || options.Import == nil) {
+	switch {
+	case err == nil && there == from.Digest:
+		return outcome, nil
+	case err == nil && !task.Move:
+		return Outcome{}, &TakenError{Reference: to, Want: from.Digest, Got: there}
+	case err != nil && !unknown && (!unseen(err) || options.Import == nil):
 		return Outcome{}, err
 	}
 
 	outcome.Placed = true
 	if options.Import != nil {
-		err = options.Import(ctx, from, to)
+		err = options.Import(ctx, Task{From: from, To: to, Move: task.Move})
 	} else {
 		err = c.copy(ctx, from, to, options.Progress)
 	}
@@ -86,14 +91,21 @@ func (c *Client) place(ctx context.Context, task Task, options MirrorOptions) (O
 	}
 
 	there, err = c.digest(ctx, to)
-	_, unreachable = errors.AsType[*UnreachableError](err)
 	switch {
-	case unreachable && options.Import != nil:
-		outcome.Unverified = true
+	case unseen(err) && options.Import != nil:
+		outcome.Unverified = err
 	case err != nil:
 		return Outcome{}, err
 	case there != from.Digest:
 		return Outcome{}, &DigestError{Reference: to, Want: from.Digest, Got: there}
 	}
 	return outcome, nil
+}
+
+// unseen tells whether err is of a registry that cannot be read from here, or not
+// with the rights of who asks: it can import all the same.
+func unseen(err error) bool {
+	_, unreachable := errors.AsType[*UnreachableError](err)
+	_, unauthorized := errors.AsType[*UnauthorizedError](err)
+	return unreachable || unauthorized
 }

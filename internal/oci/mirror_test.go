@@ -18,7 +18,7 @@ import (
 // mirror does one task.
 func mirror(t *testing.T, client *Client, from, to Reference) Outcome {
 	t.Helper()
-	return client.Mirror(t.Context(), []Task{{From: from, To: to}}, MirrorOptions{})[0]
+	return client.Mirror(t.Context(), []Task{{From: from, To: to, Move: true}}, MirrorOptions{})[0]
 }
 
 func isA[E error](err error) bool {
@@ -44,7 +44,7 @@ func TestMirrorCopiesAllPlatformsOnce(t *testing.T) {
 			sent.Add(1)
 		}
 	}})[0]
-	if outcome.Err != nil || outcome.Digest != digest || !outcome.Placed || outcome.Unverified {
+	if outcome.Err != nil || outcome.Digest != digest || !outcome.Placed || outcome.Unverified != nil {
 		t.Fatalf("first: %+v", outcome)
 	}
 	if sent.Load() != blobsOfTwo+4 || skipped.Load() != 0 {
@@ -92,6 +92,27 @@ func TestMirrorPutsAMovedTagBack(t *testing.T) {
 	}
 	if blobs := source.asked("GET", "/blobs/") + target.asked("PUT", "/blobs/"); blobs != 0 {
 		t.Errorf("%d blobs went again", blobs)
+	}
+}
+
+func TestMirrorLeavesTagsOfOthers(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	theirs := target.publish(t, "proxy", "2.0", "somebody else's", amd64)
+	task := Task{From: source.at("proxy", "2.0"), To: target.at("proxy", "2.0")}
+	never := func(context.Context, Task) error {
+		t.Error("it was imported")
+		return nil
+	}
+	for title, options := range map[string]MirrorOptions{"copy": {}, "import": {Import: never}} {
+		outcome := client.Mirror(t.Context(), []Task{task}, options)[0]
+		if taken, ok := errors.AsType[*TakenError](outcome.Err); !ok || *taken != (TakenError{Reference: task.To, Want: digest, Got: theirs}) {
+			t.Errorf("%s: %+v", title, outcome)
+		}
+	}
+	if there, err := client.digest(t.Context(), task.To); err != nil || there != theirs {
+		t.Errorf("the tag leads to %s (%v)", there, err)
 	}
 }
 
@@ -222,7 +243,7 @@ func TestMirrorBringsAsManyImagesAtOnceAsItMay(t *testing.T) {
 	full := make(chan struct{}) // closed when as many are at work as may be
 	outcomes := client.Mirror(t.Context(), tasks, MirrorOptions{
 		Parallel: parallel,
-		Import: func(ctx context.Context, from, to Reference) error {
+		Import: func(ctx context.Context, task Task) error {
 			now := working.Add(1)
 			defer working.Add(-1)
 			for before := most.Load(); now > before && !most.CompareAndSwap(before, now); {
@@ -232,7 +253,7 @@ func TestMirrorBringsAsManyImagesAtOnceAsItMay(t *testing.T) {
 				once.Do(func() { close(full) })
 			}
 			<-full
-			return client.copy(ctx, from, to, nil)
+			return client.copy(ctx, task.From, task.To, nil)
 		},
 	})
 	for i, outcome := range outcomes {
@@ -252,11 +273,12 @@ func TestMirrorImportsByDigestAndLooksAtWhatCame(t *testing.T) {
 	other := source.publish(t, "other", "2.0", "other", amd64)
 	from, to := source.at("proxy", "2.0"), target.at("proxy", "2.0")
 	refused := errors.New("the registry cannot fetch it")
-	byImport := func(do func(ctx context.Context, from, to Reference) error, tasks ...Task) []Outcome {
+	byImport := func(do func(ctx context.Context, task Task) error, tasks ...Task) []Outcome {
 		return client.Mirror(t.Context(), tasks, MirrorOptions{Import: do})
 	}
 
-	outcomes := byImport(func(ctx context.Context, from, to Reference) error {
+	outcomes := byImport(func(ctx context.Context, task Task) error {
+		from, to := task.From, task.To
 		if from.Tag != "" || from.Digest != digest || to.String() != target.at("proxy", "2.0").String() {
 			t.Errorf("import of %s to %s", from, to)
 		}
@@ -267,12 +289,12 @@ func TestMirrorImportsByDigestAndLooksAtWhatCame(t *testing.T) {
 		t.Errorf("another image came, and the outcome is %+v", outcomes[0])
 	}
 
-	outcomes = byImport(func(ctx context.Context, from, to Reference) error {
-		if to.Repository == "refused" {
+	outcomes = byImport(func(ctx context.Context, task Task) error {
+		if task.To.Repository == "refused" {
 			return refused
 		}
-		return client.copy(ctx, from, to, nil)
-	}, Task{From: from, To: target.at("refused", "2.0")}, Task{From: from, To: to}, Task{From: from, To: to})
+		return client.copy(ctx, task.From, task.To, nil)
+	}, Task{From: from, To: target.at("refused", "2.0")}, Task{From: from, To: to, Move: true}, Task{From: from, To: to})
 	if !errors.Is(outcomes[0].Err, refused) || outcomes[0].Placed {
 		t.Errorf("the refused one: %+v", outcomes[0])
 	}
@@ -293,16 +315,35 @@ func TestMirrorImportsIntoRegistriesThatLetNobodyIn(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("0a", 32)
 	task := Task{From: Reference{Registry: "ghcr.io", Repository: "proxy", Tag: "2", Digest: digest}, To: target.at("proxy", "2")}
 	imported := 0
-	outcome := client.Mirror(t.Context(), []Task{task}, MirrorOptions{Import: func(context.Context, Reference, Reference) error {
+	outcome := client.Mirror(t.Context(), []Task{task}, MirrorOptions{Import: func(context.Context, Task) error {
 		imported++
 		return nil
 	}})[0]
-	if imported != 1 || outcome != (Outcome{Digest: digest, Placed: true, Unverified: true}) {
+	if imported != 1 || outcome.Err != nil || outcome.Digest != digest || !outcome.Placed || !isA[*UnreachableError](outcome.Unverified) {
 		t.Errorf("imported %d times: %+v", imported, outcome)
 	}
 	outcome = client.Mirror(t.Context(), []Task{task}, MirrorOptions{})[0]
 	if !isA[*UnreachableError](outcome.Err) || !strings.Contains(Advice(outcome.Err), "network rules") {
 		t.Errorf("a copy ends with %v, and the advice %q", outcome.Err, Advice(outcome.Err))
+	}
+}
+
+func TestMirrorImportsWithoutTheRightToRead(t *testing.T) {
+	t.Parallel()
+	target := newStore(t)
+	guarded(target)
+	digest := "sha256:" + strings.Repeat("0a", 32)
+	task := Task{From: Reference{Registry: "ghcr.io", Repository: "proxy", Digest: digest}, To: target.at("proxy", "2")}
+	imported := 0
+	outcome := impatient(Options{}).Mirror(t.Context(), []Task{task}, MirrorOptions{Import: func(context.Context, Task) error {
+		imported++
+		return nil
+	}})[0]
+	if imported != 1 || outcome.Err != nil || outcome.Digest != digest || !isA[*UnauthorizedError](outcome.Unverified) {
+		t.Errorf("imported %d times: %+v", imported, outcome)
+	}
+	if outcome = mirror(t, impatient(Options{}), task.From, task.To); !isA[*UnauthorizedError](outcome.Err) {
+		t.Errorf("a copy: %+v", outcome)
 	}
 }
 

@@ -523,10 +523,11 @@ func (r *imageMirrorResource) importInto(work *mirroring) {
 		work.refused(err)
 		return
 	}
-	work.importer = func(ctx context.Context, from, to oci.Reference) error {
+	work.importer = func(ctx context.Context, task oci.Task) error {
+		from, to := task.From, task.To
 		request := acr.ImportRequest{
 			SourceRegistry: from.Registry, SourceImage: images.Path(from), Target: images.Path(oci.Reference{Registry: to.Registry, Repository: to.Repository, Tag: to.Tag}),
-			Force: work.mayMove(to),
+			Force: task.Move,
 		}
 		var err error
 		if request.Username, request.Password, err = work.login(ctx, from.Host()); err != nil {

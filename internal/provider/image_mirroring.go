@@ -22,7 +22,7 @@ type mirroring struct {
 	model  *imageMirrorModel
 	place  images.Place
 	// importer has the registry fetch an image; nil if it cannot.
-	importer func(ctx context.Context, from, to oci.Reference) error
+	importer func(ctx context.Context, task oci.Task) error
 	items    []mirrorItem
 	diags    *diag.Diagnostics
 }
@@ -50,15 +50,6 @@ func (w *mirroring) refused(err error) {
 		return
 	}
 	w.diags.AddWarning("Images Are Copied", "Azure cannot be asked to import them. "+explain(err, acr.Advice))
-}
-
-func (w *mirroring) mayMove(to oci.Reference) bool {
-	for _, item := range w.items {
-		if item.to == (oci.Reference{Registry: to.Registry, Repository: to.Repository, Tag: to.Tag}) {
-			return item.move
-		}
-	}
-	return false
 }
 
 // login is the credential for the registry that an image comes from, as an import
@@ -167,7 +158,7 @@ func (w *mirroring) check(ctx context.Context) []int {
 func (w *mirroring) mirror(ctx context.Context, items []int, options oci.MirrorOptions) {
 	tasks := make([]oci.Task, len(items))
 	for n, i := range items {
-		tasks[n] = oci.Task{From: w.items[i].from, To: w.items[i].to}
+		tasks[n] = oci.Task{From: w.items[i].from, To: w.items[i].to, Move: w.items[i].move}
 	}
 	var unseen []string
 	for n, outcome := range w.client.Mirror(ctx, tasks, options) {
@@ -176,7 +167,7 @@ func (w *mirroring) mirror(ctx context.Context, items []int, options oci.MirrorO
 		switch {
 		case outcome.Err != nil:
 			tflog.Warn(ctx, "image could not be brought to its place", map[string]any{"image": item.to.String(), "error": outcome.Err.Error()})
-		case outcome.Unverified:
+		case outcome.Unverified != nil:
 			unseen = append(unseen, item.name)
 			fallthrough
 		default:

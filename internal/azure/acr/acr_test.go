@@ -263,11 +263,11 @@ func TestImportIntoARegistryThatLetsNobodyIn(t *testing.T) {
 	}
 	to := oci.Reference{Registry: f.registry.Host(), Repository: "mirror/proxy", Tag: "2.0"}
 	tasks := []oci.Task{{From: from, To: to}}
-	imports := oci.MirrorOptions{Parallel: 1, Import: func(ctx context.Context, from, to oci.Reference) error {
-		return f.Import(ctx, f.id, request(from, to))
+	imports := oci.MirrorOptions{Parallel: 1, Import: func(ctx context.Context, task oci.Task) error {
+		return f.Import(ctx, f.id, request(task.From, task.To))
 	}}
 	outcome := f.registries().Mirror(t.Context(), tasks, imports)[0]
-	if outcome != (oci.Outcome{Digest: digest, Placed: true, Unverified: true}) {
+	if outcome.Err != nil || outcome.Digest != digest || !outcome.Placed || outcome.Unverified == nil {
 		t.Fatalf("got %+v", outcome)
 	}
 	if got, err := f.registry.Digest(t.Context(), "mirror/proxy", "2.0"); err != nil || got != digest {
