@@ -1,12 +1,16 @@
 package check
 
 import (
+	"context"
+	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
 
@@ -37,6 +41,12 @@ type injector struct {
 	revision   string   // of Istio
 	namespaces []string // of the services that are called
 }
+
+// managed reports whether an injector is of an Istio of AKS's.
+func (i injector) managed() bool { return slices.Contains(i.namespaces, AddonNamespace) }
+
+// routes reports whether an injector is that of App Routing.
+func (i injector) routes() bool { return i.managed() && AppRouting(AddonNamespace, i.revision) }
 
 // injectors are those of all meshes.
 func injectors(configurations []*unstructured.Unstructured) []injector {
@@ -82,7 +92,7 @@ func OtherMeshes(own string) func(configurations []*unstructured.Unstructured) e
 	return func(configurations []*unstructured.Unstructured) error {
 		var others []string
 		for _, i := range injectors(configurations) {
-			if i.mesh != own {
+			if i.mesh != own && !i.routes() {
 				others = append(others, i.mesh+" by "+i.String())
 			}
 		}
@@ -90,16 +100,56 @@ func OtherMeshes(own string) func(configurations []*unstructured.Unstructured) e
 	}
 }
 
-// NoAddon tells whether the Istio add-on of AKS injects proxies.
-func NoAddon(configurations []*unstructured.Unstructured) error {
-	var addon []string
+// NoAddon tells whether AKS runs an Istio of its own: the add-on, or that of App
+// Routing. Azure says what is switched on, which may not be there yet, and the
+// webhooks that are read tell of what is there.
+func NoAddon(read func(context.Context) ([]*unstructured.Unstructured, error), managed Managed) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if managed != nil {
+			if described, err := managed(ctx); err == nil && described != nil {
+				if err := switchedOn(described); err != nil {
+					return err
+				}
+			}
+		}
+		return On(read, noneInjects)(ctx)
+	}
+}
+
+// What to do about the Istios of AKS.
+const (
+	insteadOfAddon      = "and cannot be in one cluster with another Istio; disable it (az aks mesh disable), or use its revision instead of installing one"
+	insteadOfAppRouting = "and cannot be in one cluster with another Istio, though it runs gateways and is no mesh; disable it (az aks update --disable-app-routing-istio), or use the Istio add-on of AKS"
+)
+
+// switchedOn is the Istio that AKS is to run, by what Azure says of the cluster.
+func switchedOn(described *aks.ManagedCluster) error {
+	p := described.Properties
+	switch {
+	case p.ServiceMeshProfile != nil && p.ServiceMeshProfile.Mode == "Istio":
+		return fmt.Errorf("the Istio add-on of AKS is enabled in cluster %s (revisions %s), %s", described.Name, strings.Join(p.ServiceMeshProfile.Istio.Revisions, ", "), insteadOfAddon)
+	case p.IngressProfile.WebAppRouting.GatewayAPIImplementations.AppRoutingIstio.Mode == "Enabled":
+		return fmt.Errorf("App Routing has an Istio of its own in cluster %s, %s", described.Name, insteadOfAppRouting)
+	}
+	return nil
+}
+
+// noneInjects is the Istio that AKS runs, by the webhooks that are there.
+func noneInjects(configurations []*unstructured.Unstructured) error {
+	var addon, routing []string
 	for _, i := range injectors(configurations) {
-		if slices.Contains(i.namespaces, AddonNamespace) {
+		switch {
+		case i.routes():
+			routing = append(routing, i.String())
+		case i.managed():
 			addon = append(addon, i.String())
 		}
 	}
-	return Lacking("the Istio add-on of AKS is enabled (", addon, " leads to namespace "+AddonNamespace+
-		"), and cannot be in one cluster with another Istio; disable it (az aks mesh disable), or use its revision instead of installing one")
+	const leads = " leads to namespace " + AddonNamespace + "), "
+	if err := Lacking("the Istio add-on of AKS is enabled (", addon, leads+insteadOfAddon); err != nil {
+		return err
+	}
+	return Lacking("App Routing has an Istio of its own (", routing, leads+insteadOfAppRouting)
 }
 
 // AddonRevisions are the revisions of the Istio add-on of AKS that inject proxies.
@@ -107,12 +157,9 @@ func NoAddon(configurations []*unstructured.Unstructured) error {
 // has the add-on's namespace.
 func AddonRevisions(configurations []*unstructured.Unstructured) (revisions []string, routing bool) {
 	for _, i := range injectors(configurations) {
-		if i.mesh != "Istio" || !slices.Contains(i.namespaces, AddonNamespace) {
-			continue
-		}
-		if AppRouting(AddonNamespace, i.revision) {
+		if i.routes() {
 			routing = true
-		} else {
+		} else if i.managed() {
 			revisions = append(revisions, i.revision)
 		}
 	}

@@ -175,7 +175,7 @@ func (w *checkWorld) all(t testing.TB) []check.Outcome {
 	t.Helper()
 	h := Health{Cluster: w.Connect(t), Namespace: "istio-system", Early: pki.DefaultEarlyRenewal, Now: w.now}
 	var all []check.Outcome
-	for _, checks := range [][]check.Check{PreChecks(h.Cluster, h.Namespace, w.now, nil), h.ControlPlane(), h.DataPlane()} {
+	for _, checks := range [][]check.Check{PreChecks(h.Cluster, Specification{Plane: Plane{Namespace: h.Namespace}, Now: w.now}, nil), h.ControlPlane(), h.DataPlane()} {
 		outcomes, err := check.Run(t.Context(), checks)
 		if err != nil {
 			t.Fatal(err)
@@ -224,7 +224,7 @@ func TestHealthTells(t *testing.T) {
 		{"an API server that is old for the newest Istio", func(w *checkWorld) { w.Version = "v1.30.1" }, "IST0142", check.Warning, "v1.30.1"},
 		{"no rights", func(w *checkWorld) { w.Denied = func(r string) bool { return r == "daemonsets" } }, "IST0141", check.Error, "create DaemonSet in namespace istio-system"},
 		{"a leftover", func(w *checkWorld) { w.drop(kube.Service, "istio-system", "istiod") }, "IST0139", check.Warning, mutating + " calls Service istio-system/istiod"},
-		{"the add-on", func(w *checkWorld) {
+		{"an Istio of AKS's", func(w *checkWorld) {
 			w.webhook(kube.MutatingWebhookConfiguration, check.AddonNamespace, "clientConfig", "service", "namespace")
 		}, "precheck-aks-addon", check.Error, mutating},
 		{"Linkerd", func(w *checkWorld) {
@@ -305,5 +305,24 @@ func TestHealthTells(t *testing.T) {
 				t.Errorf("%s ended in %q, want %s: %s", test.id, found, test.result, test.want)
 			}
 		})
+	}
+}
+
+// TestPreChecksWithPlugin holds that nobody hears of init containers who has
+// istio-cni do their work.
+func TestPreChecksWithPlugin(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		specification Specification
+		asks          bool
+	}{
+		"sidecars":     {asks: true},
+		"with the CNI": {specification: Specification{CNI: true}},
+		"ambient mode": {specification: Specification{Profile: ProfileAmbient}},
+	} {
+		checks := PreChecks(nil, test.specification, nil)
+		if slices.ContainsFunc(checks, func(c check.Check) bool { return c.ID == "precheck-redirection-admitted" }) != test.asks {
+			t.Errorf("%s: asked, or not asked, of init containers", name)
+		}
 	}
 }
