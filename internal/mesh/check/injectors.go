@@ -129,7 +129,7 @@ func switchedOn(described *aks.ManagedCluster) error {
 	case p.ServiceMeshProfile != nil && p.ServiceMeshProfile.Mode == "Istio":
 		return fmt.Errorf("the Istio add-on of AKS is enabled in cluster %s (revisions %s), %s", described.Name, strings.Join(p.ServiceMeshProfile.Istio.Revisions, ", "), insteadOfAddon)
 	case p.IngressProfile.WebAppRouting.GatewayAPIImplementations.AppRoutingIstio.Mode == "Enabled":
-		return fmt.Errorf("App Routing has an Istio of its own in cluster %s, %s", described.Name, insteadOfAppRouting)
+		return fmt.Errorf("the Istio of App Routing is enabled in cluster %s, %s", described.Name, insteadOfAppRouting)
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func noneInjects(configurations []*unstructured.Unstructured) error {
 	if err := Lacking("the Istio add-on of AKS is enabled (", addon, leads+insteadOfAddon); err != nil {
 		return err
 	}
-	return Lacking("App Routing has an Istio of its own (", routing, leads+insteadOfAppRouting)
+	return Lacking("the Istio of App Routing is enabled (", routing, leads+insteadOfAppRouting)
 }
 
 // AddonRevisions are the revisions of the Istio add-on of AKS that inject proxies.
