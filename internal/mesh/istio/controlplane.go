@@ -59,14 +59,20 @@ func sidecarPlaneOf(ctx context.Context, cluster *kube.Cluster, i Injection, inj
 
 // whereInjects is where the istiod is that injects by a revision or tag, or else
 // any istiod: that of the Istio add-on of AKS is not in the usual namespace, and
-// has no default revision.
+// has no default revision. Of several, the one in the usual namespace is meant.
 func whereInjects(injectors []injector, revision string) string {
-	for _, i := range slices.Concat(answering(injectors, cmp.Or(revision, defaultRevision)), injectors) {
-		if i.namespace != "" {
-			return i.namespace
+	usual := ControlPlaneNamespace(revision)
+	for _, some := range [][]injector{answering(injectors, cmp.Or(revision, defaultRevision)), injectors} {
+		some = slices.DeleteFunc(slices.Clone(some), func(i injector) bool { return i.namespace == "" })
+		switch {
+		case len(some) == 0:
+		case slices.ContainsFunc(some, func(i injector) bool { return i.namespace == usual }):
+			return usual
+		default:
+			return some[0].namespace
 		}
 	}
-	return ControlPlaneNamespace(revision)
+	return usual
 }
 
 // answering are the injectors of a tag, or else of a revision: where both are of
@@ -87,7 +93,7 @@ func elsewhere(injectors []injector) string {
 	for _, i := range injectors {
 		where := i.namespace
 		if where == check.AddonNamespace {
-			where += " (the Istio add-on of AKS: name its revision " + i.revision + ")"
+			where += " (the Istio add-on of AKS: name its revision or tag " + cmp.Or(i.tag, i.revision) + ")"
 		}
 		namespaces = append(namespaces, where)
 	}

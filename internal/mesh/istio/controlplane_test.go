@@ -264,7 +264,7 @@ func TestNoControlPlane(t *testing.T) {
 	}{
 		"nothing":           {Injection{}, nil, "no MutatingWebhookConfiguration leads to an istiod in namespace istio-system"},
 		"others'":           {Injection{}, []map[string]any{other}, "no MutatingWebhookConfiguration leads"},
-		"elsewhere":         {Injection{}, []map[string]any{webhooks(t, "aks-istio-system", "asm-1-28", "")}, "those that are there lead to aks-istio-system (the Istio add-on of AKS: name its revision asm-1-28)"},
+		"elsewhere":         {Injection{}, []map[string]any{webhooks(t, "aks-istio-system", "asm-1-28", "")}, "those that are there lead to aks-istio-system (the Istio add-on of AKS: name its revision or tag asm-1-28)"},
 		"other revision":    {Injection{Revision: "1-30"}, []map[string]any{webhooks(t, DefaultNamespace, "1-31", ""), webhooks(t, DefaultNamespace, "1-31", "stable")}, `revision "1-30" has no injector: no MutatingWebhookConfiguration that leads to namespace istio-system carries that revision or tag; there are 1-31, stable`},
 		"no ambient":        {Injection{Ambient: true}, []map[string]any{webhooks(t, DefaultNamespace, "default", "")}, "there is no DaemonSet of"},
 		"no ztunnel":        {Injection{Ambient: true}, []map[string]any{agent(t, "kube-system", "istio-cni-node", "k8s-app", nil)}, "there is no DaemonSet of ztunnel"},
@@ -274,6 +274,34 @@ func TestNoControlPlane(t *testing.T) {
 		_, err := c.injection.ControlPlane(t.Context(), clusterOf(t, c.objects...))
 		if !errors.Is(err, mesh.ErrNoControlPlane) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whoever names no namespace means that of the istiod which injects. Where it is
+// not the names of webhooks that decide.
+func TestWhereInjects(t *testing.T) {
+	t.Parallel()
+	const addon, early = "aks-istio-system", "a-system"
+	for name, c := range map[string]struct {
+		revision string
+		webhooks []map[string]any
+		want     string // empty if there is none
+	}{
+		"the default":                  {"", []map[string]any{webhooks(t, early, "1-31", ""), webhooks(t, "mesh", "default", "")}, "mesh"},
+		"the default tag":              {"", []map[string]any{webhooks(t, early, "1-31", ""), webhooks(t, "mesh", "1-31", "default")}, "mesh"},
+		"no default":                   {"", []map[string]any{webhooks(t, early, "1-30", ""), webhooks(t, DefaultNamespace, "1-31", "")}, DefaultNamespace},
+		"no default where it is usual": {"", []map[string]any{webhooks(t, early, "1-30", "")}, early},
+		"two defaults":                 {"", []map[string]any{webhooks(t, early, "default", ""), webhooks(t, DefaultNamespace, "default", "")}, DefaultNamespace},
+		"the add-on":                   {"", []map[string]any{webhooks(t, addon, "asm-1-30", "")}, addon},
+		"a revision of the add-on":     {"asm-1-30", []map[string]any{webhooks(t, DefaultNamespace, "default", ""), webhooks(t, addon, "asm-1-30", "")}, addon},
+		"a tag of the add-on":          {"prod", []map[string]any{webhooks(t, DefaultNamespace, "default", ""), webhooks(t, addon, "asm-1-30", ""), webhooks(t, addon, "asm-1-30", "prod")}, addon},
+		"App Routing":                  {"", []map[string]any{webhooks(t, addon, "default", "")}, ""},
+		"App Routing and another":      {"", []map[string]any{webhooks(t, addon, "default", ""), webhooks(t, DefaultNamespace, "1-31", "")}, DefaultNamespace},
+	} {
+		found, err := Injection{Revision: c.revision}.ControlPlane(t.Context(), clusterOf(t, c.webhooks...))
+		if p, _ := found.(sidecarPlane); p.injection.Namespace != c.want || errors.Is(err, mesh.ErrNoControlPlane) != (c.want == "") {
+			t.Errorf("%s: %q, want %q (%v)", name, p.injection.Namespace, c.want, err)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 )
 
 // An injector is one of Istio's webhook configurations: that of a revision, or of
@@ -32,7 +33,8 @@ type injector struct {
 // A choice is of pods by their labels and by those of their namespace.
 type choice struct{ namespaces, pods labels.Selector }
 
-// injectorsIn returns all injectors in order of name.
+// injectorsIn returns all injectors in order of name, without that of App Routing,
+// which is for gateways and no mesh.
 func injectorsIn(ctx context.Context, cluster *kube.Cluster) ([]injector, error) {
 	all, err := cluster.List(ctx, kube.MutatingWebhookConfiguration, "")
 	if err != nil {
@@ -47,7 +49,9 @@ func injectorsIn(ctx context.Context, cluster *kube.Cluster) ([]injector, error)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", configuration.GetKind(), configuration.GetName(), err)
 		}
-		found = append(found, i)
+		if !check.AppRouting(i.namespace, i.revision) {
+			found = append(found, i)
+		}
 	}
 	slices.SortFunc(found, func(a, b injector) int { return cmp.Compare(a.name, b.name) })
 	return found, nil
