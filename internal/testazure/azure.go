@@ -59,6 +59,7 @@ type Azure struct {
 	issuers       map[string]*issuer
 	jobs          map[string]*Job // by the path of their request URL
 	identities    map[string]*Identity
+	system        *Identity // of machines themselves, nil if they have none
 	commandLines  []*CommandLine
 	subscriptions map[string]string // the tenant of each
 	clusters      map[string]*Cluster

@@ -434,10 +434,18 @@ func TestPrivateCluster(t *testing.T) {
 		if got := kubeconfig(t, named, "listClusterUserCredential?format=exec"+query).Host; got != "https://"+want+":443" {
 			t.Errorf("%q leads to %s, want %s", query, got, want)
 		}
-		admin := kubeconfig(t, named, "listClusterAdminCredential")
-		admin.Host = "https://" + want
+		admin := kubeconfig(t, named, "listClusterAdminCredential?"+strings.TrimPrefix(query, "&"))
+		if admin.Host != "https://"+want+":443" {
+			t.Errorf("%q leads administrators to %s, want %s", query, admin.Host, want)
+		}
 		if err := version(t, admin); err != nil {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for _, operation := range []string{"listClusterUserCredential?format=exec&", "listClusterAdminCredential?"} {
+		err := manage(t, management(t, applicationCredential(t)), http.MethodPost, hidden.ID()+"/"+operation+"server-fqdn=public", &struct{}{})
+		if code(err) != "BadRequest" {
+			t.Errorf("%s of a cluster without a public name: %v", operation, err)
 		}
 	}
 }

@@ -289,7 +289,9 @@ func (c *Cluster) manage(w http.ResponseWriter, r *http.Request, who caller, ope
 			refuse(w, http.StatusBadRequest, "BadRequest", "Getting static credential is not allowed because this cluster is set to disable local accounts.")
 			return
 		}
-		c.answerKubeconfig(w, "clusterAdmin", c.host, c.staticUser)
+		if host := c.named(w, r); host != "" {
+			c.answerKubeconfig(w, "clusterAdmin", host, c.staticUser)
+		}
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", "The requested operation does not exist.")
 	}
@@ -305,10 +307,22 @@ func (c *Cluster) describe(w http.ResponseWriter) {
 	})
 }
 
+// named returns the host that server-fqdn asks for, or refuses and returns "".
+func (c *Cluster) named(w http.ResponseWriter, r *http.Request) string {
+	access, _ := c.property("apiServerAccessProfile").(map[string]any)
+	switch {
+	case r.URL.Query().Get("server-fqdn") != "public" || access["enablePrivateCluster"] != true:
+		return c.host
+	case c.public == "":
+		refuse(w, http.StatusBadRequest, "BadRequest", "Public FQDN is not enabled for the private cluster.")
+	}
+	return c.public
+}
+
 func (c *Cluster) userCredential(w http.ResponseWriter, r *http.Request) {
-	host := c.host
-	if r.URL.Query().Get("server-fqdn") == "public" && c.public != "" {
-		host = c.public
+	host := c.named(w, r)
+	if host == "" {
+		return
 	}
 	switch format := r.URL.Query().Get("format"); {
 	case c.property("aadProfile") == nil:

@@ -197,6 +197,40 @@ func TestManagedIdentity(t *testing.T) {
 	checkError(t, login(identity.ClientID, registryScope), "401")
 }
 
+// Whose tokens a machine gets that names no identity.
+func TestIdentityOfTheMachine(t *testing.T) {
+	t.Parallel()
+	other := testazure.New(t)
+	get := func() (map[string]string, int) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Metadata", "true")
+		response, err := other.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		var got map[string]string
+		if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		return got, response.StatusCode
+	}
+	want := func(status int, key, value string) {
+		t.Helper()
+		if got, code := get(); code != status || !strings.HasPrefix(got[key], value) {
+			t.Errorf("%d %v; want %d and %s %q", code, got, status, key, value)
+		}
+	}
+	want(http.StatusBadRequest, "error_description", "Identity not found")
+	want(http.StatusOK, "client_id", other.AddIdentity().ClientID)
+	other.AddIdentity()
+	want(http.StatusBadRequest, "error_description", "Multiple user assigned identities exist")
+	want(http.StatusOK, "client_id", other.AddSystemIdentity().ClientID)
+}
+
 func TestCommandLine(t *testing.T) {
 	cli, err := azure.AddCommandLine()
 	if err != nil {
@@ -229,6 +263,31 @@ func TestCommandLine(t *testing.T) {
 	if err != nil || len(calls) != 2 || !strings.Contains(calls[1], "--resource 6dae42f8-4368-4678-94ff-3960e28e3630") {
 		t.Errorf("calls %q (%v)", calls, err)
 	}
+	_, err = token(t, credential, "https://unknown.example.test/.default")
+	checkError(t, err, "AADSTS500011")
+	for want, options := range map[string]azidentity.AzureCLICredentialOptions{
+		"AADSTS50020":                      {TenantID: azure.AddTenant().ID},
+		"only one of subscription and ten": {TenantID: azure.Tenant().ID, Subscription: cluster.SubscriptionID},
+	} {
+		other, err := azidentity.NewAzureCLICredential(&options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = token(t, other, clusterScope)
+		checkError(t, err, want)
+	}
+	if err := cli.BecomeIdentity("Cloud Shell"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token(t, credential, clusterScope); err != nil {
+		t.Errorf("without a tenant in Cloud Shell: %v", err)
+	}
+	inTenant, err := azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: azure.Tenant().ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = token(t, inTenant, clusterScope)
+	checkError(t, err, "Tenant shouldn't be specified for Cloud Shell account")
 	if err := cli.Logout(); err != nil {
 		t.Fatal(err)
 	}

@@ -59,8 +59,13 @@ func managementAudiences() []string {
 	}
 }
 
+// audiences returns whom tokens may be for, without the slash at the end.
+func audiences() []string {
+	return append(managementAudiences(), clusterAudience, registryAudience, vaultAudience)
+}
+
 func audienceKnown(audience string) bool {
-	return slices.Contains(append(managementAudiences(), clusterAudience, registryAudience, vaultAudience), strings.TrimSuffix(audience, "/"))
+	return slices.Contains(audiences(), strings.TrimSuffix(audience, "/"))
 }
 
 // Tenant is a directory of applications.
@@ -395,7 +400,7 @@ func (a *Azure) authenticate(token string, audiences ...string) (caller, error) 
 	a.mu.Unlock()
 	open := a.open
 	for _, cli := range commandLines {
-		if strings.HasPrefix(token, cli.login) {
+		if strings.HasSuffix(token, "."+cli.login) {
 			open = cli.open
 		}
 	}

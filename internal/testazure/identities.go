@@ -23,7 +23,8 @@ import (
 // there, as the address is nobody's elsewhere.
 const metadataAddress = "169.254.169.254"
 
-// Identity is a managed identity of the home tenant.
+// Identity is a managed identity of the home tenant, user-assigned unless
+// AddSystemIdentity made it.
 type Identity struct {
 	ClientID, ObjectID string
 
@@ -31,18 +32,49 @@ type Identity struct {
 	secret string
 }
 
-// AddIdentity makes a managed identity. Processes on virtual machines, which have
-// nothing but Azure.Environ, get its tokens by its client ID, and those of
-// the first one without.
+// AddIdentity assigns a managed identity to the machines of processes that have
+// nothing but Azure.Environ. They get its tokens by its client ID, and without as
+// long as there is no other identity.
 func (a *Azure) AddIdentity() *Identity {
-	identity := &Identity{ClientID: uuid.NewString(), ObjectID: uuid.NewString(), azure: a, secret: unique("header")}
+	identity := a.newIdentity()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.identities[identity.ClientID] = identity
-	if len(a.identities) == 1 {
-		a.identities[""] = identity
-	}
 	return identity
+}
+
+// AddSystemIdentity gives these machines an identity of their own, which is the
+// one without a client ID.
+func (a *Azure) AddSystemIdentity() *Identity {
+	identity := a.newIdentity()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.system = identity
+	return identity
+}
+
+func (a *Azure) newIdentity() *Identity {
+	return &Identity{ClientID: uuid.NewString(), ObjectID: uuid.NewString(), azure: a, secret: unique("header")}
+}
+
+// identity is the one that a request of a machine means, with what is said if
+// there is none. In App Service only the system's own needs no client ID.
+func (a *Azure) identity(client string, virtual bool) (found *Identity, refusal string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case client != "":
+		found = a.identities[client]
+	case a.system != nil:
+		found = a.system
+	case virtual && len(a.identities) > 1:
+		return nil, "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
+	case virtual:
+		for _, only := range a.identities {
+			found = only
+		}
+	}
+	return found, "Identity not found"
 }
 
 // Environ returns the variables, as `NAME=value`, of processes in App Service or
@@ -72,16 +104,13 @@ func (a *Azure) serveProxy(w http.ResponseWriter, r *http.Request) {
 
 func (a *Azure) managedIdentity(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	client := query.Get("client_id")
-	a.mu.Lock()
-	identity := a.identities[client]
-	a.mu.Unlock()
 	virtual := r.URL.Host == metadataAddress
+	identity, refusal := a.identity(query.Get("client_id"), virtual)
 	switch {
 	case query.Get("api-version") == "" || virtual && r.Header.Get("Metadata") != "true":
 		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_request", "error_description": "Required metadata header not specified"})
 	case identity == nil:
-		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_request", "error_description": "Identity not found"})
+		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_request", "error_description": refusal})
 	case !virtual && r.Header.Get("X-IDENTITY-HEADER") != identity.secret:
 		answer(w, http.StatusUnauthorized, map[string]any{"statusCode": http.StatusUnauthorized, "message": "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."})
 	case !audienceKnown(query.Get("resource")):
@@ -96,46 +125,62 @@ func (a *Azure) managedIdentity(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// CommandLine is an Azure CLI where somebody has logged in. It makes its tokens
-// itself, in a shell, which has no TLS: this Azure believes what is in them.
+// CommandLine is an Azure CLI where a user of the home tenant has logged in, or a
+// managed identity: see BecomeIdentity. It makes its tokens itself, in a shell,
+// which has no TLS: this Azure believes what is in them.
 type CommandLine struct {
 	ObjectID string // the user's
 
 	azure     *Azure
 	directory string
-	login     string // begins its tokens
+	login     string // signs its tokens; in form base64, like any signature
 }
 
 const commandLineScript = `#!/bin/sh
 # Takes the arguments of "az account get-access-token".
-here=%s
+here=%s home=%s
 printf '%%s\n' "$*" >> "$here/calls"
-resource= tenant=%s
+refuse() {
+  echo "ERROR: $1" >&2
+  exit 1
+}
+encode() { base64 | tr -d '=\n' | tr '/+' '_-'; }
+resource= tenant= subscription=
 while [ $# -gt 0 ]; do
   case $1 in
     --resource) resource=$2; shift ;;
     --tenant) tenant=$2; shift ;;
+    --subscription) subscription=$2; shift ;;
   esac
   shift
 done
-if [ -e "$here/logged-out" ]; then
-  echo "ERROR: Please run 'az login' to setup account." >&2
-  exit 1
-fi
+[ ! -e "$here/logged-out" ] || refuse "Please run 'az login' to setup account."
+[ -z "$tenant" ] || [ -z "$subscription" ] || refuse "Please specify only one of subscription and tenant, not both"
+[ -z "$tenant" ] || [ ! -e "$here/identity" ] || refuse "Tenant shouldn't be specified for $(cat "$here/identity") account"
+tenant=${tenant:-$home}
+[ "$tenant" = "$home" ] || refuse "AADSTS50020: User account 'someone@example.test' from identity provider 'https://sts.windows.net/$home/' does not exist in tenant '$tenant' and cannot access the application '04b07795-8ddb-461a-bbee-02f9e1bf7b46'(Microsoft Azure CLI) in that tenant."
+grep -qxF "${resource%%/}" "$here/audiences" || refuse "AADSTS500011: The resource principal named $resource was not found in the tenant named $tenant."
 expires=$(($(date +%%s) + $(cat "$here/lifetime")))
-printf '{"accessToken":"%%s","expires_on":%%s,"subscription":"","tenant":"%%s","tokenType":"Bearer"}\n' "%s$expires~$$~$tenant~$resource" "$expires" "$tenant"
+header=$(printf '{"alg":"HS256","typ":"JWT"}' | encode)
+payload=$(printf '{"aud":"%%s","exp":%%s,"tid":"%%s","jti":"%%s"}' "$resource" "$expires" "$tenant" "$$" | encode)
+printf '{"accessToken":"%%s","expires_on":%%s,"subscription":"%%s","tenant":"%%s","tokenType":"Bearer"}\n' "$header.$payload.%s" "$expires" "$subscription" "$tenant"
 `
 
 // AddCommandLine installs an Azure CLI.
 func (a *Azure) AddCommandLine() (*CommandLine, error) {
-	cli := &CommandLine{ObjectID: uuid.NewString(), azure: a, directory: filepath.Join(a.directory, unique("az")), login: "az~" + unique("login") + "~"}
+	cli := &CommandLine{ObjectID: uuid.NewString(), azure: a, directory: filepath.Join(a.directory, unique("az")), login: unique("login-az")}
 	if err := os.Mkdir(cli.directory, 0o700); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := cli.tell("lifetime", strconv.Itoa(int(a.lifetime.Seconds()))); err != nil {
-		return nil, err
+	for name, content := range map[string]string{
+		"lifetime":  strconv.Itoa(int(a.lifetime.Seconds())),
+		"audiences": strings.Join(audiences(), "\n") + "\n",
+	} {
+		if err := cli.tell(name, content); err != nil {
+			return nil, err
+		}
 	}
 	script := fmt.Sprintf(commandLineScript, cli.directory, a.home.ID, cli.login)
 	if err := os.WriteFile(filepath.Join(cli.directory, "az"), []byte(script), 0o700); err != nil { //nolint:gosec // It is to be run.
@@ -154,6 +199,10 @@ func (c *CommandLine) Environ() []string {
 // Logout makes the CLI know nobody any more.
 func (c *CommandLine) Logout() error { return c.tell("logged-out", "") }
 
+// BecomeIdentity makes the login that of a managed identity, which kind says:
+// "managed identity", as az login --identity does, or "Cloud Shell".
+func (c *CommandLine) BecomeIdentity(kind string) error { return c.tell("identity", kind) }
+
 // Calls returns the arguments of each run, in order.
 func (c *CommandLine) Calls() ([]string, error) {
 	content, err := os.ReadFile(filepath.Join(c.directory, "calls"))
@@ -170,19 +219,10 @@ func (c *CommandLine) tell(name, content string) error {
 
 // open reads a token of the script.
 func (c *CommandLine) open(token string) (claims, error) {
-	parts := strings.SplitN(strings.TrimPrefix(token, c.login), "~", 4)
-	if len(parts) != 4 {
-		return claims{}, jwt.ErrTokenMalformed
+	found := claims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &found); err != nil {
+		return claims{}, err
 	}
-	expires, err := strconv.ParseInt(parts[0], 10, 64)
-	if err != nil {
-		return claims{}, jwt.ErrTokenMalformed
-	}
-	if !c.azure.now().Before(time.Unix(expires, 0)) {
-		return claims{}, jwt.ErrTokenExpired
-	}
-	return claims{
-		RegisteredClaims: jwt.RegisteredClaims{Audience: jwt.ClaimStrings{parts[3]}, ExpiresAt: jwt.NewNumericDate(time.Unix(expires, 0))},
-		Tenant:           parts[2], Client: "04b07795-8ddb-461a-bbee-02f9e1bf7b46", Object: c.ObjectID,
-	}, nil
+	found.Client, found.Object = "04b07795-8ddb-461a-bbee-02f9e1bf7b46", c.ObjectID
+	return found, jwt.NewValidator(jwt.WithTimeFunc(c.azure.now), jwt.WithExpirationRequired()).Validate(found)
 }
