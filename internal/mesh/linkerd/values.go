@@ -77,12 +77,12 @@ func fromRegistry(registry string, defaults map[string]any, keys ...string) map[
 	if registry == "" {
 		return nil
 	}
-	registry = strings.TrimSuffix(registry, "/")
+	registry = strings.TrimSuffix(registry, "/") + "/"
 	values := map[string]any{}
 	for _, key := range keys {
 		keys := strings.Split(key, ".")
 		if name, known, err := unstructured.NestedString(defaults, keys...); known && err == nil {
-			put(values, keys, registry+name[strings.LastIndex(name, "/"):])
+			put(values, keys, registry+name[strings.LastIndex(name, "/")+1:])
 		}
 	}
 	return values
