@@ -1,9 +1,11 @@
 package images
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -293,6 +295,10 @@ func TestCheckCollisions(t *testing.T) {
 		{[]string{"prom/prometheus:v2", "prom/prometheus:v3"}, false},
 		{[]string{"a.io/x:v1@" + a, "a.io/x:v1@" + b}, true},
 		{[]string{"a.io/x@" + a, "b.io/x@" + b, "b.io/x:v1"}, false},
+		{[]string{"ghcr.io/linkerd/extension-init:v0.1.12@" + a, "cr.l5d.io/linkerd/extension-init:v0.1.12@" + a}, false},
+		{[]string{"a.io/x@" + a, "b.io/x@" + a}, false},
+		{[]string{"nginx:1", "docker.io/library/nginx:1"}, false},
+		{[]string{"a.io/x:v1", "a.io/x:v1@" + a}, true},
 	} {
 		var images []oci.Reference
 		for _, text := range c.images {
@@ -308,6 +314,10 @@ func TestCheckCollisions(t *testing.T) {
 		}
 		if err != nil && (!strings.Contains(err.Error(), images[0].String()) || !strings.Contains(err.Error(), images[1].String())) {
 			t.Errorf("the error does not name both: %v", err)
+		}
+		slices.Reverse(images)
+		if again := CheckCollisions(images); fmt.Sprint(again) != fmt.Sprint(err) {
+			t.Errorf("the other way round it is %v, instead of %v", again, err)
 		}
 	}
 }

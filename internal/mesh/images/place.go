@@ -1,7 +1,9 @@
 package images
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
@@ -60,16 +62,19 @@ func (e *CollisionError) Error() string {
 		e.First, e.Second, Path(e.Target))
 }
 
-// CheckCollisions returns a *[CollisionError] for the first two images that no
-// place could keep apart.
+// CheckCollisions returns a *[CollisionError] for two images that no place could
+// keep apart, the same two in whatever order the images are. One image by several
+// names is no collision.
 func CheckCollisions(images []oci.Reference) error {
+	byName := func(a, b oci.Reference) int { return cmp.Compare(a.String(), b.String()) }
 	kept := map[oci.Reference]oci.Reference{}
-	for _, image := range images {
+	for _, image := range slices.SortedFunc(slices.Values(images), byName) {
 		target := Place{}.Target(image)
 		if image.Tag == "" {
 			target.Digest = image.Digest
 		}
-		if other, taken := kept[target]; taken {
+		other, taken := kept[target]
+		if taken && image != other && (image.Digest == "" || image.Digest != other.Digest) {
 			return &CollisionError{First: other, Second: image, Target: target}
 		}
 		kept[target] = image
