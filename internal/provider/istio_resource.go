@@ -370,7 +370,7 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 			}
 			return foresight{unknown: true, warnings: warnings}, err
 		}
-		preflight(ctx, istio.PreChecks(installer.Cluster, specification.Namespace, specification.Now, r.session.managed()), diags)
+		preflight(ctx, istio.PreChecks(installer.Cluster, specification, r.session.managed()), diags)
 	}
 	prepared := r.prepare(ctx, installer, model, former, diags)
 	if diags.HasError() {
@@ -469,7 +469,7 @@ func (r *istioResource) Create(ctx context.Context, req resource.CreateRequest, 
 	}
 	if !resumed && model.Changes.IsUnknown() {
 		// There was no cluster to check when this was planned.
-		preflight(ctx, istio.PreChecks(cluster, specification.Namespace, specification.Now, r.session.managed()), &resp.Diagnostics)
+		preflight(ctx, istio.PreChecks(cluster, specification, r.session.managed()), &resp.Diagnostics)
 	}
 	prepared := r.prepare(ctx, installer, &model, nil, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {

@@ -91,7 +91,7 @@ func (r *linkerdResource) installable(ctx context.Context, installer linkerd.Ins
 	if err != nil || resumed {
 		return false, err
 	}
-	preflight(ctx, linkerd.PreChecks(installer.Cluster, namespace, r.session.time(), r.session.managed()), diags)
+	preflight(ctx, linkerd.PreChecks(installer.Cluster, namespace, !plan.CNI.IsNull(), r.session.time(), r.session.managed()), diags)
 	return !diags.HasError(), nil
 }
 

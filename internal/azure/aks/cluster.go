@@ -1,5 +1,7 @@
 package aks
 
+import "strings"
+
 // ManagedCluster is what the provider reads of a cluster, by the API of 2026-05-01.
 // Enumerations are plain strings: values that are newer than this file pass.
 //
@@ -13,6 +15,15 @@ type ManagedCluster struct {
 		Tier string `json:"tier"`
 	} `json:"sku"`
 	Properties Properties `json:"properties"`
+}
+
+// Automatic tells whether it is a cluster of AKS Automatic.
+func (c *ManagedCluster) Automatic() bool { return strings.EqualFold(c.SKU.Name, "Automatic") }
+
+// MakesNodes tells whether AKS makes nodes of its own accord for pods that have none
+// (node auto-provisioning).
+func (c *ManagedCluster) MakesNodes() bool {
+	return c.Automatic() || c.Properties.NodeProvisioningProfile.Mode == "Auto"
 }
 
 // Properties are those of a ManagedCluster.

@@ -73,8 +73,22 @@ func Linux(nodes []*corev1.Node) error {
 	return Lacking("proxies run on Linux only, and there is ", others, "; pods on such nodes stay outside of the mesh: keep meshed workloads and the control plane off them by the node selector kubernetes.io/os=linux")
 }
 
-// Schedulable tells whether some node takes pods that ask for nothing special.
-func Schedulable(nodes []*corev1.Node) error {
+// Schedulable tells whether some node takes pods that ask for nothing special. A
+// cluster that makes nodes on demand, as Azure says of it, has one when it is wanted.
+func Schedulable(nodes func(context.Context) ([]*corev1.Node, error), managed Managed) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := On(nodes, schedulable)(ctx)
+		if err == nil || managed == nil {
+			return err
+		}
+		if described, unknown := managed(ctx); unknown == nil && described != nil && described.MakesNodes() {
+			return nil
+		}
+		return err
+	}
+}
+
+func schedulable(nodes []*corev1.Node) error {
 	var refused []string
 	for _, node := range nodes {
 		why := refuses(node)
@@ -183,7 +197,7 @@ const webhooksFrom = "1.36"
 // Some that are older than their managed system node pools may yet.
 func BlocksWebhooks(described *aks.ManagedCluster) error {
 	version := cmp.Or(described.Properties.CurrentKubernetesVersion, described.Properties.KubernetesVersion)
-	if !strings.EqualFold(described.SKU.Name, "Automatic") || version == "" || AtLeast(version, webhooksFrom) == nil {
+	if !described.Automatic() || version == "" || AtLeast(version, webhooksFrom) == nil {
 		return nil
 	}
 	return &RefusedError{fmt.Sprintf("AKS Automatic cluster %s has Kubernetes %s, and before %s AKS Automatic blocks every webhook that changes objects, without which no pod gets a proxy: "+
@@ -219,10 +233,13 @@ func admitted(err error) error {
 }
 
 // refused tells whether an error is the refusal of a policy: roles that lack the
-// right say so otherwise.
+// right say so otherwise. A webhook chooses the code of its refusal, and the API
+// server makes 400 of one that is no error's, so that only words tell.
 func refused(err error) bool {
-	return (apierrors.IsForbidden(err) || apierrors.IsInvalid(err)) &&
-		(strings.Contains(err.Error(), "denied") || strings.Contains(err.Error(), "violates PodSecurity"))
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && slices.ContainsFunc([]string{"denied the request", "denied request", "violates PodSecurity"}, func(words string) bool {
+		return strings.Contains(err.Error(), words)
+	})
 }
 
 // unanswered is what is left of an error that is no refusal.
@@ -239,32 +256,50 @@ func unanswered(err error) error {
 
 // Redirected asks the API server, without a trace, whether pods may have what the
 // meshes' init containers need to lead their traffic to the proxy. A baseline of
-// pod security, as AKS Automatic enforces it, does not let them.
+// pod security, as AKS Automatic enforces it, does not let them. Where a policy
+// refuses such pods without that as well, it is not to be told.
 func Redirected(cluster *kube.Cluster) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := cluster.Apply(ctx, redirectedPod(), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+		try := func(capabilities ...any) error {
+			_, err := cluster.Apply(ctx, trialPod(capabilities), kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+			return err
+		}
+		err := try("NET_ADMIN", "NET_RAW")
 		if !refused(err) {
 			return unanswered(err)
+		}
+		switch plain := try(); {
+		case refused(plain):
+			return Skipf("a policy refuses the pod of the try, also without what init containers need: %v", plain)
+		case unanswered(plain) != nil:
+			return unanswered(plain)
 		}
 		return &RefusedError{"a policy of the cluster refuses pods whose init container leads their traffic to the proxy (NET_ADMIN and NET_RAW): " + err.Error() +
 			"; have the mesh's CNI plugin do it, in a namespace that the policy leaves alone (AKS: az aks safeguards update --excluded-ns), which pods of applications need not be in"}
 	}
 }
 
-// redirectedPod is a pod with an init container like linkerd-init and istio-init.
-func redirectedPod() *unstructured.Unstructured {
+// trialPod is a pod with an init container like linkerd-init and istio-init, which
+// has some capabilities. In all else it is as policies want pods to be.
+func trialPod(capabilities []any) *unstructured.Unstructured {
+	probe := map[string]any{"tcpSocket": map[string]any{"port": int64(8080)}}
 	container := func(name string, capabilities []any) map[string]any {
 		return map[string]any{
 			"name": name, "image": "mcr.microsoft.com/oss/kubernetes/pause:3.9",
-			"resources":       map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "100Mi"}, "limits": map[string]any{"cpu": "100m", "memory": "100Mi"}},
-			"securityContext": map[string]any{"allowPrivilegeEscalation": false, "capabilities": map[string]any{"add": capabilities, "drop": []any{"ALL"}}},
+			"resources": map[string]any{"requests": map[string]any{"cpu": "100m", "memory": "100Mi"}, "limits": map[string]any{"cpu": "100m", "memory": "100Mi"}},
+			"securityContext": map[string]any{
+				"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": map[string]any{"add": capabilities, "drop": []any{"ALL"}},
+			},
 		}
 	}
+	main := container("main", []any{})
+	main["livenessProbe"], main["readinessProbe"] = probe, probe
 	object := kube.Ref{Kind: kube.Pod, Namespace: corev1.NamespaceDefault, Name: "aksmesh-preflight"}.Object()
 	object.Object["spec"] = map[string]any{
 		"automountServiceAccountToken": false,
-		"initContainers":               []any{container("redirect", []any{"NET_ADMIN", "NET_RAW"})},
-		"containers":                   []any{container("main", []any{})},
+		"securityContext":              map[string]any{"runAsNonRoot": true, "runAsUser": int64(65534), "seccompProfile": map[string]any{"type": "RuntimeDefault"}},
+		"initContainers":               []any{container("redirect", capabilities)},
+		"containers":                   []any{main},
 	}
 	return object
 }

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
@@ -39,6 +41,7 @@ func TestWebhooksAdmitted(t *testing.T) {
 	}{
 		"admitted":                                 {},
 		"refused":                                  {answer: refused, refuses: true, says: []string{"aks-managed-x", "from Kubernetes 1.36 on"}},
+		"refused by a webhook without a code":      {answer: status(400, "", `admission webhook "validate.kyverno.svc-fail" denied the request: no webhooks`), refuses: true, says: []string{"kyverno"}},
 		"no right to try":                          {answer: status(403, metav1.StatusReasonForbidden, "User cannot create resource"), skips: true},
 		"no answer":                                {answer: status(500, metav1.StatusReasonInternalError, "restarting"), says: []string{"restarting"}},
 		"Azure fails, admitted":                    {azure: "-"},
@@ -57,14 +60,7 @@ func TestWebhooksAdmitted(t *testing.T) {
 			t.Parallel()
 			api := checktest.New()
 			api.Refusal = test.answer
-			var managed check.Managed
-			if test.azure != "" {
-				managed = func(context.Context) (*aks.ManagedCluster, error) {
-					described := &aks.ManagedCluster{}
-					return described, json.Unmarshal([]byte(test.azure), described)
-				}
-			}
-			err := check.WebhooksAdmitted(api.Connect(t), managed)(t.Context())
+			err := check.WebhooksAdmitted(api.Connect(t), says(test.azure))(t.Context())
 			_, refused := errors.AsType[*check.RefusedError](err)
 			_, skipped := errors.AsType[*check.Skip](err)
 			if refused != test.refuses || skipped && !refused != test.skips || (err == nil) != (!test.refuses && !test.skips && len(test.says) == 0) {
@@ -82,13 +78,18 @@ func TestWebhooksAdmitted(t *testing.T) {
 // TestRedirected holds what refuses the init containers of meshes.
 func TestRedirected(t *testing.T) {
 	t.Parallel()
+	unlabelled := status(403, metav1.StatusReasonForbidden, `admission webhook "validation.gatekeeper.sh" denied the request: no label team`)
 	for name, test := range map[string]struct {
 		answer         metav1.Status
+		whatever       metav1.Status // the answer to a pod that asks for nothing
 		refuses, skips bool
 	}{
 		"admitted":          {},
 		"baseline":          {answer: status(403, metav1.StatusReasonForbidden, `pods "aksmesh-preflight" is forbidden: violates PodSecurity "baseline:latest": non-default capabilities`), refuses: true},
 		"Gatekeeper":        {answer: status(403, metav1.StatusReasonForbidden, `admission webhook "validation.gatekeeper.sh" denied the request: NET_ADMIN`), refuses: true},
+		"Kyverno":           {answer: status(400, "", `admission webhook "validate.kyverno.svc-fail" denied the request: NET_ADMIN`), refuses: true},
+		"whatever it has":   {answer: unlabelled, whatever: unlabelled, skips: true},
+		"nobody knows":      {answer: unlabelled, whatever: status(500, metav1.StatusReasonInternalError, "failed calling webhook")},
 		"no right to try":   {answer: status(403, metav1.StatusReasonForbidden, "User cannot create resource"), skips: true},
 		"no account to use": {answer: status(403, metav1.StatusReasonForbidden, `error looking up service account default/default`), skips: true},
 	} {
@@ -96,15 +97,55 @@ func TestRedirected(t *testing.T) {
 			t.Parallel()
 			api := checktest.New()
 			api.PodRefusal = test.answer
+			api.Admit = func(*unstructured.Unstructured) metav1.Status { return test.whatever }
 			err := check.Redirected(api.Connect(t))(t.Context())
 			_, refused := errors.AsType[*check.RefusedError](err)
 			_, skipped := errors.AsType[*check.Skip](err)
-			if refused != test.refuses || skipped != test.skips || (err == nil) != (!test.refuses && !test.skips) {
+			if refused != test.refuses || skipped != test.skips || (err == nil) != (!test.refuses && !test.skips && test.whatever.Code == 0) {
 				t.Errorf("got %v", err)
 			}
 			if refused && !strings.Contains(err.Error(), "CNI plugin") {
 				t.Errorf("no cure: %v", err)
 			}
 		})
+	}
+}
+
+// TestSchedulable holds that tainted nodes are no matter where AKS makes others on
+// demand.
+func TestSchedulable(t *testing.T) {
+	t.Parallel()
+	tainted := func(context.Context) ([]*corev1.Node, error) {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "CriticalAddonsOnly", Value: "true", Effect: corev1.TaintEffectNoSchedule}}}}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		return []*corev1.Node{node}, nil
+	}
+	for name, test := range map[string]struct {
+		azure string // what it says; nothing if it is not asked
+		warns bool
+	}{
+		"nobody says":       {warns: true},
+		"Azure fails":       {azure: "-", warns: true},
+		"fixed pools":       {azure: `{"properties": {"nodeProvisioningProfile": {"mode": "Manual"}}}`, warns: true},
+		"auto-provisioning": {azure: `{"properties": {"nodeProvisioningProfile": {"mode": "Auto"}}}`},
+		"Automatic":         {azure: `{"sku": {"name": "Automatic"}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := check.Schedulable(tainted, says(test.azure))(t.Context()); (err != nil) != test.warns {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// says is an Azure that says something; nil if that is nothing.
+func says(text string) check.Managed {
+	if text == "" {
+		return nil
+	}
+	return func(context.Context) (*aks.ManagedCluster, error) {
+		described := &aks.ManagedCluster{}
+		return described, json.Unmarshal([]byte(text), described)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,15 +22,23 @@ const (
 	analysisKubernetes = "1.32"
 )
 
-// PreChecks are what has to hold before a control plane is installed into a
-// namespace, which need not exist: `istioctl x precheck`, and what goes wrong on
-// AKS.
-func PreChecks(cluster *kube.Cluster, namespace string, now time.Time, managed check.Managed) []check.Check {
-	return Health{Cluster: cluster, Namespace: namespace, Now: now, Managed: managed}.Pre()
+// PreChecks are what has to hold before a control plane is installed, whose
+// namespace need not exist: `istioctl x precheck`, and what goes wrong on AKS.
+func PreChecks(cluster *kube.Cluster, s Specification, managed check.Managed) []check.Check {
+	h := Health{Cluster: cluster, Namespace: s.Namespace, Now: s.Now, Managed: managed}
+	if s.CNI || s.Profile.makeup().cni {
+		return h.pre()
+	}
+	return h.Pre()
 }
 
 // Pre are the checks of a cluster before the control plane is installed.
 func (h Health) Pre() []check.Check {
+	return append(h.pre(), of(preCategory, "precheck-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster)))
+}
+
+// pre are those of them that matter also where istio-cni leads the traffic of pods.
+func (h Health) pre() []check.Check {
 	wanted := append(
 		check.Creations("", kube.Namespace, kube.CustomResourceDefinition, kube.ClusterRole, kube.ClusterRoleBinding, kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration),
 		check.Creations(h.Namespace, kube.ServiceAccount, kube.Service, kube.Deployment, kube.DaemonSet, kube.ConfigMap, kube.Role, kube.RoleBinding, kube.HorizontalPodAutoscaler)...)
@@ -55,9 +62,8 @@ func (h Health) Pre() []check.Check {
 		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.NoAddon(mutating, h.Managed)),
 		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),
 		of(preCategory, "precheck-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster, h.Managed)),
-		of(preCategory, "precheck-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster)),
 		of(preCategory, "precheck-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
-		of(preCategory, "precheck-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
+		of(preCategory, "precheck-schedulable-node", "a node takes pods of the control plane", warns, check.Schedulable(h.Cluster.Nodes, h.Managed)),
 		of(preCategory, "precheck-clock-skew", "no clock skew detected", warns, check.On(h.Cluster.Nodes, func(nodes []*corev1.Node) error {
 			return check.ClockSkew(nodes, h.Now)
 		})),

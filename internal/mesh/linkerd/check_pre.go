@@ -30,10 +30,15 @@ const (
 
 // PreChecks are what has to hold before a control plane is installed into a
 // namespace, which need not exist: `linkerd check --pre`, without what the charts
-// and their installer see to themselves, and what goes wrong on AKS.
-func PreChecks(cluster *kube.Cluster, namespace string, now time.Time, managed check.Managed) []check.Check {
+// and their installer see to themselves, and what goes wrong on AKS. Plugin is
+// whether the CNI plugin leads the traffic of pods.
+func PreChecks(cluster *kube.Cluster, namespace string, plugin bool, now time.Time, managed check.Managed) []check.Check {
 	h := Health{Cluster: cluster, Namespace: namespace, Now: now, Managed: managed}
-	return append(h.kubernetes(), h.pre()...)
+	checks := append(h.kubernetes(), h.pre()...)
+	if !plugin {
+		checks = append(checks, h.redirection())
+	}
+	return checks
 }
 
 // Pre are all checks of a cluster before the control plane is installed.
@@ -43,7 +48,12 @@ func (h Health) Pre() []check.Check {
 		// Whoever makes the namespace for this provider has done well.
 		of(preCategory, "pre-ns", "control plane namespace does not already exist", warns, check.On(h.Cluster.Namespaces, h.vacant)),
 	}
-	return append(append(h.kubernetes(), vacancy...), h.pre()...)
+	return append(append(append(h.kubernetes(), vacancy...), h.pre()...), h.redirection())
+}
+
+// redirection is the check of what matters without the CNI plugin only.
+func (h Health) redirection() check.Check {
+	return own("pre-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster))
 }
 
 // kubernetes are the checks of the API server itself.
@@ -85,10 +95,9 @@ func (h Health) pre() []check.Check {
 			return withinDefault(clusterIPs(services))
 		})),
 		own("pre-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
-		own("pre-schedulable-node", "a node takes pods of the control plane", warns, check.On(h.Cluster.Nodes, check.Schedulable)),
+		own("pre-schedulable-node", "a node takes pods of the control plane", warns, check.Schedulable(h.Cluster.Nodes, h.Managed)),
 		own("pre-other-mesh", "no other mesh injects proxies", warns, check.On(configurations, check.OtherMeshes("Linkerd"))),
 		own("pre-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster, h.Managed)),
-		own("pre-redirection-admitted", "pods may lead their traffic to the proxy", warns, check.Redirected(h.Cluster)),
 	)
 }
 

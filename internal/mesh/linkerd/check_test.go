@@ -241,7 +241,7 @@ func (w *checkWorld) all(t testing.TB) []check.Outcome {
 	t.Helper()
 	h := Health{Cluster: w.Connect(t), Namespace: "linkerd", Early: pki.DefaultEarlyRenewal, Now: w.now}
 	var all []check.Outcome
-	for _, checks := range [][]check.Check{PreChecks(h.Cluster, "linkerd", w.now, nil), h.ControlPlane(), h.DataPlane(), h.Viz(), h.Multicluster()} {
+	for _, checks := range [][]check.Check{PreChecks(h.Cluster, "linkerd", false, w.now, nil), h.ControlPlane(), h.DataPlane(), h.Viz(), h.Multicluster()} {
 		outcomes, err := check.Run(t.Context(), checks)
 		if err != nil {
 			t.Fatal(err)
@@ -552,4 +552,15 @@ func (w *checkWorld) unready(namespace, pod string) {
 
 func (w *checkWorld) age(namespace, pod string) {
 	w.change(kube.Pod, namespace, pod, "edge-25.4.4", "metadata", "annotations", proxyVersionAnnotation)
+}
+
+// TestPreChecksWithPlugin holds that nobody hears of init containers who has the
+// CNI plugin do their work.
+func TestPreChecksWithPlugin(t *testing.T) {
+	t.Parallel()
+	cluster := newCheckWorld(1).Connect(t)
+	asks := func(c check.Check) bool { return c.ID == "pre-redirection-admitted" }
+	if slices.ContainsFunc(PreChecks(cluster, "linkerd", true, time.Time{}, nil), asks) || !slices.ContainsFunc(PreChecks(cluster, "linkerd", false, time.Time{}, nil), asks) {
+		t.Error("the check of init containers is not for those, and only those, who have them")
+	}
 }

@@ -33,8 +33,11 @@ type API struct {
 	// Forbidden tells which kinds, by their resources, may not be read; nil is none.
 	Forbidden func(resource string) bool
 	// Refusal is the answer to whoever creates a webhook configuration, PodRefusal to
-	// whoever creates a pod; zero is yes.
+	// whoever creates a pod that is to change its network; zero is yes.
 	Refusal, PodRefusal metav1.Status
+	// Admit judges, and may change, what is created otherwise; nil, and a zero answer,
+	// is yes.
+	Admit func(object *unstructured.Unstructured) metav1.Status
 	// Issuer of the tokens of service accounts; empty if it is not told.
 	Issuer string
 
@@ -148,22 +151,46 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.review(w, r)
 	case r.URL.Path == "/.well-known/openid-configuration" && a.Issuer != "":
 		answer(w, http.StatusOK, map[string]any{"issuer": a.Issuer})
-	case r.Method == http.MethodPost && parts[len(parts)-1] == kube.Pod.Resource && a.PodRefusal.Code != 0:
-		answer(w, int(a.PodRefusal.Code), a.PodRefusal)
-	case r.Method == http.MethodPost && parts[len(parts)-1] != kube.Pod.Resource && a.Refusal.Code != 0:
-		answer(w, int(a.Refusal.Code), a.Refusal)
 	case r.Method == http.MethodPost:
-		var object map[string]any
-		if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
-			answer(w, http.StatusBadRequest, metav1.Status{Status: metav1.StatusFailure, Message: err.Error(), Code: http.StatusBadRequest})
-			return
-		}
-		answer(w, http.StatusCreated, object)
+		a.create(w, r)
 	case r.Method == http.MethodGet:
 		a.read(w, r, parts)
 	default:
 		answer(w, http.StatusMethodNotAllowed, metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonMethodNotAllowed, Code: http.StatusMethodNotAllowed})
 	}
+}
+
+// create answers what would come of an object.
+func (a *API) create(w http.ResponseWriter, r *http.Request) {
+	object := &unstructured.Unstructured{}
+	if err := json.NewDecoder(r.Body).Decode(&object.Object); err != nil {
+		answer(w, http.StatusBadRequest, metav1.Status{Status: metav1.StatusFailure, Message: err.Error(), Code: http.StatusBadRequest})
+		return
+	}
+	var status metav1.Status
+	switch kind := object.GetKind(); {
+	case kind == kube.MutatingWebhookConfiguration.Name && a.Refusal.Code != 0:
+		status = a.Refusal
+	case kind == kube.Pod.Name && a.PodRefusal.Code != 0 && asksForNetwork(object):
+		status = a.PodRefusal
+	case a.Admit != nil:
+		status = a.Admit(object)
+	}
+	if status.Code != 0 {
+		answer(w, int(status.Code), status)
+		return
+	}
+	answer(w, http.StatusCreated, object.Object)
+}
+
+// asksForNetwork tells whether an init container of a pod may change its network.
+func asksForNetwork(pod *unstructured.Unstructured) bool {
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "initContainers")
+	return slices.ContainsFunc(containers, func(c any) bool {
+		fields, _ := c.(map[string]any)
+		capabilities, _, _ := unstructured.NestedStringSlice(fields, "securityContext", "capabilities", "add")
+		return slices.Contains(capabilities, "NET_ADMIN")
+	})
 }
 
 // review answers whether something may be done.
