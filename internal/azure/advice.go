@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 )
@@ -57,8 +58,13 @@ func (e *LoginError) adviceOnCode() string {
 }
 
 func (e *LoginError) adviceOnMethod() string {
-	var asserted *assertionError
+	var (
+		asserted *assertionError
+		metadata *metadataError
+	)
 	switch {
+	case errors.As(e.Err, new(*tenantError)):
+		return fmt.Sprintf("A managed identity, and the Azure CLI where one has logged in or in Cloud Shell, has tokens of its own tenant only, not of %s. Log in as a user or a service principal that this tenant knows, or take the tenant out of auxiliary_tenant_ids if that is where it comes from.", e.Tenant)
 	case errors.As(e.Err, &asserted):
 		switch asserted.Status {
 		case 401, 403, 404:
@@ -73,10 +79,10 @@ func (e *LoginError) adviceOnMethod() string {
 		return "Azure wants a second factor for this. Run the command that the error names, then run again."
 	case strings.Contains(e.Reason, "az login"):
 		return "The Azure CLI is not logged in to this tenant. Run az login (with --tenant where there are several), or log in another way: client_id with client_secret or client_certificate, use_oidc, use_msi (ARM_CLIENT_ID, ARM_CLIENT_SECRET, …)."
-	case e.Method == methodManagedIdentity && e.Err != nil:
-		return "The service that gives tokens of managed identities did not answer. It is there on Azure's machines only (for pods take use_aks_workload_identity), and is not to be asked through a proxy: set NO_PROXY=169.254.169.254 if there is one."
-	case e.Method == methodManagedIdentity:
+	case errors.As(e.Err, &metadata) && (metadata.status == http.StatusBadRequest || metadata.status == http.StatusUnauthorized):
 		return "This machine does not have that identity. Assign it to the machine, and set client_id to the identity's client ID where it is user-assigned or there are several."
+	case e.Method == methodManagedIdentity:
+		return "The service that gives tokens of managed identities did not answer as it does. It is there on Azure's machines only (for pods take use_aks_workload_identity), and is not to be asked through a proxy: set NO_PROXY=169.254.169.254 if there is one."
 	}
 	return ""
 }

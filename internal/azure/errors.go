@@ -59,6 +59,8 @@ func (a *Account) failure(r request, err error) error {
 	}
 	var refused *azidentity.AuthenticationFailedError
 	switch {
+	case errors.As(err, new(*metadataError)):
+		failed.Reason = err.Error()
 	case errors.As(err, &refused) && refused.RawResponse != nil:
 		// The SDK's own words repeat the whole answer, over many lines.
 		failed.Reason, failed.Err = describeAnswer(refused.RawResponse), nil
@@ -83,6 +85,15 @@ func (a *Account) redact(message string) string {
 	}
 	return jsonWebToken.ReplaceAllString(message, "***")
 }
+
+// metadataError is an answer, instead of a token, of the service that gives tokens
+// of managed identities, or of what answers in its place.
+type metadataError struct {
+	status int
+	reason string
+}
+
+func (e *metadataError) Error() string { return e.reason }
 
 func describeAnswer(response *http.Response) string {
 	var answer struct {
@@ -155,6 +166,8 @@ func proxyUnreachable(err error) bool {
 // witness keeps what went wrong beneath the SDK's libraries, whose own errors
 // have no more of it than its text.
 type witness struct {
+	metadata bool // whether answers are those of a metadata service, too
+
 	mu  sync.Mutex
 	err error
 }
@@ -167,8 +180,8 @@ func (w *witness) cause() error {
 
 type witnessKey struct{}
 
-func withWitness(ctx context.Context) (context.Context, *witness) {
-	w := &witness{}
+func withWitness(ctx context.Context, metadata bool) (context.Context, *witness) {
+	w := &witness{metadata: metadata}
 	return context.WithValue(ctx, witnessKey{}, w), w
 }
 
@@ -179,8 +192,12 @@ type witnessPolicy struct{}
 func (witnessPolicy) Do(request *policy.Request) (*http.Response, error) {
 	response, err := request.Next()
 	if w, ok := request.Raw().Context().Value(witnessKey{}).(*witness); ok {
+		seen := err
+		if err == nil && w.metadata && response.StatusCode >= http.StatusBadRequest {
+			seen = &metadataError{response.StatusCode, describeAnswer(response)}
+		}
 		w.mu.Lock()
-		w.err = err
+		w.err = seen
 		w.mu.Unlock()
 	}
 	return response, err

@@ -326,12 +326,29 @@ func TestManagedIdentity(t *testing.T) {
 	if got := issued(identity.ClientID); len(got) != 2 {
 		t.Errorf("got %+v", got)
 	}
+	if _, err := account.Token(t.Context(), cloudDouble.Tenant().ID, managerScope); err != nil {
+		t.Errorf("in the identity's own tenant: %v", err)
+	}
+	foreign := cloudDouble.AddTenant().ID
+	for range 2 { // Nor is it kept.
+		_, err := account.Token(t.Context(), foreign, managerScope)
+		if err == nil || !strings.Contains(err.Error(), "in tenant "+foreign+" as client "+identity.ClientID+": there are tokens of the tenant "+cloudDouble.Tenant().ID+" only") || !strings.Contains(Advice(err), "own tenant only, not of "+foreign) {
+			t.Errorf("in another tenant: %v\n%s", err, Advice(err))
+		}
+	}
 	settings.ClientID = "11111111-2222-4333-8444-555555555555"
-	wantRefusal(t, settings, "log in to Azure with managed identity as client "+settings.ClientID, "Assign it to the machine")
+	wantRefusal(t, settings, "log in to Azure with managed identity as client "+settings.ClientID+": Identity not found", "Assign it to the machine")
 }
 
 // Not parallel: others ask the metadata service too.
 func TestManagedIdentityWhereThereIsNone(t *testing.T) {
+	ofMachine := testazure.Fault{Host: "169.254.169.254", Times: 1, Status: http.StatusBadRequest, Body: map[string]any{"error": "invalid_request", "error_description": "Identity not found"}}
+	cloudDouble.Fail(ofMachine)
+	wantRefusal(t, Settings{UseMSI: new(true)}, "log in to Azure with managed identity: Identity not found", "Assign it to the machine")
+	ofMachine.Status, ofMachine.Body = http.StatusForbidden, "connecting to 169.254.169.254:80: network is unreachable"
+	cloudDouble.Fail(ofMachine)
+	wantRefusal(t, Settings{UseMSI: new(true)}, "169.254.169.254 answered 403 Forbidden", "on Azure's machines only")
+
 	identity := cloudDouble.AddIdentity()
 	settings := Settings{UseMSI: new(true), ClientID: identity.ClientID}
 	throttled := testazure.Throttled(2)
@@ -377,6 +394,19 @@ func TestAzureCLI(t *testing.T) {
 		t.Errorf("az was run with %q", calls)
 	}
 
+	for _, kind := range []string{"Cloud Shell", "managed identity"} {
+		if err := cli.BecomeIdentity(kind); err != nil {
+			t.Fatal(err)
+		}
+		account := newAccount(t, Settings{SubscriptionID: "11111111-2222-4333-8444-555555555555"})
+		if _, err := account.Token(t.Context(), azure.Tenant().ID, clusterScope); err != nil {
+			t.Errorf("as %s: %v", kind, err)
+		}
+		foreign := azure.AddTenant().ID
+		if _, err := account.Token(t.Context(), foreign, clusterScope); err == nil || !strings.Contains(err.Error(), "there are tokens of the tenant "+azure.Tenant().ID+" only") {
+			t.Errorf("as %s, in another tenant: %v", kind, err)
+		}
+	}
 	if err := cli.Logout(); err != nil {
 		t.Fatal(err)
 	}

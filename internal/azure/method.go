@@ -13,6 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 )
 
 // method is a way to log in. A credential is made anew for every token: files are
@@ -63,12 +65,14 @@ func (a *Account) acquire(ctx context.Context, r request) (azcore.AccessToken, e
 	if err != nil {
 		return azcore.AccessToken{}, a.failure(r, err)
 	}
-	ctx, seen := withWitness(ctx)
+	ctx, seen := withWitness(ctx, a.method.name == methodManagedIdentity)
 	token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{r.scope}, Claims: r.claims})
+	if err == nil {
+		err = checkTenant(r.tenant, token.Token)
+	} else if cause := seen.cause(); cause != nil {
+		err = cause
+	}
 	if err != nil {
-		if cause := seen.cause(); cause != nil {
-			err = cause
-		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("no token within %s: %w", loginLimit, err)
 		}
@@ -188,12 +192,53 @@ func (u uncached) GetToken(ctx context.Context, o policy.TokenRequestOptions) (a
 }
 
 func (a *Account) cliCredential(_ context.Context, tenant string) (azcore.TokenCredential, error) {
-	options := &azidentity.AzureCLICredentialOptions{TenantID: tenant}
-	if tenant == "" {
-		// The CLI takes one of the two, and finds the subscription's tenant itself.
-		options.Subscription = a.settings.SubscriptionID
+	// The CLI takes one of the two, and finds the subscription's tenant itself.
+	ofSubscription, err := azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{Subscription: a.settings.SubscriptionID})
+	if err != nil || tenant == "" {
+		return ofSubscription, err
 	}
-	return azidentity.NewAzureCLICredential(options)
+	ofTenant, err := azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: tenant})
+	if err != nil {
+		return nil, err
+	}
+	return cliOfTenant{ofTenant, ofSubscription}, nil
+}
+
+// cliOfTenant asks the CLI for tokens of a tenant. In Cloud Shell and after az
+// login --identity it has those of one only, and fails if a tenant is named at all.
+type cliOfTenant struct{ named, unnamed azcore.TokenCredential }
+
+func (c cliOfTenant) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := c.named.GetToken(ctx, o)
+	if err != nil && strings.Contains(err.Error(), "Tenant shouldn't be specified") {
+		return c.unnamed.GetToken(ctx, o)
+	}
+	return token, err
+}
+
+// tenantError reports a token of another tenant than the one that was asked for:
+// of managed identities, which have one tenant and are not told any.
+type tenantError struct{ tenant string }
+
+func (e *tenantError) Error() string {
+	return "there are tokens of the tenant " + e.tenant + " only"
+}
+
+// checkTenant looks into a token for whose it is. What cannot be read is up to the
+// server that the token is for.
+func checkTenant(want, token string) error {
+	var claims struct {
+		jwt.RegisteredClaims
+
+		Tenant string `json:"tid"`
+	}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil || claims.Tenant == "" || uuid.Validate(want) != nil {
+		return nil //nolint:nilerr // As said above; and a tenant that goes by a domain has its ID in tokens all the same.
+	}
+	if strings.EqualFold(claims.Tenant, want) {
+		return nil
+	}
+	return &tenantError{claims.Tenant}
 }
 
 // noDiscovery tells not to ask the public cloud whether the authority is one of

@@ -392,6 +392,9 @@ func (s Settings) Validate() error {
 	if len(s.AuxiliaryTenantIDs) > 3 {
 		return s.fault(fmt.Sprintf("Azure Resource Manager takes at most 3 tenants beside the account's own, not %d", len(s.AuxiliaryTenantIDs)), settingAuxiliaryTenants)
 	}
+	if way == areaMSI && len(s.AuxiliaryTenantIDs) > 0 {
+		return s.fault("a managed identity has tokens of its own tenant only; take out, or log in another way", settingAuxiliaryTenants)
+	}
 	return s.validateCloud()
 }
 

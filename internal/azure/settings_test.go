@@ -278,6 +278,7 @@ func TestSettingsFromWhichNoCredentialFollows(t *testing.T) {
 		"workload identity outside a pod": {settings: principal(Settings{UseAKSWorkloadIdentity: new(true)}), names: []string{"use_aks_workload_identity"}, says: "azure.workload.identity/use"},
 		"nothing":                         {settings: Settings{UseCLI: new(false)}, names: []string{"use_cli"}, says: "no way to log in"},
 		"too many tenants":                {settings: Settings{AuxiliaryTenantIDs: []string{"1", "2", "3", "4"}}, names: []string{"auxiliary_tenant_ids"}, says: "at most 3"},
+		"tenants of a managed identity":   {settings: Settings{UseMSI: new(true)}, variables: []string{"ARM_AUXILIARY_TENANT_IDS=other"}, names: []string{"auxiliary_tenant_ids"}, says: "own tenant only"},
 		"unknown cloud":                   {variables: []string{"ARM_ENVIRONMENT=german"}, names: []string{"environment"}, says: `"german" is no cloud of Azure that is known; set one of china, public, usgovernment, custom: environment (from ARM_ENVIRONMENT)`},
 		"half a custom cloud":             {settings: Settings{Environment: "custom", Endpoint: Endpoint{ResourceManagerEndpoint: "https://x"}}, names: []string{"endpoint.active_directory_authority_host", "endpoint.resource_manager_audience"}, says: "where the cloud is"},
 		"custom cloud in clear":           {settings: Settings{Environment: "custom", Endpoint: Endpoint{"http://x", "https://x", "x"}}, names: []string{"endpoint.active_directory_authority_host"}, says: "https"},
