@@ -144,6 +144,8 @@ type Credentials struct {
 	Token             string    // of Microsoft Entra ID; "" with a client certificate
 	ClientCertificate string    // PEM; "" with a token
 	ClientKey         string    // PEM; "" with a token
+	TLSServerName     string    // expected in the server's certificate; "" if it is that of the host
+	ProxyURL          string    // may hold a password; "" if none is named
 	NotAfter          time.Time // when the token or the client certificate expires
 }
 
@@ -165,7 +167,10 @@ func (a *Access) credentials(ctx context.Context, issue func(ctx context.Context
 	if err != nil {
 		return Credentials{}, err
 	}
-	got := Credentials{Host: found.host, CACertificate: string(found.ca)}
+	got := Credentials{Host: found.host, CACertificate: string(found.ca), TLSServerName: found.serverName}
+	if found.proxy != nil {
+		got.ProxyURL = found.proxy.String()
+	}
 	if found.scope == "" {
 		block, _ := pem.Decode(found.certificate)
 		if block == nil {

@@ -272,6 +272,18 @@ func proxy(t *testing.T) (url string, hosts *sync.Map) {
 	return server.URL, hosts
 }
 
+func TestCredentialsTellTheWay(t *testing.T) {
+	t.Parallel()
+	cluster, p := newCluster(t, testazure.ClusterOptions{}), newPerson(t)
+	const proxy = "http://somebody:s3cr3t@proxy.example.com:3128"
+	for _, o := range []aks.AccessOptions{{}, {ProxyURL: proxy, TLSServerName: "tunnel.example.com"}} {
+		got, err := p.access(t, idOf(t, cluster), o).Credentials(t.Context())
+		if err != nil || got.ProxyURL != o.ProxyURL || got.TLSServerName != o.TLSServerName {
+			t.Errorf("%+v: by proxy %q as %q, %v", o, got.ProxyURL, got.TLSServerName, err)
+		}
+	}
+}
+
 // What is handed out is renewed for others: work of our own goes on with the token
 // that it has if that fails.
 func TestRenewedCredentials(t *testing.T) {
