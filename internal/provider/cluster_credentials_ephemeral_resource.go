@@ -101,6 +101,8 @@ func (r *clusterCredentialsEphemeralResource) Schema(_ context.Context, _ epheme
 			"token":                  secret("Token of Microsoft Entra ID; null if the cluster has local accounts only, and with admin credentials."),
 			"client_certificate":     secret("PEM client certificate; null where there is a token."),
 			"client_key":             secret("PEM key of `client_certificate`; null where there is a token."),
+			"tls_server_name":        computed("Name to verify the API server's certificate against, when it differs from `host`; null otherwise."),
+			"proxy_url":              secret("Proxy to reach the API server by: `proxy_url` of the provider's `aks` block if that names this cluster; null if there is none."),
 			"expires_at":             computed("When the token or the client certificate ends, RFC 3339."),
 		},
 	}
@@ -117,6 +119,8 @@ type clusterCredentialsModel struct {
 	Token                types.String `tfsdk:"token"`
 	ClientCertificate    types.String `tfsdk:"client_certificate"`
 	ClientKey            types.String `tfsdk:"client_key"`
+	TLSServerName        types.String `tfsdk:"tls_server_name"`
+	ProxyURL             types.String `tfsdk:"proxy_url"`
 	ExpiresAt            types.String `tfsdk:"expires_at"`
 }
 
@@ -145,9 +149,6 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 		return
 	}
 	account, err := r.session.azure()
-	if errors.Is(err, errLoginUnknown) {
-		err = fmt.Errorf("%w; for a cluster that is made in the same apply, give its id here too, so that Terraform opens the credentials after it is made", err)
-	}
 	if err != nil {
 		problem(&resp.Diagnostics, "Unable to Log In to Azure", err)
 		return
@@ -167,6 +168,8 @@ func (r *clusterCredentialsEphemeralResource) Open(ctx context.Context, req ephe
 	model.Token = textOrNull(got.Token)
 	model.ClientCertificate = textOrNull(got.ClientCertificate)
 	model.ClientKey = textOrNull(got.ClientKey)
+	model.TLSServerName = textOrNull(got.TLSServerName)
+	model.ProxyURL = textOrNull(got.ProxyURL)
 	model.ExpiresAt = types.StringValue(got.NotAfter.UTC().Format(time.RFC3339))
 	resp.Diagnostics.Append(resp.Result.Set(ctx, &model)...)
 	if got.Token == "" {
@@ -240,25 +243,33 @@ func (r *clusterCredentialsEphemeralResource) opened(handle []byte, diags *diag.
 // access is the way to the cluster that the model names, or to the provider's.
 func (r *clusterCredentialsEphemeralResource) access(account *azure.Account, model *clusterCredentialsModel) (*aks.Access, error) {
 	cluster := r.session.aks
-	var err error
+	var (
+		id  aks.ID
+		err error
+	)
 	switch {
 	case !model.ID.IsNull():
-		cluster.id, err = aks.ParseID(model.ID.ValueString())
+		id, err = aks.ParseID(model.ID.ValueString())
 	case !model.Name.IsNull():
-		cluster.id, err = clusterOf(account, model.ResourceGroupName, model.Name)
+		id, err = clusterOf(account, model.ResourceGroupName, model.Name)
+	case cluster.awaited:
+		err = errors.New("which cluster the provider's aks block names is not known yet; for one that is made in the same apply, give its id here too, so that Terraform opens the credentials after it is made")
 	case cluster.Access == nil:
 		err = errors.New("neither this resource nor the provider's aks block names a cluster; set id, or resource_group_name and name, here or there")
+	default:
+		id = cluster.id
 	}
 	if err != nil {
 		return nil, err
 	}
+	options := cluster.optionsFor(id)
 	if !model.UseAdminCredentials.IsNull() {
-		cluster.options.Admin = model.UseAdminCredentials.ValueBool()
+		options.Admin = model.UseAdminCredentials.ValueBool()
 	}
 	if !model.UsePublicFQDN.IsNull() {
-		cluster.options.PublicFQDN = model.UsePublicFQDN.ValueBool()
+		options.PublicFQDN = model.UsePublicFQDN.ValueBool()
 	}
-	return aks.NewAccess(account, cluster.id, cluster.options)
+	return aks.NewAccess(account, id, options)
 }
 
 // lasting logs in. A token that has been got for something else earlier and ends

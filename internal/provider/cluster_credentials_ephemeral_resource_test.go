@@ -145,7 +145,8 @@ func TestClusterCredentials_badInput(t *testing.T) {
 		"a name alone":  {login, `name = "prod"`, []string{"resource_group_name", "missing beside name"}},
 		"named twice":   {login, fmt.Sprintf("id = %q\nname = \"prod\"", someClusterID), []string{"id:", "or the two of them"}},
 		"no cluster":    {login, ``, []string{"aks block names a cluster", "set id, or resource_group_name and name"}},
-		"not known yet": {`aks = { id = terraform_data.this.output }`, ``, []string{"aks block is not known yet", "give its id here too"}},
+		"not known yet": {`aks = { id = terraform_data.this.output }`, ``, []string{"hich cluster the provider's aks block names is not known yet", "give its id here too"}},
+		"nobody known":  {`aks = { id = terraform_data.this.output, client_secret = terraform_data.this.output }`, ``, []string{"aks block, is not known yet"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

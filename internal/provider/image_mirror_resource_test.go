@@ -223,6 +223,21 @@ func TestAccImageMirror_azure(t *testing.T) {
 	there("linkerd/tools", "v1", tools)
 	w.expectNoChanges()
 
+	// A cluster that is replaced takes away neither the registry nor who logs in there.
+	cluster, err := azure.AddCluster(testazure.ClusterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(strings.Replace(config("auto"), "aks = {}", "aks = { id = terraform_data.cluster.output }", 1) + fmt.Sprintf(`
+	resource "terraform_data" "cluster" { input = %[1]q }
+	data "aksmesh_cluster" "other" { id = %[1]q }
+	output "other" { value = data.aksmesh_cluster.other.source }`, cluster.ID()))
+	if got := w.succeed("apply", "-auto-approve", "-no-color"); !strings.Contains(got.output, "1 added, 0 changed, 0 destroyed") || !strings.Contains(got.output, `other = "arm"`) {
+		t.Errorf("the cluster alone was to be made, beside what is known:\n%s", got.output)
+	}
+	w.write(config("auto"))
+	w.apply()
+
 	// Terraform's own import finds what is there, and has none of it sent again.
 	w.succeed("state", "rm", mirrorAddress)
 	w.succeed("import", "-no-color", mirrorAddress, "mirror.azurecr.io/linkerd")

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -252,18 +253,10 @@ func (m *aksModel) check(kubernetes types.Object, diags *diag.Diagnostics) {
 		refuse("subscription_id", "id is in another subscription, %s; leave subscription_id out", id.SubscriptionID)
 	}
 	if m.ID.IsNull() && m.Name.IsNull() && m.ResourceGroupName.IsNull() {
-		for _, about := range []struct {
-			name  string
-			value attr.Value
-		}{
-			{"use_admin_credentials", m.UseAdminCredentials},
-			{"use_public_fqdn", m.UsePublicFQDN},
-			{"proxy_url", m.ProxyURL},
-			{"tls_server_name", m.TLSServerName},
-			{"request_timeout", m.RequestTimeout},
-		} {
-			if given(about.value) {
-				refuse(about.name, "it is about a cluster, and aks names none; set id, or resource_group_name and name")
+		about := m.aboutCluster()
+		for _, name := range slices.Sorted(maps.Keys(about)) {
+			if given(about[name]) {
+				refuse(name, "it is about a cluster, and aks names none; set id, or resource_group_name and name")
 			}
 		}
 	}
@@ -284,8 +277,28 @@ func (m *aksModel) check(kubernetes types.Object, diags *diag.Diagnostics) {
 	}
 }
 
-// named tells whether the block names a cluster, besides who logs in.
+// aboutCluster are the attributes, by name, that say which cluster it is and how it
+// is reached. All others say who logs in.
+func (m *aksModel) aboutCluster() map[string]attr.Value {
+	return map[string]attr.Value{
+		"id": m.ID, "resource_group_name": m.ResourceGroupName, "name": m.Name,
+		"use_admin_credentials": m.UseAdminCredentials, "use_public_fqdn": m.UsePublicFQDN,
+		"proxy_url": m.ProxyURL, "tls_server_name": m.TLSServerName, "request_timeout": m.RequestTimeout,
+	}
+}
+
+// named tells whether the block names a cluster, besides who logs in, known or not.
 func (m *aksModel) named() bool { return m != nil && (!m.ID.IsNull() || !m.Name.IsNull()) }
+
+// known tells whether all that the block says about a cluster is known.
+func (m *aksModel) known() bool {
+	for _, value := range m.aboutCluster() {
+		if value.IsUnknown() {
+			return false
+		}
+	}
+	return true
+}
 
 // settings are the credentials of the block; a missing block leaves them to the
 // environment.
@@ -335,10 +348,11 @@ func (m *aksModel) settings(ctx context.Context, diags *diag.Diagnostics) azure.
 
 // errLoginUnknown is that nobody can log in to Azure, because the configuration says
 // only later who.
-var errLoginUnknown = errors.New("the provider's aks block is not known yet, so there are no credentials to log in to Azure with; set it from values that are known by then")
+var errLoginUnknown = errors.New("who logs in to Azure, by the provider's aks block, is not known yet; set it from values that are known by then")
 
 // login is who logs in to Azure: by the block `aks`, or by the environment alone
-// if there is none. The block is returned too if it is there and known.
+// if there is none. Which cluster the block names need not be known for that. The
+// block is returned too if it is there and says who logs in.
 func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *diag.Diagnostics) (*aksModel, func() (*azure.Account, error)) {
 	var block types.Object
 	diags.Append(config.GetAttribute(ctx, path.Root("aks"), &block)...)
@@ -346,13 +360,20 @@ func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *di
 		// What is wrong with the environment is no error as long as nobody needs Azure.
 		return nil, sync.OnceValues(func() (*azure.Account, error) { return p.account(azure.Settings{}) })
 	}
-	if value, err := block.ToTerraformValue(ctx); err != nil || !value.IsFullyKnown() {
-		return nil, func() (*azure.Account, error) {
-			return nil, errLoginUnknown
+	var model aksModel
+	whoIsKnown := !block.IsUnknown()
+	if whoIsKnown {
+		diags.Append(block.As(ctx, &model, objectAsOptions)...)
+		about := model.aboutCluster()
+		for name, value := range block.Attributes() {
+			if _, ok := about[name]; !ok && !fullyKnown(ctx, value) {
+				whoIsKnown = false
+			}
 		}
 	}
-	var model aksModel
-	diags.Append(block.As(ctx, &model, objectAsOptions)...)
+	if !whoIsKnown {
+		return nil, func() (*azure.Account, error) { return nil, errLoginUnknown }
+	}
 	settings := model.settings(ctx, diags)
 	if diags.HasError() {
 		return nil, nil
@@ -432,10 +453,20 @@ func clusterOf(account *azure.Account, resourceGroup, name types.String) (aks.ID
 
 // managedCluster is the AKS cluster of the provider's configuration.
 type managedCluster struct {
-	*aks.Access // nil if the configuration names none
+	*aks.Access // nil if the configuration names none, or does not say yet which
 
+	awaited bool // the configuration does not say yet which
 	id      aks.ID
 	options aks.AccessOptions
+}
+
+// optionsFor is how a cluster is reached that need not be the configuration's: the
+// way through the network is known of that one alone.
+func (m managedCluster) optionsFor(id aks.ID) aks.AccessOptions {
+	if strings.EqualFold(m.id.Path(), id.Path()) {
+		return m.options
+	}
+	return aks.AccessOptions{Admin: m.options.Admin, PublicFQDN: m.options.PublicFQDN}
 }
 
 // nowhere is access to no cluster, for configurations that only say who logs in

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 )
 
 const (
@@ -256,11 +258,62 @@ func TestProvider_aksConfigured(t *testing.T) {
 			config: block{"aks": login.with(block{"id": later{}})},
 			check: func(t *testing.T, s *session) {
 				t.Helper()
-				if _, ok := s.knownCluster(); ok {
+				if _, ok := s.knownCluster(); ok || s.aks.Access != nil || !s.aks.awaited {
 					t.Error("there is a cluster already")
 				}
+				// Registries, vaults and other clusters need no more than this.
+				if account, err := s.azure(); err != nil || account.Method() != "client secret" {
+					t.Errorf("logging in: %v", err)
+				}
+			},
+		},
+		"a way to the cluster that is not known yet": {
+			config: block{"aks": login.with(block{"id": someClusterID, "proxy_url": later{}})},
+			check: func(t *testing.T, s *session) {
+				t.Helper()
+				if account, err := s.azure(); err != nil || account.SubscriptionID() != someSubscription || s.aks.Access != nil || !s.aks.awaited {
+					t.Errorf("AKS %v; logging in: %v", s.aks.Access, err)
+				}
+			},
+		},
+		"who logs in that is not known yet": {
+			config: block{"aks": login.with(block{"id": someClusterID, "client_secret": later{}})},
+			check: func(t *testing.T, s *session) {
+				t.Helper()
 				if _, err := s.azure(); err == nil || !strings.Contains(err.Error(), "not known yet") {
 					t.Errorf("logging in: %v", err)
+				}
+			},
+		},
+		"a block that is not known yet": {
+			config: block{"aks": later{}},
+			check: func(t *testing.T, s *session) {
+				t.Helper()
+				if _, err := s.azure(); err == nil || !strings.Contains(err.Error(), "not known yet") {
+					t.Errorf("logging in: %v", err)
+				}
+			},
+		},
+		"a cluster, and charts that are not known yet": {
+			config: block{"aks": login.with(block{"id": someClusterID}), "helm": block{"cache_dir": later{}}},
+			check: func(t *testing.T, s *session) {
+				t.Helper()
+				if _, known := s.knownCluster(); known || s.aks.Access == nil || s.aks.String() != "AKS cluster rg/prod" {
+					t.Errorf("a cluster to talk to: %t; AKS %v", known, s.aks.Access)
+				}
+			},
+		},
+		"the way through the network": {
+			config: block{"aks": login.with(block{"id": someClusterID, "proxy_url": "http://proxy:1", "tls_server_name": "tunnel", "use_admin_credentials": true})},
+			check: func(t *testing.T, s *session) {
+				t.Helper()
+				same, other := s.aks.id, s.aks.id
+				same.ResourceGroup, other.Name = strings.ToUpper(same.ResourceGroup), "other"
+				if got := s.aks.optionsFor(same); got != s.aks.options || got.ProxyURL != "http://proxy:1" {
+					t.Errorf("to the cluster: %+v", got)
+				}
+				if got := s.aks.optionsFor(other); got != (aks.AccessOptions{Admin: true}) {
+					t.Errorf("to another: %+v", got)
 				}
 			},
 		},
