@@ -85,6 +85,7 @@ type connection struct {
 func (c *connection) RESTConfig() *rest.Config                      { return rest.CopyConfig(c.config) }
 func (c *connection) Mapper() meta.ResettableRESTMapper             { return c.mapper }
 func (c *connection) Discovery() discovery.CachedDiscoveryInterface { return c.discovery }
+func (c *connection) Explained(_ context.Context, err error) error  { return err }
 
 func (c *connection) Version(ctx context.Context) (string, error) {
 	info, err := discovery.ToDiscoveryInterfaceWithContext(c.discovery).ServerVersionWithContext(ctx)

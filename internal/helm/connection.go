@@ -24,6 +24,8 @@ type Connection interface {
 	Discovery() discovery.CachedDiscoveryInterface
 	// Version is that of the API server, such as "v1.34.1".
 	Version(ctx context.Context) (string, error)
+	// Explained adds to an error of a request what there is to say about the way to the cluster.
+	Explained(ctx context.Context, err error) error
 }
 
 // getter hands a connection to Helm, every request ended with ctx.

@@ -48,7 +48,8 @@ type DeployRequest struct {
 //
 // When it fails, the newest revision on record, if there is one, is returned beside the error. The errors that callers
 // may want to tell apart are ForeignObjectsError and PendingError.
-func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (*Release, error) {
+func (r *Releases) Deploy(ctx context.Context, request DeployRequest) (_ *Release, err error) {
+	defer r.explain(ctx, &err)
 	op, err := r.begin(ctx, request.Namespace, request.Name, true)
 	if err != nil {
 		return nil, err

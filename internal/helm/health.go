@@ -19,7 +19,8 @@ const healthyLabel = "aksmesh.io/healthy"
 func healthy(labels map[string]string, revision string) bool { return labels[healthyLabel] == revision }
 
 // MarkHealthy records, by one request, that a revision which was deployed is healthy.
-func (r *Releases) MarkHealthy(ctx context.Context, release *Release) error {
+func (r *Releases) MarkHealthy(ctx context.Context, release *Release) (err error) {
+	defer r.explain(ctx, &err)
 	fail := func(err error) error {
 		return fmt.Errorf("release %s/%s: record that revision %d is healthy: %w", release.Namespace, release.Name, release.Revision, err)
 	}
@@ -42,7 +43,8 @@ func (r *Releases) MarkHealthy(ctx context.Context, release *Release) error {
 
 // LastHealthy reads, by one request, the newest revision that was marked healthy: the one to roll back to when a later
 // one fails. The error is ErrReleaseNotFound if there is none.
-func (r *Releases) LastHealthy(ctx context.Context, namespace, name string) (*Release, error) {
+func (r *Releases) LastHealthy(ctx context.Context, namespace, name string) (_ *Release, err error) {
+	defer r.explain(ctx, &err)
 	secrets, err := r.secrets(namespace)
 	if err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", namespace, name, err)

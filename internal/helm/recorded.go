@@ -11,7 +11,8 @@ import (
 // RecordedChart is the chart that the newest revision of a release was made from, as Helm keeps it with the record: so
 // that the release can be given other values without its repository. Helm does not keep the charts that it depends on;
 // one that has any is an error. Others are those of Get.
-func (r *Releases) RecordedChart(ctx context.Context, namespace, name string) (*Chart, error) {
+func (r *Releases) RecordedChart(ctx context.Context, namespace, name string) (_ *Chart, err error) {
+	defer r.explain(ctx, &err)
 	records, err := r.records(ctx, namespace, name, false)
 	if err != nil {
 		return nil, err

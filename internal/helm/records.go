@@ -203,8 +203,11 @@ func (r *records) supersede(revision int) error {
 			return err
 		}
 	}
-	return errors.Join(slices.Collect(maps.Values(r.unrecorded))...)
+	return r.failure()
 }
+
+// failure is that of any write that failed and was not made good.
+func (r *records) failure() error { return errors.Join(slices.Collect(maps.Values(r.unrecorded))...) }
 
 // prune deletes the oldest revisions above the limit, but never the deployed one nor the last one that was healthy.
 func (r *records) prune() error {
@@ -269,6 +272,9 @@ func (r *records) Delete(_ context.Context, name string, options metav1.DeleteOp
 	err := r.SecretInterface.Delete(r.ctx, name, options) //nolint:contextcheck // Helm's driver hands over context.Background.
 	if err == nil || apierrors.IsNotFound(err) {
 		delete(r.secrets, name)
+		delete(r.unrecorded, name)
+	} else {
+		r.unrecorded[name] = err
 	}
 	return err
 }

@@ -76,7 +76,8 @@ func NewReleases(connection Connection, options ReleasesOptions) (*Releases, err
 
 // Get reads the newest revision of a release, by one request if there is a deployed one. The error is ErrReleaseNotFound only if
 // the API server lists no record of it.
-func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, error) {
+func (r *Releases) Get(ctx context.Context, namespace, name string) (_ *Release, err error) {
+	defer r.explain(ctx, &err)
 	records, err := r.records(ctx, namespace, name, false)
 	if err != nil {
 		return nil, err
@@ -95,7 +96,8 @@ func (r *Releases) Get(ctx context.Context, namespace, name string) (*Release, e
 // them has been deployed. Errors are those of Get; that there is no release is none. A release that is missing may still
 // have superseded records and nothing else, left by an installation that was killed when it began to replace another:
 // only Get is sure to find it.
-func (r *Releases) List(ctx context.Context, namespace string) (map[string]*Release, error) {
+func (r *Releases) List(ctx context.Context, namespace string) (_ map[string]*Release, err error) {
+	defer r.explain(ctx, &err)
 	secrets, err := r.secrets(namespace)
 	if err != nil {
 		return nil, err
@@ -204,3 +206,6 @@ func (w warnings) HandleWarningHeaderWithContext(_ context.Context, _ int, _, te
 func (op *operation) wrap(err error) error {
 	return fmt.Errorf("release %s/%s: %w", op.namespace, op.name, err)
 }
+
+// explain is deferred by everything that sends requests and returns their errors.
+func (r *Releases) explain(ctx context.Context, err *error) { *err = r.connection.Explained(ctx, *err) }

@@ -32,7 +32,8 @@ type RenderRequest struct {
 
 // Render renders what Deploy would send for the request, as an install or as an upgrade depending on what Helm has on
 // record.
-func (r *Releases) Render(ctx context.Context, request DeployRequest) (*Rendered, error) {
+func (r *Releases) Render(ctx context.Context, request DeployRequest) (_ *Rendered, err error) {
+	defer r.explain(ctx, &err)
 	op, err := r.begin(ctx, request.Namespace, request.Name, false)
 	if err != nil {
 		return nil, err
@@ -66,7 +67,8 @@ func (op *operation) render(request DeployRequest, revision int) (*Rendered, err
 
 // Template renders a chart as Helm would deploy it to the cluster: for its version and the kinds it serves, and with
 // what the template function lookup finds in it. Whether Helm knows a release of the name makes no difference.
-func (r *Releases) Template(ctx context.Context, request RenderRequest) (*Rendered, error) {
+func (r *Releases) Template(ctx context.Context, request RenderRequest) (_ *Rendered, err error) {
+	defer r.explain(ctx, &err)
 	capabilities, err := r.capabilities(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("release %s/%s: %w", request.Namespace, request.Name, err)

@@ -32,7 +32,8 @@ type RollbackRequest struct {
 // and does not wait for the objects to become ready. Nothing is done if the revision is the newest and deployed. Like
 // Deploy, it ends within two seconds of ctx and returns the newest revision on record beside an error; the errors to
 // tell apart are ErrReleaseNotFound, PendingError and CRDVersionError.
-func (r *Releases) Rollback(ctx context.Context, request RollbackRequest) (*Release, error) {
+func (r *Releases) Rollback(ctx context.Context, request RollbackRequest) (_ *Release, err error) {
+	defer r.explain(ctx, &err)
 	op, err := r.begin(ctx, request.Namespace, request.Name, true)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,8 @@ type UninstallOptions struct {
 
 // Uninstall deletes a release, its objects and its history, whatever state an earlier operation has left it in. It is
 // no error if the API server lists no record of the release.
-func (r *Releases) Uninstall(ctx context.Context, namespace, name string, options UninstallOptions) error {
+func (r *Releases) Uninstall(ctx context.Context, namespace, name string, options UninstallOptions) (err error) {
+	defer r.explain(ctx, &err)
 	op, err := r.begin(ctx, namespace, name, true)
 	if err != nil {
 		return err
@@ -58,6 +59,8 @@ func (r *Releases) Uninstall(ctx context.Context, namespace, name string, option
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), plainError(err))
 	case op.client.failure != nil:
 		err = op.client.failure
+	case op.records.failure() != nil: // Helm keeps nothing but the words of it.
+		err = fmt.Errorf("delete its records: %w", op.records.failure())
 	}
 	return op.wrap(err)
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,14 +34,20 @@ type Access interface {
 }
 
 // AccessError is an error of a cluster's [Access], or one of the API server that
-// the access had something to say about.
+// the access had something to say about. Its text names the cluster once.
 type AccessError struct {
 	Cluster string // as the access names it
 	advice  string
 	err     error
 }
 
-func (e *AccessError) Error() string { return e.Cluster + ": " + e.err.Error() }
+func (e *AccessError) Error() string {
+	text := toNowhere.ReplaceAllLiteralString(e.err.Error(), "")
+	if strings.Contains(text, e.Cluster) {
+		return text
+	}
+	return e.Cluster + ": " + text
+}
 
 func (e *AccessError) Unwrap() error { return e.err }
 
@@ -52,6 +60,10 @@ const (
 	// asked may ask in turn for patience.
 	connectLimit = 5 * time.Minute
 )
+
+// toNowhere is how clients begin their errors about requests to an address that
+// was not known to them.
+var toNowhere = regexp.MustCompile(`\w+ "` + regexp.QuoteMeta(nowhere) + `[^"]*": `)
 
 // connectingTransport asks for the way to the API server when the first request
 // is made.
@@ -226,4 +238,27 @@ func (c *Cluster) accessed(ctx context.Context, err error) error {
 		return &AccessError{Cluster: c.connecting.access.String(), err: of.Err}
 	}
 	return c.connecting.explained(ctx, err)
+}
+
+// Explained has an error of another client of the cluster, which uses its
+// [Cluster.RESTConfig], [Cluster.Discovery] or [Cluster.Mapper], tell what errors
+// of this package tell: the cluster in place of an address that stands for none,
+// and through [Advice] what its access has to say about it. It wraps err, and is
+// err itself if there is nothing to add.
+func (c *Cluster) Explained(ctx context.Context, err error) error {
+	if err == nil || c.connecting == nil {
+		return err
+	}
+	of, known := errors.AsType[*AccessError](err)
+	switch {
+	case toNowhere.MatchString(err.Error()):
+		explained := &AccessError{Cluster: c.connecting.access.String(), err: err}
+		if known {
+			explained.advice = of.advice
+		}
+		return explained
+	case !known && statusOf(err) != nil:
+		return c.connecting.explained(ctx, err)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -220,6 +221,81 @@ func TestTheWayExplainsRefusals(t *testing.T) {
 				t.Errorf("advice: %q", advice)
 			}
 		})
+	}
+}
+
+// What other clients say of the address that they were given is of no use to
+// anybody.
+func TestErrorsOfOtherClientsAreExplained(t *testing.T) {
+	t.Parallel()
+	refusing := httptest.NewServer(refusal(http.StatusForbidden, metav1.StatusReasonForbidden, `pods is forbidden: User "x" cannot list resource "pods" in API group ""`, nil))
+	t.Cleanup(refusing.Close)
+	explain := func(err error) string {
+		if statusOf(err) != nil {
+			return "A role is missing."
+		}
+		return "It is stopped."
+	}
+	for name, test := range map[string]struct {
+		way         *foundWay
+		flat        bool // the client keeps of the error nothing but the text
+		text        string
+		says, wraps bool // what the way has to say, and the error itself
+	}{
+		"no way":           {way: &foundWay{found: func(context.Context, int32) (*rest.Config, error) { return nil, errLost }}, text: "list: cluster rg/prod: lost", says: true, wraps: true},
+		"no way, in words": {way: &foundWay{found: func(context.Context, int32) (*rest.Config, error) { return nil, errLost }}, flat: true, text: "list: cluster rg/prod: lost"},
+		"no answer": {way: &foundWay{found: func(context.Context, int32) (*rest.Config, error) {
+			return &rest.Config{Host: "https://api.example.com", Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errLost }}, nil
+		}}, text: "list: cluster rg/prod: lost", says: true, wraps: true},
+		"refusal": {way: leadingTo(refusing.URL), text: `cluster rg/prod: list: pods is forbidden: User "x" cannot list resource "pods" in API group ""`, says: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.way.explain = explain
+			c := test.way.connect(t)
+			other, err := kubernetes.NewForConfig(c.RESTConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = other.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			form := "list: %w"
+			if test.flat {
+				form = "list: %s"
+			}
+			for range 2 { // Whoever passes it on may have it explained, too.
+				err = c.Explained(t.Context(), fmt.Errorf(form, err))
+				form = "%w"
+				if err.Error() != test.text || errors.Is(err, errLost) != test.wraps {
+					t.Errorf("error %v; want %s", err, test.text)
+				}
+				if advice := Advice(err); advice != "" != test.says || test.says && advice != explain(err) {
+					t.Errorf("advice %q", advice)
+				}
+			}
+		})
+	}
+	c := leadingTo(refusing.URL).connect(t)
+	if err := c.Explained(t.Context(), nil); err != nil {
+		t.Errorf("nothing is explained as %v", err)
+	}
+	if err := c.Explained(t.Context(), errLost); err.Error() != "lost" {
+		t.Errorf("what has nothing to do with the cluster is explained as %v", err)
+	}
+}
+
+var errLost = errors.New("lost")
+
+func TestErrorsNameTheClusterOnce(t *testing.T) {
+	t.Parallel()
+	way := &foundWay{found: func(context.Context, int32) (*rest.Config, error) {
+		return nil, errors.New("get the credentials of cluster rg/prod: refused")
+	}}
+	_, err := way.connect(t).Get(t.Context(), alpha)
+	if err == nil || err.Error() != "get Deployment dgraph/alpha: get the credentials of cluster rg/prod: refused" {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func servedForeign(ctx context.Context, cluster *kube.Cluster) (kinds []kube.Kin
 	served := discovery.ToDiscoveryInterfaceWithContext(cluster.Discovery())
 	groups, err := served.ServerGroupsWithContext(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves: %w", err)
+		return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves: %w", cluster.Explained(ctx, err))
 	}
 	untold = []string{}
 	byGroup := map[string][]kube.Kind{}
@@ -100,7 +100,7 @@ func servedForeign(ctx context.Context, cluster *kube.Cluster) (kinds []kube.Kin
 				untold = append(untold, fmt.Sprintf("%s: whether there are any policies cannot be told, as their API does not answer", version.GroupVersion))
 				continue
 			case err != nil:
-				return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves in %s: %w", version.GroupVersion, err)
+				return nil, nil, fmt.Errorf("find out which kinds of policies the API server serves in %s: %w", version.GroupVersion, cluster.Explained(ctx, err))
 			}
 			for _, resource := range list.APIResources {
 				if i := slices.Index(wanted, resource.Kind); i >= 0 && !strings.Contains(resource.Name, "/") {

@@ -96,7 +96,7 @@ func (r *Release) missedIn(ctx context.Context, namespace string) ([]string, err
 		}
 		return nil
 	})
-	return slices.Concat(found...), err
+	return slices.Concat(found...), r.releases.Cluster.Explained(ctx, err)
 }
 
 // missed reports objects that neither go by themselves nor come with every

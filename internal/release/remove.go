@@ -230,7 +230,7 @@ func (r *Release) locate(ctx context.Context, e *entry) (kube.Ref, *unstructured
 	case meta.IsNoMatchError(mapErr):
 		return ref, nil, fmt.Errorf("%s: %w, as is its kind", ref, kube.ErrNotFound)
 	case mapErr != nil:
-		return ref, nil, mapErr
+		return ref, nil, r.releases.Cluster.Explained(ctx, mapErr)
 	case mapping.GroupVersionKind.Version == ref.Kind.Version:
 		return ref, nil, err
 	}

@@ -37,6 +37,8 @@ const (
 	podNetworkLabel = "kubernetes.azure.com/podnetwork-type"
 	dataplaneLabel  = "kubernetes.azure.com/ebpf-dataplane"
 	managedByLabel  = "kubernetes.azure.com/managedby"
+
+	controlPlaneLabel = "control-plane"
 )
 
 const systemNamespace = "kube-system"
@@ -49,8 +51,9 @@ func (f *Facts) askCluster(ctx context.Context, cluster *kube.Cluster) error {
 		return err
 	}
 	f.KubernetesVersion = cmp.Or(f.KubernetesVersion, strings.TrimPrefix(version, "v"))
+	// What is not answered to one question says nothing of the next.
 	for _, ask := range []func(context.Context, *kube.Cluster) error{
-		f.askNodes, f.askPods, f.askServices, f.askEngine, f.askIssuer, f.askAddons, f.askNamespaces, f.askWebhooks, f.askGatewayAPI, f.askPolicies,
+		f.askNodes, f.askPlugin, f.askPods, f.askServices, f.askEngine, f.askIssuer, f.askAddons, f.askNamespaces, f.askWebhooks, f.askGatewayAPI, f.askAppRouting, f.askSafeguards,
 	} {
 		if err := ask(ctx, cluster); err != nil {
 			return err
@@ -62,7 +65,7 @@ func (f *Facts) askCluster(ctx context.Context, cluster *kube.Cluster) error {
 func (f *Facts) askNodes(ctx context.Context, cluster *kube.Cluster) error {
 	nodes, err := cluster.Nodes(ctx)
 	if err != nil {
-		return f.allowed("node_pools", err)
+		return f.answered("node_pools", err)
 	}
 	if f.AKS == nil && len(nodes) > 0 {
 		f.AKS = new(slices.ContainsFunc(nodes, func(n *corev1.Node) bool { return n.Labels[clusterLabel] != "" }))
@@ -70,29 +73,49 @@ func (f *Facts) askNodes(ctx context.Context, cluster *kube.Cluster) error {
 	if f.NodePools == nil {
 		f.NodePools = poolsOf(nodes)
 	}
-	n := &f.Network
-	var ranges []string
 	for _, node := range nodes {
-		ranges = append(ranges, node.Spec.PodCIDRs...)
 		if node.Labels[dataplaneLabel] == "cilium" {
-			n.Dataplane = cmp.Or(n.Dataplane, "cilium")
+			f.Network.Dataplane = cmp.Or(f.Network.Dataplane, "cilium")
+		}
+		for _, text := range node.Spec.PodCIDRs {
+			if prefix, err := netip.ParsePrefix(text); err == nil {
+				f.look.addresses = append(f.look.addresses, address{prefix.Masked(), "Node " + node.Name})
+			}
 		}
 	}
-	for _, text := range ranges {
-		if prefix, err := netip.ParsePrefix(text); err == nil {
-			f.look.addresses = append(f.look.addresses, prefix.Masked())
-		}
+	if !known(f.AKS) || f.look.describes != nil {
+		return nil
 	}
+	made, _, err := f.listServed(ctx, cluster, "node_pools", schema.GroupVersionKind{Group: "karpenter.sh", Version: "v1", Kind: "NodePool"})
+	f.look.nodesMade = len(made) > 0
+	return err
+}
+
+// askPlugin finds out by what AKS leaves in a cluster which network plugin it has.
+func (f *Facts) askPlugin(ctx context.Context, cluster *kube.Cluster) error {
+	n := &f.Network
 	if !known(f.AKS) || n.Plugin != "" {
 		return nil
 	}
+	nodes, err := cluster.Nodes(ctx)
+	if err != nil {
+		return f.answered("network.plugin", err)
+	}
+	_, err = cluster.Get(ctx, kube.Ref{Kind: kube.DaemonSet, Namespace: systemNamespace, Name: "azure-cns"})
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+		return f.answered("network.plugin", err)
+	}
+	flat := err == nil || slices.ContainsFunc(nodes, func(node *corev1.Node) bool { return node.Labels[podNetworkLabel] != "" })
+	ranges := slices.ContainsFunc(nodes, func(node *corev1.Node) bool { return len(node.Spec.PodCIDRs) > 0 })
 	switch {
 	case slices.ContainsFunc(nodes, func(node *corev1.Node) bool {
 		return node.Labels[overlayLabel] == "true" || node.Labels[podNetworkLabel] == "overlay"
 	}):
 		n.Plugin, n.PluginMode = "azure", "overlay"
-	case len(ranges) == 0:
+	case flat && !ranges:
 		n.Plugin = "azure"
+	case !ranges:
+		f.miss("network.plugin", errors.New("neither the labels of the nodes nor a DaemonSet kube-system/azure-cns tell of Azure CNI: it may be one without them, or a plugin that somebody else has installed"))
 	default:
 		f.miss("network.plugin", errors.New("the nodes have networks of pods of their own, as with kubenet and with plugins that somebody else has installed"))
 	}
@@ -141,7 +164,7 @@ func capital(word string) string {
 func (f *Facts) askPods(ctx context.Context, cluster *kube.Cluster) error {
 	nodes, err := cluster.Nodes(ctx)
 	if err != nil {
-		return f.allowed("network.pods_share_node_subnet", err)
+		return f.answered("network.pods_share_node_subnet", err)
 	}
 	s := newSubnets(nodes)
 	err = cluster.EachPod(ctx, systemNamespace, "", func(pod *corev1.Pod) error {
@@ -149,15 +172,15 @@ func (f *Facts) askPods(ctx context.Context, cluster *kube.Cluster) error {
 			return nil
 		}
 		for _, ip := range pod.Status.PodIPs {
-			if address, err := netip.ParseAddr(ip.IP); err == nil {
-				f.look.addresses = append(f.look.addresses, netip.PrefixFrom(address, address.BitLen()))
-				s.see(pod, address)
+			if ip, err := netip.ParseAddr(ip.IP); err == nil {
+				f.look.addresses = append(f.look.addresses, address{netip.PrefixFrom(ip, ip.BitLen()), "Pod " + pod.Namespace + "/" + pod.Name})
+				s.see(pod, ip)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return f.allowed("network.pods_share_node_subnet", err)
+		return f.answered("network.pods_share_node_subnet", err)
 	}
 	switch n := &f.Network; {
 	case n.SharedSubnet != nil:
@@ -174,13 +197,13 @@ func (f *Facts) askPods(ctx context.Context, cluster *kube.Cluster) error {
 func (f *Facts) askServices(ctx context.Context, cluster *kube.Cluster) error {
 	service, err := cluster.Get(ctx, kube.Ref{Kind: kube.Service, Namespace: corev1.NamespaceDefault, Name: "kubernetes"})
 	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return f.allowed("network.service_cidrs", err)
+		return f.answered("network.service_cidrs", err)
 	}
 	if service != nil {
 		ips, _, _ := unstructured.NestedStringSlice(service.Object, "spec", "clusterIPs")
 		for _, ip := range ips {
-			if address, err := netip.ParseAddr(ip); err == nil {
-				f.look.addresses = append(f.look.addresses, netip.PrefixFrom(address, address.BitLen()))
+			if ip, err := netip.ParseAddr(ip); err == nil {
+				f.look.addresses = append(f.look.addresses, address{netip.PrefixFrom(ip, ip.BitLen()), "Service default/kubernetes"})
 			}
 		}
 	}
@@ -201,8 +224,8 @@ func (f *Facts) askServices(ctx context.Context, cluster *kube.Cluster) error {
 	return nil
 }
 
-// listServed lists objects of a kind that not every API server has. Those that may
-// not be listed are noted, and are served.
+// listServed lists objects of a kind that not every API server has. Those that are
+// not told are noted, and are served.
 func (f *Facts) listServed(ctx context.Context, cluster *kube.Cluster, subject string, gvk schema.GroupVersionKind) (objects []*unstructured.Unstructured, served bool, err error) {
 	kind, err := cluster.KindFor(ctx, gvk)
 	if apimeta.IsNoMatchError(err) {
@@ -211,7 +234,7 @@ func (f *Facts) listServed(ctx context.Context, cluster *kube.Cluster, subject s
 	if err == nil {
 		objects, err = cluster.List(ctx, kind, "")
 	}
-	return objects, true, f.allowed(subject, err)
+	return objects, true, f.answered(subject, err)
 }
 
 // askEngine finds out what enforces policies. What AKS has installed and what is
@@ -219,7 +242,7 @@ func (f *Facts) listServed(ctx context.Context, cluster *kube.Cluster, subject s
 func (f *Facts) askEngine(ctx context.Context, cluster *kube.Cluster) error {
 	found, err := engine.Detect(ctx, cluster)
 	if err != nil {
-		return err
+		return f.answered("network.policy_engine", err)
 	}
 	if f.Network.Engine.Name == "" {
 		f.Network.Engine = found
@@ -241,7 +264,7 @@ func (f *Facts) askIssuer(ctx context.Context, cluster *kube.Cluster) error {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return f.allowed("oidc_issuer_url", fmt.Errorf("read the issuer of service account tokens: %w", err))
+		return f.answered("oidc_issuer_url", fmt.Errorf("read the issuer of service account tokens: %w", cluster.Explained(ctx, err)))
 	}
 	var configuration struct {
 		Issuer string `json:"issuer"`
@@ -272,7 +295,7 @@ func (f *Facts) askAddons(ctx context.Context, cluster *kube.Cluster) error {
 		_, err := cluster.Get(ctx, kube.Ref{Kind: kube.Deployment, Namespace: systemNamespace, Name: addon.deployment})
 		if err == nil || errors.Is(err, kube.ErrNotFound) {
 			*addon.is = new(err == nil)
-		} else if err := f.allowed(addon.subject, err); err != nil {
+		} else if err := f.answered(addon.subject, err); err != nil {
 			return err
 		}
 	}
@@ -285,7 +308,7 @@ func (f *Facts) askAddons(ctx context.Context, cluster *kube.Cluster) error {
 	case errors.Is(err, kube.ErrNotFound):
 		f.miss("api_server_vnet_integration", errors.New("there is no Deployment kube-system/konnectivity-agent, which speaks for the integration and proves nothing"))
 	default:
-		return f.allowed("api_server_vnet_integration", err)
+		return f.answered("api_server_vnet_integration", err)
 	}
 	return nil
 }
@@ -295,14 +318,14 @@ func (f *Facts) askAddons(ctx context.Context, cluster *kube.Cluster) error {
 func (f *Facts) askNamespaces(ctx context.Context, cluster *kube.Cluster) error {
 	namespaces, err := cluster.Namespaces(ctx)
 	if err != nil {
-		return f.allowed("namespaces", err)
+		return f.answered("namespaces", err)
 	}
 	for _, namespace := range namespaces {
 		if namespace.Name == applicationNetworkNamespace {
 			f.ApplicationNetwork = new(true)
 		}
-		if value, is := namespace.Labels["control-plane"]; is && namespace.Labels[managedByLabel] != "aks" && namespace.Name != systemNamespace {
-			f.look.namespaces = append(f.look.namespaces, controlPlaneNamespace{namespace.Name, value})
+		if _, is := namespace.Labels[controlPlaneLabel]; is && namespace.Labels[managedByLabel] != "aks" && namespace.Name != systemNamespace {
+			f.look.namespaces = append(f.look.namespaces, namespace)
 		}
 	}
 	if known(f.AKS) && f.ApplicationNetwork == nil {
@@ -320,20 +343,26 @@ func (f *Facts) askWebhooks(ctx context.Context, cluster *kube.Cluster) error {
 	for _, kind := range []kube.Kind{kube.MutatingWebhookConfiguration, kube.ValidatingWebhookConfiguration} {
 		configurations, err := cluster.List(ctx, kind, "")
 		if err != nil {
-			if err := f.allowed("webhooks", err); err != nil {
+			if err := f.answered("webhooks", err); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, c := range configurations {
-			f.look.enforced = f.look.enforced || check.Enforced(c)
+			if check.Enforced(c) {
+				f.look.enforced = true
+				f.look.kept = append(f.look.kept, keptAway(kind, c)...)
+			}
 			if out, is := optsOut(kind, c); is {
 				f.look.optedOut = append(f.look.optedOut, out)
 			}
 		}
 		if kind == kube.MutatingWebhookConfiguration && f.look.describes == nil && known(f.AKS) {
 			revisions, others := check.AddonRevisions(configurations)
-			f.IstioAddon, f.IstioRevisions, f.AppRouting = new(len(revisions) > 0), append([]string{}, revisions...), new(others)
+			f.IstioAddon, f.IstioRevisions = new(len(revisions) > 0), append([]string{}, revisions...)
+			if others {
+				f.AppRouting = new(true)
+			}
 		}
 	}
 	var managed check.Managed
@@ -356,8 +385,10 @@ func (f *Facts) askWebhooks(ctx context.Context, cluster *kube.Cluster) error {
 			*try.into = err
 		case skipped:
 			f.miss(try.subject, err)
-		case err != nil:
-			return f.allowed(try.subject, err)
+		default:
+			if err := f.answered(try.subject, err); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -367,7 +398,7 @@ func (f *Facts) askWebhooks(ctx context.Context, cluster *kube.Cluster) error {
 func (f *Facts) askGatewayAPI(ctx context.Context, cluster *kube.Cluster) error {
 	crds, err := cluster.List(ctx, kube.CustomResourceDefinition, "")
 	if err != nil {
-		return f.allowed("gateway_api", err)
+		return f.answered("gateway_api", err)
 	}
 	const group = "gateway.networking.k8s.io"
 	found := &GatewayAPI{}
@@ -383,14 +414,51 @@ func (f *Facts) askGatewayAPI(ctx context.Context, cluster *kube.Cluster) error 
 	return nil
 }
 
-// askPolicies looks for the policies by which AKS restricts what is in a cluster.
-func (f *Facts) askPolicies(ctx context.Context, cluster *kube.Cluster) error {
-	if !known(f.AKS) {
+// askAppRouting looks for the Istio of App Routing by the class of its gateways: it
+// injects into no workloads, and need not have a webhook.
+func (f *Facts) askAppRouting(ctx context.Context, cluster *kube.Cluster) error {
+	if !known(f.AKS) || f.AppRouting != nil {
 		return nil
 	}
-	policies, _, err := f.listServed(ctx, cluster, "deployment_safeguards", schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy"})
-	if slices.ContainsFunc(policies, func(p *unstructured.Unstructured) bool { return strings.HasPrefix(p.GetName(), "aks-managed-") }) {
-		f.Safeguards = new(true)
+	kind, err := cluster.KindFor(ctx, schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "GatewayClass"})
+	if err == nil {
+		_, err = cluster.Get(ctx, kube.Ref{Kind: kind, Name: appRoutingClass})
 	}
-	return err
+	if err != nil && !errors.Is(err, kube.ErrNotFound) && !apimeta.IsNoMatchError(err) {
+		return f.answered("app_routing_istio", err)
+	}
+	f.AppRouting = new(err == nil)
+	return nil
+}
+
+// appRoutingClass is the GatewayClass of the Istio of App Routing.
+const appRoutingClass = "approuting-istio"
+
+// askSafeguards finds out by a dry run whether Deployment Safeguards change what is
+// deployed: they raise requests to a minimum of theirs. Their policies alone do not
+// tell: some of the same name only protect the system's namespaces.
+func (f *Facts) askSafeguards(ctx context.Context, cluster *kube.Cluster) error {
+	if !known(f.AKS) || f.Safeguards != nil {
+		return nil
+	}
+	labels := map[string]any{"app": "aksmesh-preflight"}
+	little, raised := map[string]any{"cpu": "10m", "memory": "10Mi"}, map[string]any{"cpu": "100m", "memory": "100Mi"}
+	deployment := kube.Ref{Kind: kube.Deployment, Namespace: corev1.NamespaceDefault, Name: "aksmesh-preflight"}.Object()
+	deployment.Object["spec"] = map[string]any{
+		"replicas": int64(1), "selector": map[string]any{"matchLabels": labels},
+		"template": map[string]any{"metadata": map[string]any{"labels": labels}, "spec": map[string]any{"containers": []any{map[string]any{
+			"name": "main", "image": "mcr.microsoft.com/oss/kubernetes/pause:3.9", "resources": map[string]any{"requests": little, "limits": raised},
+		}}}},
+	}
+	made, err := cluster.Apply(ctx, deployment, kube.ApplyOptions{Manager: "aksmesh-preflight", DryRun: true, CreateOnly: true})
+	if err != nil {
+		return f.answered("deployment_safeguards", err)
+	}
+	containers, _, _ := unstructured.NestedSlice(made.Object, "spec", "template", "spec", "containers")
+	f.Safeguards = new(slices.ContainsFunc(containers, func(c any) bool {
+		fields, _ := c.(map[string]any)
+		requests, _, _ := unstructured.NestedMap(fields, "resources", "requests")
+		return maps.Equal(requests, raised)
+	}))
+	return nil
 }

@@ -106,7 +106,7 @@ func listed(ctx context.Context, cluster *kube.Cluster, kind schema.GroupKind) (
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find kind %s: %w", kind, err)
+		return nil, fmt.Errorf("find kind %s: %w", kind, cluster.Explained(ctx, err))
 	}
 	return cluster.List(ctx, kube.Kind{
 		Group: kind.Group, Version: mapping.GroupVersionKind.Version, Name: kind.Kind, Resource: mapping.Resource.Resource, Namespaced: true,
