@@ -87,6 +87,7 @@ func (a *Account) acquire(ctx context.Context, r request) (azcore.AccessToken, e
 func (a *Account) loginOptions() azcore.ClientOptions {
 	options := a.ClientOptions()
 	options.Retry.ShouldRetry = worthRetrying
+	options.Retry.MaxRetryDelay = loginLimit // of what Retry-After may ask for
 	options.PerRetryPolicies = []policy.Policy{witnessPolicy{}}
 	return options
 }

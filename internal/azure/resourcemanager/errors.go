@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -21,6 +23,9 @@ type Error struct {
 	Code    string // ARM's name of the error: "AuthorizationFailed"
 	Message string // ARM's words
 	err     error
+
+	wait   time.Duration // how long ARM asked to be left alone, 0 if it did not
+	waited bool          // whether that was done, and did not help
 }
 
 func (e *Error) Error() string {
@@ -38,9 +43,9 @@ func (e *Error) Unwrap() error { return e.err }
 
 var errUnreadable = errors.New("the answer of Azure Resource Manager is not what its API promises; a proxy may have answered for it")
 
-func refused(doing string, response *http.Response) error {
+func refused(doing string, response *http.Response) *Error {
 	err := runtime.NewResponseError(response)
-	refusal := &Error{Doing: doing, Status: response.StatusCode, err: err}
+	refusal := &Error{Doing: doing, Status: response.StatusCode, err: err, wait: retryAfter(response.Header)}
 	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		refusal.Code = answer.ErrorCode
 	}
@@ -96,13 +101,43 @@ func Advice(err error, role func(action string) string) string {
 	}
 	switch {
 	case of.Status == http.StatusTooManyRequests:
-		return "Azure Resource Manager is throttling the subscription or the account, and still was after waiting as long as it asked for. Run again later, and find out who else asks so much."
+		return "Azure Resource Manager is throttling the subscription or the account, and " + of.patience() + " Find out who else asks so much."
 	case of.Status == http.StatusForbidden:
 		return "The account is known but may not do this: a role is missing, or a policy or a deny assignment forbids it."
 	case of.Status >= http.StatusInternalServerError:
 		return "Azure Resource Manager has a problem of its own, which was still there after several tries. Nothing was changed: run again later; https://status.azure.com tells about incidents."
 	}
 	return ""
+}
+
+// patience says what came of how long ARM asked to be left alone.
+func (e *Error) patience() string {
+	switch wait := e.wait.Round(time.Second); {
+	case e.wait == 0:
+		return "still was after several tries. Run again later."
+	case e.waited:
+		return fmt.Sprintf("still was after waiting as often and as long as it asked for (%s the last time). Run again later.", max(wait, time.Second))
+	default:
+		return fmt.Sprintf("asks to be left alone for %s, which is longer than this may take. Run again after that.", wait)
+	}
+}
+
+// retryAfter is how long an answer asks to be left alone, by the headers that the
+// SDK goes by; 0 if it does not.
+func retryAfter(header http.Header) time.Duration {
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if milliseconds, err := strconv.Atoi(header.Get(name)); err == nil {
+			return time.Duration(milliseconds) * time.Millisecond
+		}
+	}
+	asked := header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(asked); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(asked); err == nil {
+		return max(time.Until(at), 0)
+	}
+	return 0
 }
 
 func (e *Error) unauthorized(role func(string) string) string {

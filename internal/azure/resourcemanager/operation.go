@@ -27,7 +27,9 @@ func (c *Client) Operate(ctx context.Context, request Request) error {
 	}
 	_, err = poller.PollUntilDone(ctx, &runtime.PollUntilDoneOptions{Frequency: pollEvery})
 	if answer, ok := errors.AsType[*azcore.ResponseError](err); ok && answer.RawResponse != nil {
-		return refused(request.Doing, answer.RawResponse)
+		refusal := refused(request.Doing, answer.RawResponse)
+		refusal.waited = refusal.wait <= c.retry.MaxRetryDelay
+		return refusal
 	}
 	if err != nil {
 		return &Error{Doing: request.Doing, err: err}
