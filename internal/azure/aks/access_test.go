@@ -14,6 +14,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -200,8 +201,16 @@ func TestPermissionsInTheCluster(t *testing.T) {
 			cluster := newCluster(t, testazure.ClusterOptions{Properties: map[string]any{"aadProfile": map[string]any{"enableAzureRBAC": test.rbac}}})
 			cluster.Forbid(testazure.ClusterData)
 			p := newPerson(t)
-			_, err := p.connect(t, cluster, test.access).Get(t.Context(), namespace)
-			p.checkError(t, err, "get Namespace dgraph: AKS cluster "+cluster.ResourceGroup+"/"+cluster.Name+": namespaces \"dgraph\" is forbidden", test.want(cluster, p))
+			c := p.connect(t, cluster, test.access)
+			_, err := c.Get(t.Context(), namespace)
+			refused := "AKS cluster " + cluster.ResourceGroup + "/" + cluster.Name + ": namespaces \"dgraph\" is forbidden"
+			p.checkError(t, err, "get Namespace dgraph: "+refused, test.want(cluster, p))
+			other, err := kubernetes.NewForConfig(c.RESTConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = other.CoreV1().Namespaces().Get(t.Context(), namespace.Name, metav1.GetOptions{})
+			p.checkError(t, c.Explained(t.Context(), err), refused, test.want(cluster, p))
 		})
 	}
 }
@@ -270,6 +279,51 @@ func proxy(t *testing.T) (url string, hosts *sync.Map) {
 	}))
 	t.Cleanup(server.Close)
 	return server.URL, hosts
+}
+
+// Microsoft Entra ID may take longer than a request to the API server, which is not
+// what does not answer then.
+func TestLoginThatHangs(t *testing.T) {
+	t.Parallel()
+	p, tenant := newPerson(t), double.AddTenant()
+	tenant.Admit(p.application)
+	cluster := newCluster(t, testazure.ClusterOptions{Properties: map[string]any{"aadProfile": map[string]any{"tenantID": tenant.ID}}})
+	access := p.access(t, idOf(t, cluster), aks.AccessOptions{})
+	c, err := kube.Connect(kube.Settings{Access: access, RequestTimeout: 100 * time.Millisecond}, "aks-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := version(t, c); err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := access.Credentials(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hung := testazure.Fault{Path: tenant.ID + "/oauth2/v2.0/token", Hang: true}
+	for name, request := range map[string]func(context.Context) error{
+		"of the package": func(ctx context.Context) error {
+			_, err := c.Get(ctx, namespace)
+			return err
+		},
+		"of another client": func(ctx context.Context) error {
+			other, err := kubernetes.NewForConfig(c.RESTConfig())
+			if err == nil {
+				_, err = other.CoreV1().Namespaces().Get(ctx, namespace.Name, metav1.GetOptions{})
+			}
+			return err
+		},
+	} {
+		heal := double.Fail(hung)
+		p.Forget(credentials.Token)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		p.checkError(t, request(ctx), "log in to Azure with client secret in tenant "+tenant.ID+": gave up waiting", "")
+		cancel()
+		heal()
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
 }
 
 func TestCredentialsTellTheWay(t *testing.T) {
