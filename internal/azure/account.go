@@ -155,7 +155,7 @@ func (a *Account) await(ctx context.Context, r request, flight <-chan singleflig
 		token, _ := landed.Val.(azcore.AccessToken)
 		return token, landed.Err
 	case <-ctx.Done():
-		return azcore.AccessToken{}, a.failure(r, fmt.Errorf("gave up waiting: %w", ctx.Err()))
+		return azcore.AccessToken{}, a.failure(r, fmt.Errorf("gave up waiting: %w", context.Cause(ctx)))
 	}
 }
 
@@ -257,8 +257,8 @@ func (c credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) 
 }
 
 // ClientOptions are what clients of Azure's SDK are to be made with: the
-// account's cloud, the caller's name, and the SDK's own retries, which honour
-// Retry-After.
+// account's cloud, the caller's name, and the SDK's own retries, which honour a
+// Retry-After of up to a minute. Who has the time for more sets MaxRetryDelay.
 func (a *Account) ClientOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     a.Cloud().Configuration,

@@ -349,3 +349,25 @@ func TestImportEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// How a custom cloud names its registries is not known, so that no host is taken
+// for one of them.
+func TestRegistriesOfCustomClouds(t *testing.T) {
+	t.Parallel()
+	account, err := azure.NewAccount(azure.Settings{
+		TenantID: "tenant", ClientID: "client", ClientSecret: "hush", Environment: "Custom",
+		Endpoint: azure.Endpoint{ActiveDirectoryAuthorityHost: testazure.CustomAuthority, ResourceManagerEndpoint: testazure.CustomManagement, ResourceManagerAudience: testazure.CustomAudience},
+	}, azure.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := acr.NewClient(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"example.azurecr.io", "example.test."} {
+		if got, err := client.Credential(t.Context(), host); err != nil || got != auth.EmptyCredential {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
