@@ -35,8 +35,10 @@ type Access struct {
 	options AccessOptions
 	proxy   *url.URL // nil if the options have none
 
-	looks singleflight.Group
-	seen  atomic.Pointer[ManagedCluster] // when ARM was last asked
+	looks   singleflight.Group
+	seen    atomic.Pointer[ManagedCluster] // when ARM last told
+	glanced atomic.Pointer[glance]         // when ARM was last asked
+	found   atomic.Pointer[login]          // when Connect last was
 }
 
 // NewAccess prepares access to a cluster. Nothing is dialled; the error is about
@@ -78,6 +80,7 @@ func (a *Access) look(ctx context.Context) (*ManagedCluster, error) {
 		if err == nil {
 			a.seen.Store(seen)
 		}
+		a.glanced.Store(&glance{at: time.Now(), err: err})
 		return seen, err
 	})
 	select {
@@ -107,6 +110,7 @@ func (a *Access) Connect(ctx context.Context) (*rest.Config, error) {
 			KeyData:    found.key,
 		},
 	}
+	a.found.Store(found)
 	if found.proxy != nil {
 		config.Proxy = http.ProxyURL(found.proxy)
 	}
@@ -116,6 +120,17 @@ func (a *Access) Connect(ctx context.Context) (*rest.Config, error) {
 		})
 	}
 	return config, nil
+}
+
+// Login gets the token that requests by the way which Connect last found need, if
+// there is none that lasts. Errors are *azure.LoginError.
+func (a *Access) Login(ctx context.Context) error {
+	found := a.found.Load()
+	if found == nil || found.scope == "" {
+		return nil
+	}
+	_, err := a.account.Token(ctx, found.tenant, found.scope)
+	return err
 }
 
 // login reads where the API server is and how to log in.

@@ -21,6 +21,16 @@ import (
 // to tell already.
 const explainLimit = 15 * time.Second
 
+// glanceLife is how long what ARM said of a cluster explains errors: many requests
+// fail at once where one does, and ARM throttles.
+const glanceLife = 30 * time.Second
+
+// glance is what ARM said of a cluster when it was last asked.
+type glance struct {
+	at  time.Time
+	err error // nil if it told
+}
+
 // Explain says what an error of ARM, of Microsoft Entra ID, or of the API server or
 // the way to it means for this cluster and what to do about it, or "" if nothing
 // more can be said. Where the error alone does not tell, ARM is asked how the
@@ -161,16 +171,25 @@ func (a *Access) explainUnreachable(ctx context.Context, how problem, err error)
 	return ""
 }
 
+// glance has the cluster in [Access.seen] be as it was a short while ago.
+func (a *Access) glance(ctx context.Context) error {
+	if last := a.glanced.Load(); last != nil && time.Since(last.at) < glanceLife {
+		return last.err
+	}
+	_, err := a.look(ctx)
+	return err
+}
+
 // explainState says why a cluster in the state that it is in now has no API server
 // to talk to, "" if it should have.
 func (a *Access) explainState(ctx context.Context) string {
-	seen, err := a.look(ctx)
-	if err != nil {
+	if err := a.glance(ctx); err != nil {
 		if refusal, ok := errors.AsType[*resourcemanager.Error](err); ok && refusal.Status == http.StatusNotFound {
 			return Advice(err)
 		}
 		return ""
 	}
+	seen := a.seen.Load()
 	if seen.Properties.PowerState.Code == "Stopped" {
 		return fmt.Sprintf("The cluster is stopped. Start it (az aks start --subscription %s --resource-group %s --name %s) and run again.", a.id.SubscriptionID, a.id.ResourceGroup, a.id.Name)
 	}
