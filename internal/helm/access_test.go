@@ -27,6 +27,8 @@ func (w way) Connect(context.Context) (*rest.Config, error) {
 	return &rest.Config{Host: w.host}, nil
 }
 
+func (way) Login(context.Context) error { return nil }
+
 func (w way) Explain(context.Context, error) string { return "A role is missing." }
 
 func (w way) releases(t *testing.T) *Releases {

@@ -28,7 +28,11 @@ type Access interface {
 	// from then on; an error is not kept.
 	Connect(ctx context.Context) (*rest.Config, error)
 
-	// Explain says what an error of Connect, or of the API server that it led to,
+	// Login makes sure that a request by the way that Connect last found can log in,
+	// so that the time which a request may take does not go by with that.
+	Login(ctx context.Context) error
+
+	// Explain says what an error of these two, or of the API server that it led to,
 	// means for this cluster and what to do about it, or "".
 	Explain(ctx context.Context, err error) string
 }
@@ -109,9 +113,22 @@ func (t *connectingTransport) RoundTrip(request *http.Request) (*http.Response, 
 	return response, err
 }
 
-// connect returns the way to the API server and asks for it if it is not known:
-// once for all who want it at the same time.
+// connect returns the way to the API server, once it can be gone, for as long as the
+// caller waits.
 func (t *connectingTransport) connect(ctx context.Context) (*connection, error) {
+	found, err := t.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.access.Login(ctx); err != nil {
+		return nil, &AccessError{Cluster: t.access.String(), advice: t.access.Explain(ctx, err), err: err}
+	}
+	return found, nil
+}
+
+// find returns the way to the API server and asks for it if it is not known: once
+// for all who want it at the same time.
+func (t *connectingTransport) find(ctx context.Context) (*connection, error) {
 	if known := t.current.Load(); known != nil {
 		return known, nil
 	}
@@ -214,8 +231,8 @@ func closeBody(request *http.Request) error {
 	return request.Body.Close()
 }
 
-// reached makes sure that the way to the API server is known, for as long as the
-// caller waits, before the time of a single request begins.
+// reached makes sure that the way to the API server is known and open, for as long as
+// the caller waits, before the time of a single request begins.
 func (c *Cluster) reached(ctx context.Context) error {
 	if c.connecting == nil {
 		return nil

@@ -34,6 +34,8 @@ func (w *foundWay) Connect(ctx context.Context) (*rest.Config, error) {
 	return w.found(ctx, w.asked.Add(1))
 }
 
+func (*foundWay) Login(context.Context) error { return nil }
+
 func (w *foundWay) Explain(_ context.Context, err error) string {
 	if w.explain == nil {
 		return ""

@@ -477,4 +477,6 @@ func (nowhere) String() string { return "no cluster" }
 
 func (n nowhere) Connect(context.Context) (*rest.Config, error) { return nil, n.because }
 
+func (nowhere) Login(context.Context) error { return nil }
+
 func (nowhere) Explain(context.Context, error) string { return "" }

@@ -311,13 +311,13 @@ func TestLoginThatHangs(t *testing.T) {
 			if err == nil {
 				_, err = other.CoreV1().Namespaces().Get(ctx, namespace.Name, metav1.GetOptions{})
 			}
-			return err
+			return c.Explained(ctx, err)
 		},
 	} {
 		heal := double.Fail(hung)
 		p.Forget(credentials.Token)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		p.checkError(t, request(ctx), "log in to Azure with client secret in tenant "+tenant.ID+": gave up waiting", "")
+		p.checkError(t, request(ctx), "as client "+p.application.ClientID+": gave up waiting", "Let HTTPS through the firewall")
 		cancel()
 		heal()
 		if t.Failed() {
