@@ -4,6 +4,7 @@ package retirement
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -23,11 +24,27 @@ func AzureNPM() Day { return Day{2028, time.September, 30} }
 // AzureNPMOnWindows is the last day of Azure Network Policy Manager on Windows.
 func AzureNPMOnWindows() Day { return Day{2026, time.September, 30} }
 
-// Windows2019 is the last day of nodes of Windows Server 2019.
-func Windows2019() Day { return Day{2026, time.March, 1} }
+// Windows is the last day of nodes with a version of Windows, by the osSKU of their
+// pool; none is announced for what is not known.
+func Windows(osSKU string) (end Day, announced bool) {
+	end, announced = map[string]Day{
+		"windows2019":   {2026, time.March, 1},
+		"windowsannual": {2026, time.May, 15},
+		"windows2022":   {2028, time.June, 30},
+	}[strings.ToLower(osSKU)]
+	return end, announced
+}
 
-// Windows2022 is the last day of nodes of Windows Server 2022.
-func Windows2022() Day { return Day{2028, time.June, 30} }
+// IstioAddon is the last day of the month in which a revision of the Istio add-on
+// was to end.
+func IstioAddon(revision string) (end Day, announced bool) {
+	end, announced = map[string]Day{
+		"asm-1-28": {2026, time.August, 31},
+		"asm-1-29": {2026, time.September, 30},
+		"asm-1-30": {2026, time.December, 31},
+	}[revision]
+	return end, announced
+}
 
 // OpenServiceMesh is the last day of the add-on of that name.
 func OpenServiceMesh() Day { return Day{2027, time.September, 30} }

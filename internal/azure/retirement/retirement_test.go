@@ -26,3 +26,19 @@ func TestDay(t *testing.T) {
 		}
 	}
 }
+
+// TestAnnounced holds what an end is announced of, however Azure spells it.
+func TestAnnounced(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	for name, want := range map[string]string{"WindowsAnnual": "ended on 2026-05-15", "windows2022": "ends on 2028-06-30", "Windows2025": ""} {
+		if end, announced := retirement.Windows(name); announced != (want != "") || announced && end.Words(now) != want {
+			t.Errorf("%s: %s", name, end.Words(now))
+		}
+	}
+	for name, want := range map[string]string{"asm-1-29": "ended on 2026-09-30", "asm-1-30": "ends on 2026-12-31", "asm-1-31": ""} {
+		if end, announced := retirement.IstioAddon(name); announced != (want != "") || announced && end.Words(now) != want {
+			t.Errorf("%s: %s", name, end.Words(now))
+		}
+	}
+}

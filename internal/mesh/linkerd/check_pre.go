@@ -268,11 +268,20 @@ func contained(networks []netip.Prefix, inner netip.Prefix) bool {
 func withinDefault(addresses []address) error { return within(DefaultNetworks, addresses) }
 
 // OutsideDefaultNetworks are those of some networks that the control plane does not
-// take for the cluster's, unless it is told so by the value clusterNetworks.
+// take for the cluster's, unless it is told so by the value clusterNetworks: in
+// order, without those that are in others.
 func OutsideDefaultNetworks(networks []netip.Prefix) []netip.Prefix {
 	known, err := parseNetworks(DefaultNetworks)
 	if err != nil {
 		return networks
 	}
-	return slices.DeleteFunc(slices.Clone(networks), func(p netip.Prefix) bool { return contained(known, p) })
+	var outside []netip.Prefix
+	// Wide ones come first.
+	for _, p := range slices.SortedFunc(slices.Values(networks), func(a, b netip.Prefix) int { return a.Bits() - b.Bits() }) {
+		if !contained(known, p) && !contained(outside, p) {
+			outside = append(outside, p)
+		}
+	}
+	slices.SortFunc(outside, netip.Prefix.Compare)
+	return outside
 }

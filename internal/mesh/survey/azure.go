@@ -57,10 +57,8 @@ func (f *Facts) describe(c *aks.ManagedCluster) {
 	}
 }
 
-// automatic tells whether a cluster is of AKS Automatic.
-func automatic(c *aks.ManagedCluster) bool {
-	return c != nil && strings.EqualFold(c.SKU.Name, "Automatic")
-}
+// automatic tells whether a cluster is known to be of AKS Automatic.
+func automatic(c *aks.ManagedCluster) bool { return c != nil && c.Automatic() }
 
 // several are the networks of a dual-stack cluster, or the one of another.
 func several(all []string, one string) []string {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/retirement"
@@ -34,8 +35,39 @@ type Finding struct {
 	Advice   string // what to do
 }
 
-// A controlPlaneNamespace has a label by which AKS keeps webhooks away.
-type controlPlaneNamespace struct{ name, value string }
+// A selector is one by which the admissions enforcer keeps a webhook away from
+// namespaces with the label control-plane.
+type selector struct {
+	of       kube.Ref
+	operator metav1.LabelSelectorOperator // DoesNotExist or NotIn
+	values   []string
+}
+
+// keeps tells whether the webhook is kept away from a namespace whose label has a
+// value.
+func (s selector) keeps(value string) bool {
+	return s.operator == metav1.LabelSelectorOpDoesNotExist || s.operator == metav1.LabelSelectorOpNotIn && slices.Contains(s.values, value)
+}
+
+// keptAway are the selectors of a webhook configuration that are about the label
+// control-plane: AKS has written other values, and another operator, before.
+func keptAway(kind kube.Kind, c *unstructured.Unstructured) []selector {
+	var found []selector
+	webhooks, _, _ := unstructured.NestedSlice(c.Object, "webhooks")
+	for _, webhook := range webhooks {
+		fields, _ := webhook.(map[string]any)
+		expressions, _, _ := unstructured.NestedSlice(fields, "namespaceSelector", "matchExpressions")
+		for _, expression := range expressions {
+			fields, _ := expression.(map[string]any)
+			operator, _, _ := unstructured.NestedString(fields, "operator")
+			values, _, _ := unstructured.NestedStringSlice(fields, "values")
+			if fields["key"] == controlPlaneLabel {
+				found = append(found, selector{kube.Ref{Kind: kind, Name: c.GetName()}, metav1.LabelSelectorOperator(operator), values})
+			}
+		}
+	}
+	return found
+}
 
 // An optOut is a webhook configuration that AKS leaves alone.
 type optOut struct {
@@ -122,8 +154,8 @@ func (f *Facts) judgeNetwork(now time.Time) {
 		f.find("kubenet", severityAt(now, retirement.Kubenet()), "network.plugin", "the network plugin is kubenet, whose support "+retirement.Kubenet().Words(now),
 			"Move to Azure CNI Overlay: az aks update --network-plugin azure --network-plugin-mode overlay.")
 	}
-	if message, advice := n.Engine.Caution(now); message != "" {
-		f.find("npm", severityAt(now, retirement.AzureNPM()), "network.policy_engine", message, advice)
+	if message, _ := n.Engine.Caution(now); message != "" {
+		f.find("npm", severityAt(now, retirement.AzureNPM()), "network.policy_engine", message, "Move to another: "+f.engineAdvice()+".")
 		if slices.ContainsFunc(f.NodePools, windows) {
 			f.find("npm-windows", severityAt(now, retirement.AzureNPMOnWindows()), "network.policy_engine", "the support of "+engine.AzureNPM+" on Windows "+retirement.AzureNPMOnWindows().Words(now),
 				"Have Calico enforce the policies of Windows nodes, or move what is on them.")
@@ -135,22 +167,51 @@ func (f *Facts) judgeNetwork(now time.Time) {
 		if f.Source == FromARM {
 			message = "AKS has installed nothing that enforces NetworkPolicies; whether somebody else has was not looked at"
 		}
-		f.find("no-policy-engine", Warning, "network.policy_engine", message, "Have AKS install one, such as Cilium (az aks update --network-dataplane cilium), before you rely on aksmesh_network_policy.")
+		f.find("no-policy-engine", Warning, "network.policy_engine", message, "Bring one before you rely on aksmesh_network_policy: "+f.engineAdvice()+".")
 	}
 	if n.Engine.Name == engine.Cilium || n.Dataplane == "cilium" {
+		chained, advice := "only by settings (cni.exclusive, socketLB.hostNamespaceOnly)", "Select pods and namespaces in policies, not addresses. Prove injection and ambient mode in a cluster like this one before you rely on a CNI plugin"
+		if known(f.AKS) && n.Dataplane == "cilium" && n.Plugin != "none" {
+			chained += " that AKS allows nobody to change"
+		}
+		if f.look.redirected == nil && !automatic(f.look.describes) {
+			advice += "; init containers need none"
+		}
 		f.find("cilium", Info, "network.dataplane",
 			"with Cilium, an ipBlock matches neither pods nor nodes; its load balancing at sockets has proxies see addresses of pods in place of services'; "+
-				"and it lets other CNI plugins (linkerd-cni, istio-cni, and with it ambient) be chained only by settings (cni.exclusive, socketLB.hostNamespaceOnly) that AKS allows nobody to change",
-			"Select pods and namespaces in policies, not addresses. Prove injection and ambient mode in a cluster like this one before you rely on a CNI plugin; init containers need none.")
+				"and it lets other CNI plugins (linkerd-cni, istio-cni, and with it ambient) be chained "+chained, advice+".")
 	}
-	if n.Covered != nil && !*n.Covered {
+	switch {
+	case n.Covered == nil || *n.Covered:
+	case f.look.stray != "":
+		f.find("cluster-networks", Warning, "network", "Linkerd takes some of the cluster's addresses, such as "+f.look.stray+", for the world outside of it: its default clusterNetworks are "+linkerd.DefaultNetworks,
+			"Find out the networks of pods and services, and add them to these in the value clusterNetworks of aksmesh_linkerd.")
+	default:
 		f.find("cluster-networks", Warning, "network", "Linkerd takes "+strings.Join(n.Uncovered, ", ")+" for the world outside of the cluster: its default clusterNetworks are "+linkerd.DefaultNetworks,
-			"Set the value clusterNetworks of aksmesh_linkerd to "+strings.Join(append([]string{linkerd.DefaultNetworks}, n.Uncovered...), ",")+", with the whole networks of what are single addresses.")
+			"Set the value clusterNetworks of aksmesh_linkerd to "+strings.Join(append([]string{linkerd.DefaultNetworks}, n.Uncovered...), ",")+".")
 	}
 	local := known(f.AKS) && f.KubernetesVersion != "" && check.AtLeast(f.KubernetesVersion, "1.36") == nil
 	if local && n.Plugin != "none" && (n.Engine.Name == "" || n.Engine.Name == engine.AzureNPM) {
 		f.find("local-dns", Info, "network", "from Kubernetes 1.36 on, nodes answer queries of DNS themselves (LocalDNS), unless their pool has it disabled",
-			"Policies on egress have to admit queries to the nodes besides those to kube-dns, as aksmesh_network_policy does.")
+			"Policies on egress have to admit queries to 169.254.10.10 and 169.254.10.11 (ipBlock) besides those to kube-dns: aksmesh_network_policy admits pods of kube-dns and node-local-dns only, and a service of the node is neither.")
+	}
+}
+
+// engineAdvice is how to have policies enforced in such a cluster: Cilium is for
+// Azure CNI, and for Linux.
+func (f *Facts) engineAdvice() string {
+	n := f.Network
+	switch {
+	case !known(f.AKS):
+		return "install one that goes with the CNI plugin, such as Calico or Cilium"
+	case n.Plugin == "none":
+		return "install the one of your CNI plugin"
+	case n.Plugin == "kubenet" || slices.ContainsFunc(f.NodePools, windows):
+		return "have AKS install Calico (az aks update --network-policy calico)"
+	case n.Plugin == "":
+		return "have AKS install one that goes with the network plugin (az aks update --network-policy calico, or --network-dataplane cilium with Azure CNI)"
+	default:
+		return "have AKS install Cilium (az aks update --network-dataplane cilium)"
 	}
 }
 
@@ -163,17 +224,20 @@ func (f *Facts) judgePools(now time.Time) {
 			continue
 		}
 		names = append(names, pool.Name)
-		for sku, end := range map[string]retirement.Day{"windows2019": retirement.Windows2019(), "windows2022": retirement.Windows2022()} {
-			if strings.EqualFold(pool.OSSKU, sku) {
-				f.find("windows-version", severityAt(now, end), "node pool "+pool.Name, "the support of "+pool.OSSKU+" "+end.Words(now), "Move to a pool of Windows2025.")
-			}
+		const advice = "Move to a pool of Windows2025."
+		if end, announced := retirement.Windows(pool.OSSKU); announced {
+			f.find("windows-version", severityAt(now, end), "node pool "+pool.Name, "the support of "+pool.OSSKU+" "+end.Words(now), advice)
+		}
+		if strings.EqualFold(pool.OSSKU, "Windows2022") && f.KubernetesVersion != "" && check.AtLeast(f.KubernetesVersion, "1.37") == nil {
+			f.find("windows-version", Error, "node pool "+pool.Name, "from Kubernetes 1.37 on, "+pool.OSSKU+" is not supported, and the cluster has "+f.KubernetesVersion, advice)
 		}
 	}
 	if len(names) > 0 {
 		f.find("windows-pools", Warning, "node_pools", "the node pools "+strings.Join(names, ", ")+" run Windows, where no mesh has a proxy: pods on them stay outside, and what demands the mesh of its callers refuses them",
 			"Keep meshed workloads on Linux by the node selector kubernetes.io/os=linux, and enrol no namespace whose pods run on Windows.")
 	}
-	if len(f.NodePools) > 0 && !slices.ContainsFunc(f.NodePools, takesPods) {
+	made := f.look.nodesMade || f.look.describes != nil && f.look.describes.MakesNodes()
+	if !made && len(f.NodePools) > 0 && !slices.ContainsFunc(f.NodePools, takesPods) {
 		f.find("no-user-pool", Warning, "node_pools", "every node pool of Linux has a taint that pods of a control plane do not tolerate", "Add a node pool for users, or set tolerations in the values of the charts.")
 	}
 }
@@ -190,8 +254,14 @@ func (f *Facts) judgeMeshes(now time.Time) {
 		f.find("istio-addon", Warning, "istio_addon", "the Istio add-on of AKS is enabled, with the revisions "+strings.Join(f.IstioRevisions, ", ")+" in namespace "+check.AddonNamespace+"; no other Istio may be beside it",
 			"Enrol workloads in it by the label istio.io/rev=<revision> (aksmesh_injection with that revision), or disable it (az aks mesh disable) before aksmesh_istio.")
 	}
+	for _, revision := range f.IstioRevisions {
+		if end, announced := retirement.IstioAddon(revision); announced && end.Over(now) {
+			f.find("istio-addon-version", Warning, "istio_addon.revisions", "the support of the Istio add-on's revision "+revision+" "+end.Words(now)+", by what was announced",
+				"See what AKS offers (az aks mesh get-upgrades), and upgrade (az aks mesh upgrade start).")
+		}
+	}
 	if known(f.AppRouting) {
-		f.find("app-routing-istio", Warning, "app_routing_istio", "App Routing has an Istio in namespace "+check.AddonNamespace+" for its gateways (GatewayClass approuting-istio); it injects no proxies into workloads, and is no mesh",
+		f.find("app-routing-istio", Warning, "app_routing_istio", "App Routing has an Istio in namespace "+check.AddonNamespace+" for its gateways (GatewayClass "+appRoutingClass+"); it injects no proxies into workloads, and is no mesh",
 			"Do not install another Istio beside it: disable one of both. Linkerd can be beside it.")
 	}
 	if known(f.ApplicationNetwork) {
@@ -209,13 +279,28 @@ func (f *Facts) judgeMeshes(now time.Time) {
 }
 
 func (f *Facts) judgeEnforcer() {
-	if known(f.AKS) || f.look.enforced {
-		f.find("admissions-enforcer", Info, "webhooks", "AKS writes into the namespace selectors of all webhooks that they leave its own namespaces alone (control-plane, kubernetes.azure.com/managedby)",
-			"There is nothing to do: what it writes is neither drift nor overwritten.")
+	if !known(f.AKS) && !f.look.enforced {
+		return
+	}
+	f.find("admissions-enforcer", Info, "webhooks", "AKS writes into the namespace selectors of all webhooks that they leave its own namespaces alone (control-plane, kubernetes.azure.com/managedby)",
+		"There is nothing to do: what it writes is neither drift nor overwritten.")
+	selectors := f.look.kept
+	if len(selectors) == 0 {
+		// What it writes today.
+		selectors = []selector{{operator: metav1.LabelSelectorOpNotIn, values: []string{"true"}}}
 	}
 	for _, namespace := range f.look.namespaces {
-		f.find("control-plane-namespace", Warning, "Namespace "+namespace.name, "the namespace has the label control-plane="+namespace.value+
-			", by which AKS's admissions enforcer keeps webhooks away from it: pods in it get no proxy", "Take the label off if pods of the namespace are to be in the mesh.")
+		value := namespace.Labels[controlPlaneLabel]
+		i := slices.IndexFunc(selectors, func(s selector) bool { return s.keeps(value) })
+		if i < 0 {
+			continue
+		}
+		which := "webhooks"
+		if of := selectors[i].of; of.Name != "" {
+			which += " (" + of.String() + " is one)"
+		}
+		f.find("control-plane-namespace", Warning, "Namespace "+namespace.Name, "the namespace has the label control-plane="+value+
+			", by which AKS's admissions enforcer keeps "+which+" away from it: pods in it get no proxy", "Take the label off if pods of the namespace are to be in the mesh.")
 	}
 	for _, out := range f.look.optedOut {
 		severity, message := Info, " has AKS's admissions enforcer leave it alone (admissions.enforcer/disabled)"
@@ -231,8 +316,11 @@ func (f *Facts) judgeGatewayAPI() {
 	switch {
 	case g == nil:
 	case !g.Installed:
-		f.find("no-gateway-api", Warning, "gateway_api", "there are no CRDs of the Gateway API, which Linkerd's control plane and Istio's waypoints need",
-			"Have AKS bring them (az aks update --enable-gateway-api), or aksmesh_linkerd (gateway_api.crds = \"install\").")
+		advice := "Have aksmesh_linkerd bring them (gateway_api.crds = \"install\")."
+		if known(f.AKS) {
+			advice = "Have AKS bring them (az aks update --enable-gateway-api), or aksmesh_linkerd (gateway_api.crds = \"install\")."
+		}
+		f.find("no-gateway-api", Warning, "gateway_api", "there are no CRDs of the Gateway API, which Linkerd's control plane and Istio's waypoints need", advice)
 	case g.Managed:
 		f.find("gateway-api-managed", Info, "gateway_api", strings.TrimSpace("the CRDs of the Gateway API are managed by AKS "+g.Bundle)+", which upgrades them with the cluster",
 			"Use them as they are: gateway_api.crds = \"require\" of aksmesh_linkerd.")

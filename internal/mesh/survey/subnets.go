@@ -78,6 +78,6 @@ func (s *subnets) shared() (shared *bool, because string) {
 	case s.pods == 0:
 		return nil, "no pod in kube-system has an address of its own yet"
 	default:
-		return nil, "pods have addresses of no network that their node has for pods, and none lies between those of two nodes of a pool, which would prove a common subnet; Azure Resource Manager knows"
+		return nil, "pods have addresses of no network that their node has for pods, and none lies between those of two nodes of a pool, which would prove a common subnet"
 	}
 }

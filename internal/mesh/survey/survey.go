@@ -9,9 +9,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/discovery"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
@@ -80,10 +83,11 @@ type Network struct {
 	Plugin, PluginMode, Dataplane string   // as Azure names them: azure, overlay, cilium
 	Policy                        string   // as Azure names it: none, azure, calico, cilium
 	PodCIDRs, ServiceCIDRs        []string // of a flat network, the subnets of the pods
-	// Uncovered are those of them, or of the addresses that are in use, that Linkerd
-	// does not take for the cluster's by default; nil if they are not known.
+	// Uncovered are those of them that Linkerd does not take for the cluster's by
+	// default; nil if they are not known, as when an address in use is of none of them
+	// and not taken for the cluster's either.
 	Uncovered []string
-	// Covered tells whether there is none of those.
+	// Covered tells whether all of them are, and the addresses that are in use.
 	Covered *bool
 	// SharedSubnet is whether nodes and pods have addresses of the same subnet, and
 	// SharedBecause by what that is known, or why it is not.
@@ -119,14 +123,24 @@ type Unseen struct{ Subject, Why string }
 
 // look is what is seen on the way, and is judged in the end.
 type look struct {
-	addresses  []netip.Prefix // of pods and services in use
+	addresses  []address
+	stray      string // an address that is of no network that is known, nor one of Linkerd's
 	describes  *aks.ManagedCluster
-	webhooks   error // why none is admitted that changes pods
-	redirected error // why no pod may have what init containers need
-	namespaces []controlPlaneNamespace
+	webhooks   error               // why none is admitted that changes pods
+	redirected error               // why no pod may have what init containers need
+	namespaces []*corev1.Namespace // with the label control-plane
+	kept       []selector          // by which the enforcer keeps webhooks away
+	nodesMade  bool                // AKS makes nodes of its own accord
 	optedOut   []optOut
 	enforced   bool // the enforcer has written into webhooks
 	addons     map[string]bool
+}
+
+// An address is one that is in use, or several, of a network that is not known.
+type address struct {
+	netip.Prefix
+
+	of string // whose it is: "Pod kube-system/coredns-1"
 }
 
 // Look asks the sources, and judges what they say. Azure may refuse, and the API
@@ -152,20 +166,16 @@ func Look(ctx context.Context, from Sources) (*Facts, error) {
 			f.Source = FromCluster
 		case ctx.Err() != nil, f.Source == "":
 			return nil, err
-		default:
+		case silent(err):
 			f.miss("the inside of the cluster", fmt.Errorf("the API server does not answer: %w", err))
-		}
-	}
-	if f.Source == FromCluster && known(f.AKS) {
-		for _, subject := range []string{"id", "location", "sku", "private_cluster", "authorized_ip_ranges", "node_pools.subnet_id", "registries"} {
-			if subject != "private_cluster" || f.Private == nil {
-				f.Unseen = append(f.Unseen, Unseen{subject, "only Azure Resource Manager tells, and has not been asked or has not answered: " + unasked})
-			}
+		default:
+			f.miss("the inside of the cluster", fmt.Errorf("the API server does not even tell its version: %w", err))
 		}
 	}
 	if f.Source == FromARM && from.Inside == nil {
 		f.miss("the inside of the cluster", errors.New("the API server was not asked: what is installed in the cluster, and what is in use of its networks, is not known"))
 	}
+	f.missWithout(unasked)
 	f.cover()
 	f.judge(from.Now)
 	return f, nil
@@ -191,35 +201,76 @@ func (f *Facts) miss(subject string, why error) {
 	f.Unseen = append(f.Unseen, Unseen{subject, f.explain(why)})
 }
 
-// allowed notes what may not be read, and passes on what else has gone wrong.
-func (f *Facts) allowed(subject string, err error) error {
-	if apierrors.IsForbidden(err) {
-		f.miss(subject, err)
-		return nil
+// missWithout notes what only the source knows that has not answered.
+func (f *Facts) missWithout(unasked string) {
+	if !known(f.AKS) {
+		return
 	}
-	return err
+	none := func(subject string, unknown bool, why string) {
+		if unknown && !slices.ContainsFunc(f.Unseen, func(u Unseen) bool { return u.Subject == subject }) {
+			f.Unseen = append(f.Unseen, Unseen{subject, why})
+		}
+	}
+	switch f.Source {
+	case FromCluster:
+		why := "only Azure Resource Manager tells, and has not been asked or has not answered: " + unasked
+		for _, subject := range []string{
+			"id", "name", "location", "sku", "tier", "power_state", "provisioning_state", "private_cluster", "authorized_ip_ranges", "managed_system_pools",
+			"network.policy", "node_pools.subnet_id", "registries",
+		} {
+			none(subject, true, why)
+		}
+		none("network.dataplane", f.Network.Dataplane == "", why)
+	case FromARM:
+		const why = "only the API server tells, and has not been asked or has not answered"
+		none("deployment_safeguards", f.Safeguards == nil, why)
+		none("application_network", f.ApplicationNetwork == nil, why)
+		none("gateway_api", f.GatewayAPI == nil, why)
+	}
+}
+
+// silent tells whether an error is that nobody has answered, and not an answer.
+func silent(err error) bool {
+	var status apierrors.APIStatus
+	return !errors.As(err, &status) && !discovery.IsGroupDiscoveryFailedError(err)
+}
+
+// answered notes what the API server does not tell, whatever its reason, and passes
+// on that nobody answers.
+func (f *Facts) answered(subject string, err error) error {
+	if err == nil || silent(err) {
+		return err
+	}
+	f.miss(subject, err)
+	return nil
 }
 
 // cover finds out which networks Linkerd does not take for the cluster's.
 func (f *Facts) cover() {
-	networks := slices.Clone(f.look.addresses)
+	var networks []netip.Prefix
 	for _, text := range slices.Concat(f.Network.PodCIDRs, f.Network.ServiceCIDRs) {
 		if prefix, err := netip.ParsePrefix(text); err == nil {
 			networks = append(networks, prefix.Masked())
 		}
 	}
-	if len(networks) == 0 {
+	if len(networks)+len(f.look.addresses) == 0 {
 		f.miss("network.linkerd_covered", errors.New("neither networks nor addresses of pods and services are known"))
 		return
 	}
 	f.Network.Uncovered = []string{}
 	for _, outside := range linkerd.OutsideDefaultNetworks(networks) {
-		if text := outside.String(); !slices.Contains(f.Network.Uncovered, text) {
-			f.Network.Uncovered = append(f.Network.Uncovered, text)
+		f.Network.Uncovered = append(f.Network.Uncovered, outside.String())
+	}
+	for _, a := range f.look.addresses {
+		// One that is in a network of the list leaves the list with it.
+		if slices.Contains(linkerd.OutsideDefaultNetworks(append(slices.Clone(networks), a.Prefix)), a.Prefix) && !slices.Contains(networks, a.Prefix) {
+			f.look.stray = strings.TrimSuffix(a.String(), "/32") + " of " + a.of
+			f.miss("network.outside_linkerd_defaults", fmt.Errorf("%s is in no network that is known, and Linkerd does not take it for the cluster's by default", f.look.stray))
+			f.Network.Uncovered = nil
+			break
 		}
 	}
-	slices.Sort(f.Network.Uncovered)
-	f.Network.Covered = new(len(f.Network.Uncovered) == 0)
+	f.Network.Covered = new(len(f.Network.Uncovered) == 0 && f.look.stray == "")
 }
 
 // known tells whether something is known to be so.
