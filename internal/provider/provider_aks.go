@@ -114,7 +114,7 @@ func aksBlock() schema.SingleNestedAttribute {
 			"request_timeout":       text("How long one request to the API server may take, as a Go duration. Default `30s`.", goDuration(time.Second, time.Hour)),
 
 			"tenant_id":                   text("Microsoft Entra tenant to log in to. Environment: `ARM_TENANT_ID`, `AZURE_TENANT_ID`."),
-			"auxiliary_tenant_ids":        schema.ListAttribute{ElementType: types.StringType, Optional: true, MarkdownDescription: "Other tenants that tokens may be asked of, at most three. Environment: `ARM_AUXILIARY_TENANT_IDS`, separated by `;`.", Validators: []validator.List{listvalidator.SizeBetween(1, 3), listvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))}},
+			"auxiliary_tenant_ids":        schema.ListAttribute{ElementType: types.StringType, Optional: true, MarkdownDescription: "Other tenants whose tokens go along with every request to Azure Resource Manager, at most three. A managed identity has none of them. Environment: `ARM_AUXILIARY_TENANT_IDS`, separated by `;`.", Validators: []validator.List{listvalidator.SizeBetween(1, 3), listvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))}},
 			"client_id":                   text("Client ID of the service principal, of the user-assigned managed identity, or of the application that trusts an OIDC issuer. Environment: `ARM_CLIENT_ID`, `AZURE_CLIENT_ID`.", guid()),
 			"client_id_file_path":         text("File with the client ID. Environment: `ARM_CLIENT_ID_FILE_PATH`."),
 			"client_secret":               secret("Secret of the service principal. Environment: `ARM_CLIENT_SECRET`, `AZURE_CLIENT_SECRET`."),
@@ -130,7 +130,7 @@ func aksBlock() schema.SingleNestedAttribute {
 			"ado_pipeline_service_connection_id": text("Azure DevOps: ID of the service connection in whose name the pipeline logs in. " +
 				"Environment: `ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID`, `ARM_OIDC_AZURE_SERVICE_CONNECTION_ID`, `AZURESUBSCRIPTION_SERVICE_CONNECTION_ID`."),
 			"use_aks_workload_identity": flag("Whether to log in as the workload identity of the AKS pod that Terraform runs in. Environment: `ARM_USE_AKS_WORKLOAD_IDENTITY`. Default `false`."),
-			"use_msi":                   flag("Whether to log in as the managed identity of the machine that Terraform runs on; `client_id` chooses a user-assigned one. Environment: `ARM_USE_MSI`. Default `false`."),
+			"use_msi":                   flag("Whether to log in as the managed identity of the machine that Terraform runs on; `client_id` (or `ARM_CLIENT_ID`, but not `AZURE_CLIENT_ID`) chooses a user-assigned one. Environment: `ARM_USE_MSI`. Default `false`."),
 			"use_cli":                   flag("Whether to log in as Azure CLI has (`az login`) when nothing else is set. `true`, where it is set, also keeps the `AZURE_*` variables from choosing a service principal; `ARM_*` come first all the same, as in azurerm. Environment: `ARM_USE_CLI`. Default `true`."),
 			"environment": text("The cloud: `public`, `usgovernment`, `china`, or `custom` with `endpoint`. Environment: `ARM_ENVIRONMENT`. Default `public`.",
 				stringvalidator.OneOf("public", "usgovernment", "china", "custom")),
