@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -43,9 +44,9 @@ type Options struct {
 // Client speaks to registries. It may be used concurrently.
 type Client struct {
 	options Options
-	pauses  retry.Backoff
+	pauses  func(attempt int, asked time.Duration) time.Duration
 	policy  retry.Policy
-	session *auth.Client // keeps tokens by host and scope
+	session *session
 
 	mu     sync.Mutex
 	logins map[string]error // by host: why a keychain had no credential
@@ -53,13 +54,17 @@ type Client struct {
 
 // New prepares a client; it dials nobody.
 func New(options Options) *Client {
-	client := &Client{options: options, pauses: retry.DefaultBackoff, policy: patience(retry.DefaultBackoff), logins: map[string]error{}}
-	client.session = &auth.Client{
-		Client: &http.Client{Transport: &retry.Transport{
-			Policy: func() retry.Policy { return client.policy },
-		}},
-		Cache:      auth.NewCache(),
-		Credential: client.Credential,
+	client := &Client{options: options, pauses: pauses, policy: patience(pauses), logins: map[string]error{}}
+	client.session = &session{
+		auth: &auth.Client{
+			Client: &http.Client{
+				Transport:     &retry.Transport{Policy: func() retry.Policy { return client.policy }},
+				CheckRedirect: client.redirect,
+			},
+			Cache:      auth.NewCache(),
+			Credential: client.Credential,
+		},
+		plain: client.plain,
 	}
 	return client
 }
@@ -117,12 +122,13 @@ func (c *Client) Repository(of Reference) (*remote.Repository, error) {
 	return &remote.Repository{
 		Client:    c.session,
 		Reference: name,
-		PlainHTTP: IsLoopback(of.Registry) || slices.Contains(c.options.PlainHTTP, of.Registry),
+		PlainHTTP: c.plain(of.Registry),
 	}, nil
 }
 
 // Resolve finds out what a reference leads to. Errors are, besides those of ctx:
-// UnknownError, UnauthorizedError, ThrottledError, UnreachableError.
+// UnknownError, UnauthorizedError, ThrottledError, UnreachableError, AnswerError and
+// DigestError.
 func (c *Client) Resolve(ctx context.Context, of Reference) (Descriptor, error) {
 	repository, err := c.Repository(of)
 	if err != nil {

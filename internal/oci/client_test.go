@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,7 @@ func TestDeleteTakesImagesAwayOnce(t *testing.T) {
 		}
 		return request.Method == http.MethodDelete
 	})
-	if err := client.Delete(t.Context(), image); err == nil || !strings.Contains(err.Error(), "405") {
+	if err := client.Delete(t.Context(), image); err == nil || !isA[*AnswerError](err) || !strings.Contains(err.Error(), "405") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -210,6 +211,51 @@ func TestDockerConfigIsReadWithItsHelpers(t *testing.T) {
 	}
 }
 
+func TestAnswersAreTakenForWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	const page = "<html>"
+	digest := content.NewDescriptorFromBytes("", []byte(page)).Digest.String()
+	isUnreachable, isAnswer, isDigest := isA[*UnreachableError], isA[*AnswerError], isA[*DigestError]
+	manifest := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			w.Header().Set("Docker-Content-Digest", digest)
+			w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+			_, _ = io.WriteString(w, text)
+		}
+	}
+	status := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+	}
+	for title, test := range map[string]struct {
+		answer http.HandlerFunc
+		is     func(error) bool
+		says   string
+	}{
+		"wrong request":        {status(http.StatusBadRequest), isAnswer, "400"},
+		"unknown method":       {status(http.StatusMethodNotAllowed), isAnswer, "does not do as asked"},
+		"too large":            {status(http.StatusRequestEntityTooLarge), isAnswer, "413"},
+		"unknown feature":      {status(http.StatusNotImplemented), isAnswer, "501"},
+		"out of order":         {status(http.StatusInternalServerError), isUnreachable, "500"},
+		"page of a proxy":      {manifest(page), isAnswer, "cannot be read"},
+		"another's manifest":   {manifest("{}"), isDigest, "is not what it says"},
+		"connection that ends": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, isUnreachable, "cannot be reached"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			store.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
+				test.answer(w, request)
+				return true
+			})
+			image := Reference{Registry: store.host, Repository: "proxy", Digest: digest}
+			if _, err := impatient(Options{}).Resolve(t.Context(), image); !test.is(err) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %T: %v", err, err)
+			}
+		})
+	}
+}
+
 func TestPausesAreThoseThatRegistriesAskFor(t *testing.T) {
 	t.Parallel()
 	policy := New(Options{}).policy
@@ -221,6 +267,9 @@ func TestPausesAreThoseThatRegistriesAskFor(t *testing.T) {
 		exactly time.Duration
 	}{
 		"throttled for seven seconds": {status: http.StatusTooManyRequests, after: "7", wait: true, exactly: 7 * time.Second},
+		"out of order for seven":      {status: http.StatusServiceUnavailable, after: "7", wait: true, exactly: 7 * time.Second},
+		"out of order until long ago": {status: http.StatusServiceUnavailable, after: "Wed, 21 Oct 2015 07:28:00 GMT", wait: true},
+		"out of order for a century":  {status: http.StatusServiceUnavailable, after: "Wed, 21 Oct 2115 07:28:00 GMT"},
 		"throttled for hours":         {status: http.StatusTooManyRequests, after: "21600"},
 		"throttled":                   {status: http.StatusTooManyRequests, wait: true},
 		"failing":                     {status: http.StatusBadGateway, wait: true},

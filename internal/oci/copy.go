@@ -3,6 +3,8 @@ package oci
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
@@ -30,8 +32,15 @@ func (c *Client) copy(ctx context.Context, from, to Reference, progress func(Pro
 	if err != nil {
 		return err
 	}
+	var (
+		brought  sync.Map    // what there had been progress of, by digest
+		advanced atomic.Bool // in this attempt
+	)
 	tell := func(skipped bool) func(context.Context, ocispec.Descriptor) error {
 		return func(_ context.Context, done ocispec.Descriptor) error {
+			if _, known := brought.LoadOrStore(done.Digest, true); !known && !skipped {
+				advanced.Store(true)
+			}
 			if progress != nil {
 				progress(Progress{
 					From: from, To: to,
@@ -45,11 +54,15 @@ func (c *Client) copy(ctx context.Context, from, to Reference, progress func(Pro
 		PostCopy: tell(false), OnCopySkipped: tell(true),
 	}}
 	for attempt := 0; ; attempt++ {
-		_, err = oras.Copy(ctx, source, from.Digest, target, to.pointer(), options)
+		attempted, throttled := withThrottling(ctx)
+		_, err = oras.Copy(attempted, source, from.Digest, target, to.pointer(), options)
 		if err == nil {
 			return nil
 		}
-		if attempt+1 == copyAttempts || !worthAnother(err) || c.pause(ctx, attempt) != nil {
+		if advanced.Swap(false) {
+			attempt = 0
+		}
+		if attempt+1 >= copyAttempts || throttled.pause() > maxPause || !worthAnother(err) || c.pause(ctx, attempt, throttled.pause()) != nil {
 			return c.copyFailure(ctx, from, to, err)
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
+	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -63,8 +65,7 @@ func (e *ThrottledError) Error() string {
 
 func (e *ThrottledError) Unwrap() error { return e.Err }
 
-// UnreachableError says that the registry could not be asked, or did not answer
-// sensibly.
+// UnreachableError says that the registry could not be asked, or is out of order.
 type UnreachableError struct {
 	Reference Reference
 	Host      string
@@ -79,15 +80,35 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// AnswerError says that the registry answered, and not what it was asked for: it
+// does not know how, holds the request to be wrong, or what it says makes no sense.
+type AnswerError struct {
+	Reference Reference
+	Host      string
+	Err       error
+}
+
+func (e *AnswerError) Error() string {
+	return fmt.Sprintf("image %s: %s does not do as asked: %v", e.Reference, e.Host, e.Err)
+}
+
+func (e *AnswerError) Unwrap() error { return e.Err }
+
 // DigestError says that an image is not what it was taken for.
 type DigestError struct {
 	Reference Reference
 	Want, Got string // "sha256:…"
+	Err       error  // instead of the two, of a part of the image that is not what its digest says
 }
 
 func (e *DigestError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("image %s: what came of it is not what it says: %v", e.Reference, e.Err)
+	}
 	return fmt.Sprintf("image %s has digest %s instead of %s", e.Reference, e.Got, e.Want)
 }
+
+func (e *DigestError) Unwrap() error { return e.Err }
 
 // TakenError says that a tag leads to another image already, and may not be moved.
 type TakenError struct {
@@ -108,7 +129,7 @@ func (c *Client) failure(ctx context.Context, of Reference, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("image %s: %w", of, context.Cause(ctx))
 	}
-	host := of.Host()
+	host := AnsweredBy(err, of.Host())
 	response, answered := errors.AsType[*errcode.ErrorResponse](err)
 	login := c.LoginError(host)
 	if login != nil && strings.Contains(login.Error(), azureFirewall) {
@@ -131,9 +152,24 @@ func (c *Client) failure(ctx context.Context, of Reference, err error) error {
 		return &ThrottledError{Reference: of, Host: host, Err: err}
 	case status == http.StatusNotFound || errors.Is(err, errdef.ErrNotFound):
 		return &UnknownError{Reference: of, Err: err}
-	default:
+	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData):
+		return &DigestError{Reference: of, Err: err}
+	case firewall, failing(status), unanswered(err):
 		return &UnreachableError{Reference: of, Host: host, Err: err, Firewall: firewall}
+	default:
+		return &AnswerError{Reference: of, Host: host, Err: err}
 	}
+}
+
+// unanswered tells whether err is of a request that no answer came to, or only a
+// part of one.
+func unanswered(err error) bool {
+	if _, ok := errors.AsType[*downgradeError](err); ok {
+		return false
+	}
+	_, request := errors.AsType[*url.Error](err)
+	_, connection := errors.AsType[net.Error](err)
+	return request || connection || broken(err)
 }
 
 // query finds the query of a URL in a message.
@@ -186,7 +222,10 @@ func Advice(err error) string {
 				"endpoint has one only in the networks that are linked to its DNS zone."
 		}
 	}
-	if _, ok := errors.AsType[*DigestError](err); ok {
+	if wrong, ok := errors.AsType[*DigestError](err); ok {
+		if wrong.Err != nil {
+			return "What the registry keeps is damaged, or a proxy on the way changes it. Take the image from another registry."
+		}
 		return "Somebody else may write to the same tag at the same time; apply again."
 	}
 	return ""

@@ -19,7 +19,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 // store is a registry that remembers what it was asked, and can be made to fail.
@@ -36,10 +35,18 @@ type store struct {
 func newStore(t *testing.T) *store {
 	t.Helper()
 	s := &store{inner: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	s.Server = httptest.NewServer(s)
-	t.Cleanup(s.Close)
+	s.Server = serve(t, s)
 	s.host = strings.TrimPrefix(s.URL, "http://")
 	return s
+}
+
+// serve is httptest's server without its end, which breaks connections of others:
+// it closes those of http.DefaultTransport.
+func serve(t *testing.T, handler http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() { _ = server.Config.Close() })
+	return server
 }
 
 func (s *store) ServeHTTP(w http.ResponseWriter, request *http.Request) {
@@ -177,7 +184,7 @@ const blobsOfTwo = 7
 // impatient is a client that pauses for no time worth mentioning.
 func impatient(options Options) *Client {
 	client := New(options)
-	client.pauses = func(int, *http.Response) time.Duration { return time.Microsecond }
-	client.policy = &retry.GenericPolicy{Retryable: repeatable, Backoff: client.pauses, MaxWait: time.Second, MaxRetry: 5}
+	client.pauses = func(int, time.Duration) time.Duration { return time.Microsecond }
+	client.policy = patience(client.pauses)
 	return client
 }

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// copyAttempts is how often a copy is begun. Requests are repeated beneath; what
-	// is left are streams that break, which go on with the first blob that is missing.
-	copyAttempts = 3
+	// copyAttempts is how often a copy is begun without anything coming of it. Requests
+	// are repeated beneath; what is left are streams that break, and uploads of them
+	// that are refused, which go on with the first blob that is missing.
+	copyAttempts = 5
 
 	// maxPause is the longest that a registry is waited for, by its word or by growing
 	// pauses. One that asks for more (Docker Hub's limits last hours) is believed at
@@ -25,12 +26,35 @@ const (
 	maxPause = 30 * time.Second
 )
 
-// patience repeats requests after as long as the registry says (Retry-After), or
-// else with growing pauses.
-func patience(pauses retry.Backoff) retry.Policy {
+// pauses grow by attempt, counted from 0, and are no shorter than what a registry
+// asked for.
+func pauses(attempt int, asked time.Duration) time.Duration {
+	return min(max(retry.DefaultBackoff(attempt, nil), asked), maxPause)
+}
+
+// patienceOf is how long an answer asks to be left alone, 0 if it does not.
+func patienceOf(answer *http.Response) time.Duration {
+	after := answer.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(after); err == nil {
+		return max(0, time.Duration(min(seconds, int(24*time.Hour/time.Second)))*time.Second)
+	}
+	if moment, err := http.ParseTime(after); err == nil {
+		return max(0, time.Until(moment))
+	}
+	return 0
+}
+
+// patience repeats requests after pauses.
+func patience(pauses func(attempt int, asked time.Duration) time.Duration) retry.Policy {
 	return &retry.GenericPolicy{
-		Retryable: repeatable, Backoff: pauses,
-		MinWait: 200 * time.Millisecond, MaxWait: maxPause, MaxRetry: 5,
+		Retryable: repeatable,
+		Backoff: func(attempt int, answer *http.Response) time.Duration {
+			if answer == nil {
+				return pauses(attempt, 0)
+			}
+			return pauses(attempt, patienceOf(answer))
+		},
+		MaxWait: maxPause, MaxRetry: 5,
 	}
 }
 
@@ -39,8 +63,7 @@ func repeatable(response *http.Response, err error) (bool, error) {
 	if err != nil {
 		return broken(err), nil
 	}
-	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil &&
-		time.Duration(seconds)*time.Second > maxPause {
+	if patienceOf(response) > maxPause {
 		return false, nil
 	}
 	return failing(response.StatusCode) || response.StatusCode == http.StatusTooManyRequests, nil
@@ -62,12 +85,13 @@ func broken(err error) bool {
 // worthAnother tells whether a copy that ended with err may go on.
 func worthAnother(err error) bool {
 	response, answered := errors.AsType[*errcode.ErrorResponse](err)
-	return answered && failing(response.StatusCode) || broken(err)
+	return answered && (failing(response.StatusCode) || response.StatusCode == http.StatusTooManyRequests) || broken(err)
 }
 
-// pause waits as long as is due after an attempt, counted from 0.
-func (c *Client) pause(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(c.pauses(attempt, nil))
+// pause waits as long as is due after an attempt, counted from 0, and not shorter
+// than was asked for.
+func (c *Client) pause(ctx context.Context, attempt int, asked time.Duration) error {
+	timer := time.NewTimer(c.pauses(attempt, asked))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
