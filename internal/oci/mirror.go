@@ -34,7 +34,8 @@ type Outcome struct {
 	// here. nil if it was seen.
 	Unverified error
 	// Err is nil, an error of Import, of ctx, or one of UnknownError,
-	// UnauthorizedError, ThrottledError, UnreachableError, DigestError and TakenError.
+	// UnauthorizedError, ThrottledError, UnreachableError, AnswerError, DigestError and
+	// TakenError.
 	Err error
 }
 
@@ -86,20 +87,55 @@ func (c *Client) place(ctx context.Context, task Task, options MirrorOptions) (O
 	} else {
 		err = c.copy(ctx, from, to, options.Progress)
 	}
+	if err != nil && options.Import != nil {
+		// A request that was sent again, for no answer had come, may be refused by what
+		// the first has brought; and others may have been faster.
+		there, lookErr := c.digest(ctx, to)
+		switch {
+		case lookErr == nil && there == from.Digest:
+			return outcome, nil
+		case lookErr == nil && !task.Move:
+			err = &TakenError{Reference: to, Want: from.Digest, Got: there}
+		}
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
-
-	there, err = c.digest(ctx, to)
-	switch {
-	case unseen(err) && options.Import != nil:
-		outcome.Unverified = err
-	case err != nil:
+	looks := 1
+	if options.Import != nil {
+		looks = importLooks
+	}
+	err = c.verify(ctx, to, from.Digest, looks)
+	if options.Import != nil && unseen(err) {
+		outcome.Unverified, err = err, nil
+	}
+	if err != nil {
 		return Outcome{}, err
-	case there != from.Digest:
-		return Outcome{}, &DigestError{Reference: to, Want: from.Digest, Got: there}
 	}
 	return outcome, nil
+}
+
+// importLooks is how often an imported image is looked for, within about a minute:
+// a registry imports into one of its replicas, and another may answer here, which
+// gets the image later.
+const importLooks = 9
+
+// verify looks for an image in its place.
+func (c *Client) verify(ctx context.Context, at Reference, digest string, looks int) error {
+	for look := 0; ; look++ {
+		there, err := c.digest(ctx, at)
+		if err == nil && there != digest {
+			err = &DigestError{Reference: at, Want: digest, Got: there}
+		}
+		_, unknown := errors.AsType[*UnknownError](err)
+		_, other := errors.AsType[*DigestError](err)
+		if !unknown && !other || look+1 == looks {
+			return err
+		}
+		if c.pause(ctx, look, 0) != nil {
+			return c.failure(ctx, at, err)
+		}
+	}
 }
 
 // unseen tells whether err is of a registry that cannot be read from here, or not

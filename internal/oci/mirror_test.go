@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // mirror does one task.
@@ -145,6 +146,8 @@ func TestMirrorOutlivesRegistriesThatFailForAMoment(t *testing.T) {
 		"failing blob":           {source: times(3, requestOf("GET", "/blobs/"), failWith(http.StatusBadGateway))},
 		"failing upload":         {target: once(requestOf("PUT", "/blobs/"), failWith(http.StatusServiceUnavailable))},
 		"throttled upload":       {target: times(2, requestOf("POST", "/blobs/uploads/"), failWith(http.StatusTooManyRequests))},
+		"throttled blob":         {target: times(4, requestOf("PUT", "/blobs/"), failWith(http.StatusTooManyRequests))},
+		"throttled last step":    {target: times(4, requestOf("PUT", "/manifests/"), failWith(http.StatusTooManyRequests))},
 		"failing manifest":       {target: times(2, requestOf("PUT", "/manifests/"), failWith(http.StatusInternalServerError))},
 		"failing to tell":        {target: times(2, requestOf("HEAD", "/"), failWith(http.StatusGatewayTimeout))},
 		"request that timed out": {target: once(requestOf("HEAD", "/"), failWith(http.StatusRequestTimeout))},
@@ -160,6 +163,56 @@ func TestMirrorOutlivesRegistriesThatFailForAMoment(t *testing.T) {
 				t.Errorf("got %+v", outcome)
 			}
 		})
+	}
+}
+
+func TestMirrorWaitsAsLongAsUploadsAreThrottled(t *testing.T) {
+	t.Parallel()
+	for after, waits := range map[string]bool{"7": true, "21600": false} {
+		t.Run(after, func(t *testing.T) {
+			t.Parallel()
+			source, target, client := newStore(t), newStore(t), impatient(Options{})
+			digest := source.publish(t, "proxy", "2.0", "proxy", amd64, arm64)
+			// Every second upload is refused: as something comes of each attempt, all do.
+			var turn atomic.Int64
+			target.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
+				if !requestOf("PUT", "/blobs/")(request) || turn.Add(1)%2 == 0 {
+					return false
+				}
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(http.StatusTooManyRequests)
+				return true
+			})
+			asked := map[time.Duration]bool{}
+			client.pauses = func(_ int, patience time.Duration) time.Duration {
+				asked[patience] = true
+				return time.Microsecond
+			}
+			outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+			switch {
+			case waits && (outcome.Err != nil || outcome.Digest != digest || len(asked) != 1 || !asked[7*time.Second]):
+				t.Errorf("got %+v after waiting %v", outcome, asked)
+			case !waits && (!isA[*ThrottledError](outcome.Err) || len(asked) != 0):
+				t.Errorf("got %+v after waiting %v", outcome, asked)
+			}
+		})
+	}
+}
+
+func TestMirrorEndsWhereEachUploadIsThrottled(t *testing.T) {
+	t.Parallel()
+	source, target, client := newStore(t), newStore(t), impatient(Options{})
+	source.publish(t, "proxy", "2.0", "proxy", amd64)
+	target.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
+		if requestOf("PUT", "/blobs/")(request) {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+		return false
+	})
+	outcome := mirror(t, client, source.at("proxy", "2.0"), target.at("proxy", "2.0"))
+	if !isA[*ThrottledError](outcome.Err) {
+		t.Errorf("got %+v", outcome)
 	}
 }
 
@@ -303,6 +356,79 @@ func TestMirrorImportsByDigestAndLooksAtWhatCame(t *testing.T) {
 	}
 }
 
+func TestMirrorWaitsForReplicas(t *testing.T) {
+	t.Parallel()
+	source, target := newStore(t), newStore(t)
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	other := target.publish(t, "proxy", "2.0", "other", amd64)
+	to := target.at("proxy", "2.0")
+	missing := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	older := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Docker-Content-Digest", other)
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		w.Header().Set("Content-Length", "2")
+	})
+	for title, test := range map[string]struct {
+		answer http.Handler
+		times  int
+		came   bool
+	}{
+		"without it for a moment":   {missing, 3, true},
+		"with another for a moment": {older, 3, true},
+		"without it for good":       {missing, 100, false},
+	} {
+		client := impatient(Options{})
+		outcome := client.Mirror(t.Context(), []Task{{From: source.at("proxy", "2.0"), To: to, Move: true}}, MirrorOptions{
+			Import: func(ctx context.Context, task Task) error {
+				err := client.copy(ctx, task.From, task.To, nil)
+				target.meanwhile(times(test.times, requestOf("HEAD", "/manifests/"), test.answer.ServeHTTP))
+				return err
+			},
+		})[0]
+		target.meanwhile(nil)
+		if test.came && outcome != (Outcome{Digest: digest, Placed: true}) || !test.came && !isA[*UnknownError](outcome.Err) {
+			t.Errorf("%s: %+v", title, outcome)
+		}
+		target.publish(t, "proxy", "2.0", "other", amd64)
+	}
+}
+
+func TestMirrorLooksAtWhatRefusedImportsLeft(t *testing.T) {
+	t.Parallel()
+	source := newStore(t)
+	digest := source.publish(t, "proxy", "2.0", "proxy", amd64)
+	other := source.publish(t, "other", "2.0", "other", amd64)
+	refusal := errors.New("already exists in target registry")
+	for title, test := range map[string]struct {
+		brings string // before it is refused
+		move   bool
+		check  func(Outcome) bool
+	}{
+		"the image":                   {digest, false, func(o Outcome) bool { return o == Outcome{Digest: digest, Placed: true} }},
+		"nothing":                     {"", false, func(o Outcome) bool { return errors.Is(o.Err, refusal) }},
+		"another":                     {other, false, func(o Outcome) bool { return isA[*TakenError](o.Err) && o.Digest == "" }},
+		"another, which may be moved": {other, true, func(o Outcome) bool { return errors.Is(o.Err, refusal) }},
+	} {
+		target, client := newStore(t), impatient(Options{})
+		outcome := client.Mirror(t.Context(), []Task{{From: source.at("proxy", "2.0"), To: target.at("proxy", "2.0"), Move: test.move}}, MirrorOptions{
+			Import: func(ctx context.Context, task Task) error {
+				if test.brings == "" {
+					return refusal
+				}
+				from := source.at(map[string]string{digest: "proxy", other: "other"}[test.brings], "")
+				from.Digest = test.brings
+				if err := client.copy(ctx, from, task.To, nil); err != nil {
+					return err
+				}
+				return refusal
+			},
+		})[0]
+		if !test.check(outcome) {
+			t.Errorf("%s: %+v", title, outcome)
+		}
+	}
+}
+
 func TestMirrorImportsIntoRegistriesThatLetNobodyIn(t *testing.T) {
 	t.Parallel()
 	target, client := newStore(t), impatient(Options{})
@@ -371,12 +497,11 @@ func TestMessagesHoldNoSignedAddresses(t *testing.T) {
 	t.Parallel()
 	source, target, client := newStore(t), newStore(t), impatient(Options{})
 	source.publish(t, "proxy", "2.0", "proxy", amd64)
-	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	storage := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusConflict)
 	}))
-	t.Cleanup(storage.Close)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	gone := serve(t, http.NotFoundHandler())
+	_ = gone.Config.Close()
 	for _, address := range []string{storage.URL, gone.URL} {
 		source.meanwhile(func(w http.ResponseWriter, request *http.Request) bool {
 			if !requestOf("GET", "/blobs/")(request) {
