@@ -35,8 +35,14 @@ func ApplySecret(ctx context.Context, cluster *kube.Cluster, ref kube.Ref, kind 
 // certificates it issues, and on objects whose caBundle it fills in.
 const CertManagerPrefix = "cert-manager.io/"
 
-// KeptBy names who else writes the certificates of an object: its controller, or
-// cert-manager. It is empty if nobody is known to.
+// Synced reports whether an object is one of the Secrets that the Secrets Store CSI
+// driver makes of what is in a key vault. They have owners, and no controller.
+func Synced(object metav1.Object) bool {
+	return object.GetLabels()["secrets-store.csi.k8s.io/managed"] == "true"
+}
+
+// KeptBy names who else writes the certificates of an object: its controller,
+// cert-manager, or the Secrets Store CSI driver. It is empty if nobody is known to.
 func KeptBy(object metav1.Object) string {
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		return owner.Kind + " " + owner.Name
@@ -45,6 +51,9 @@ func KeptBy(object metav1.Object) string {
 		if strings.HasPrefix(annotation, CertManagerPrefix) {
 			return "cert-manager"
 		}
+	}
+	if Synced(object) {
+		return "the Secrets Store CSI driver"
 	}
 	return ""
 }

@@ -3,15 +3,18 @@ package trust
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/linkerd"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/pki"
@@ -45,11 +48,28 @@ func (r IssuerRef) bundle() kube.Ref {
 }
 
 // hold makes sure of the control plane's namespace, with the labels that the mesh
-// wants, until the holder releases it.
+// wants, until the holder releases it. That of AKS's Istio add-on has to be there,
+// and stays as AKS has it.
 func (r IssuerRef) hold(ctx context.Context, cluster *kube.Cluster, holder string) error {
+	if r.Namespace == check.AddonNamespace {
+		_, err := cluster.Get(ctx, kube.Ref{Kind: kube.Namespace, Name: r.Namespace})
+		if errors.Is(err, kube.ErrNotFound) {
+			return fmt.Errorf("%w; it is AKS's, and comes with the Istio add-on: enable that first, or leave its CA to AKS, which makes one or takes one from Azure Key Vault (az aks mesh enable --key-vault-id)", err)
+		}
+		return err
+	}
 	labels, annotations := layouts[r.Mesh].metadata(r.Namespace)
 	_, err := cluster.HoldNamespace(ctx, kube.Hold{Namespace: r.Namespace, Holder: holder, Labels: labels, Annotations: annotations})
 	return err
+}
+
+// release gives the control plane's namespace up, which goes with its last holder
+// unless it is AKS's.
+func (r IssuerRef) release(ctx context.Context, cluster *kube.Cluster, holder string) error {
+	if r.Namespace == check.AddonNamespace {
+		return nil
+	}
+	return cluster.ReleaseNamespace(ctx, r.Namespace, holder)
 }
 
 // ParseIssuerRef reads the String form.
@@ -133,13 +153,13 @@ func (l layout) differs(secret *corev1.Secret, issuer *pki.KeyPair, bundle pki.B
 func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pki.Bundle, record record) error {
 	l := layouts[r.Ref.Mesh]
 	if v.kept != nil {
-		if others := mesh.KeptBy(v.kept); others != "" {
-			return othersError(r.Ref.bundle(), others)
+		if err := othersError(r.Ref.bundle(), v.kept); err != nil {
+			return err
 		}
 	}
 	if v.secret != nil {
-		if others := mesh.KeptBy(v.secret); others != "" {
-			return othersError(r.Ref.Secret(), others)
+		if err := othersError(r.Ref.Secret(), v.secret); err != nil {
+			return err
 		}
 	}
 	if err := r.Ref.hold(ctx, r.Cluster, issuerHolder); err != nil {
@@ -174,8 +194,18 @@ func (r *run) write(ctx context.Context, v *view, issuer *pki.KeyPair, bundle pk
 	return mesh.ApplySecret(ctx, r.Cluster, r.Ref.Secret(), l.kind, data, notes, how)
 }
 
-func othersError(ref kube.Ref, others string) error {
-	return fmt.Errorf("%s is looked after by %s, which would undo what is written there: have it leave the object to the provider, and stay, first", ref, others)
+// othersError names who else keeps an object, and what to do about it; nil if
+// nobody is known to.
+func othersError(ref kube.Ref, object metav1.Object) error {
+	others := mesh.KeptBy(object)
+	switch {
+	case others == "":
+		return nil
+	case ref.Namespace == check.AddonNamespace && mesh.Synced(object):
+		return fmt.Errorf("%s is looked after by %s for the plugin of AKS's Istio add-on by which it has its CA from Azure Key Vault: change the CA in the key vault instead of having an issuer, or enable the add-on without the plugin", ref, others)
+	default:
+		return fmt.Errorf("%s is looked after by %s, which would undo what is written there: have it leave the object to the provider, and stay, first", ref, others)
+	}
 }
 
 // note keeps the record alone, on the very object that was looked at.
@@ -194,17 +224,23 @@ func (r *run) note(ctx context.Context, v *view, record record) error {
 }
 
 // DeleteIssuer deletes the issuer's Secret and the trust bundle, and the namespace
-// if nobody else holds it.
+// if nobody else holds it. A Secret that is synced from a key vault stays.
 func DeleteIssuer(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) error {
-	if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
+	secret, err := cluster.Secret(ctx, ref.Namespace, ref.Secret().Name)
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return err
+	}
+	if err == nil && !mesh.Synced(secret) {
+		if err := cluster.Delete(ctx, ref.Secret(), kube.DeleteOptions{Wait: true}); err != nil {
+			return err
+		}
 	}
 	if bundle := ref.bundle(); bundle != ref.Secret() {
 		if err := cluster.Delete(ctx, bundle, kube.DeleteOptions{}); err != nil {
 			return err
 		}
 	}
-	return cluster.ReleaseNamespace(ctx, ref.Namespace, issuerHolder)
+	return ref.release(ctx, cluster, issuerHolder)
 }
 
 // setTemplateAnnotation puts an annotation on the pod template of a workload.

@@ -71,7 +71,8 @@ type Standing struct {
 const ending = 48 * time.Hour
 
 // Look says where the trust of the control plane stands, without changing
-// anything; kube.ErrNotFound if there is no issuer.
+// anything; kube.ErrNotFound if there is no issuer. One that is synced from a key
+// vault is an error.
 func (k Keeper) Look(ctx context.Context) (Standing, error) {
 	r := &run{Keeper: k}
 	v, err := r.view(ctx)
@@ -81,12 +82,16 @@ func (k Keeper) Look(ctx context.Context) (Standing, error) {
 	if v.secret == nil {
 		return Standing{}, fmt.Errorf("%s: %w", k.Ref.Secret(), kube.ErrNotFound)
 	}
+	if mesh.Synced(v.secret) && !kube.Ours(v.secret.Labels) {
+		return Standing{}, othersError(k.Ref.Secret(), v.secret)
+	}
 	return v.standing(k), nil
 }
 
 // Resumable tells whether an issuer that must not exist yet is one of ours that
 // an apply left behind when it was cut off. One that is somebody else's, or below
-// another anchor, is an *ExistsError.
+// another anchor, is an *ExistsError, unless it cannot be taken over as it is synced
+// from a key vault.
 func (k Keeper) Resumable(ctx context.Context) (bool, error) {
 	existing, err := k.Cluster.Secret(ctx, k.Ref.Namespace, k.Ref.Secret().Name)
 	switch {
@@ -94,6 +99,8 @@ func (k Keeper) Resumable(ctx context.Context) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, err
+	case mesh.Synced(existing):
+		return false, othersError(k.Ref.Secret(), existing)
 	case !kube.Ours(existing.Labels) || existing.Annotations[anchorAnnotation] != k.AnchorID:
 		return false, &ExistsError{Object: k.Ref.Secret().String(), Import: k.Ref.String()}
 	}

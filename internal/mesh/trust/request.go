@@ -165,5 +165,5 @@ func DeleteRequest(ctx context.Context, cluster *kube.Cluster, ref IssuerRef) er
 	if err := cluster.Delete(ctx, ref.Request(), kube.DeleteOptions{Wait: true}); err != nil {
 		return err
 	}
-	return cluster.ReleaseNamespace(ctx, ref.Namespace, requestHolder)
+	return ref.release(ctx, cluster, requestHolder)
 }
