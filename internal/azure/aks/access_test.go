@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -170,6 +171,17 @@ func TestTokensThatAreRefused(t *testing.T) {
 		}
 		if got := p.tokens(); got != 2 {
 			t.Errorf("asked Entra ID for %d tokens", got)
+		}
+	})
+	t.Run("legacy integration", func(t *testing.T) {
+		t.Parallel()
+		cluster, p := newCluster(t, testazure.ClusterOptions{Properties: map[string]any{"aadProfile": map[string]any{
+			"managed": false, "serverAppID": "00000000-0000-4000-8000-00000000000a", "tenantID": double.Tenant().ID,
+		}}}), newPerson(t)
+		access := p.access(t, idOf(t, cluster), aks.AccessOptions{})
+		p.checkError(t, version(t, connect(t, access)), "AADSTS500011", "legacy integration of Azure AD")
+		if got := access.Explain(t.Context(), apierrors.NewUnauthorized("Unauthorized")); !strings.Contains(got, "legacy integration of Azure AD") {
+			t.Errorf("a token that is refused: %s", got)
 		}
 	})
 	t.Run("client certificate", func(t *testing.T) {

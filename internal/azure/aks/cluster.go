@@ -95,10 +95,8 @@ type APIServerAccessProfile struct {
 // AADProfile is how Microsoft Entra ID logs in to the API server; a cluster
 // without one has local accounts only.
 type AADProfile struct {
-	Managed         bool   `json:"managed"`
 	EnableAzureRBAC bool   `json:"enableAzureRBAC"`
 	TenantID        string `json:"tenantID"`
-	ServerAppID     string `json:"serverAppID"`
 }
 
 // ServiceMeshProfile is the Istio add-on.

@@ -1,6 +1,7 @@
 package aks
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -48,7 +49,7 @@ func (a *Access) Explain(ctx context.Context, err error) string {
 		return ""
 	}
 	if _, ok := errors.AsType[*azure.LoginError](err); ok {
-		return azure.Advice(err)
+		return cmp.Or(a.explainLegacy(), azure.Advice(err))
 	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
@@ -66,7 +67,20 @@ func (a *Access) Explain(ctx context.Context, err error) string {
 	return ""
 }
 
+// explainLegacy is about clusters that want tokens for an application of their own,
+// "" for all others.
+func (a *Access) explainLegacy() string {
+	found := a.found.Load()
+	if found == nil || found.scope == "" || found.scope == serverScope {
+		return ""
+	}
+	return "The cluster wants another login: " + errLegacy.Error() + "."
+}
+
 func (a *Access) explainUnauthorized(ctx context.Context) string {
+	if advice := a.explainLegacy(); advice != "" {
+		return advice
+	}
 	cluster, err := a.Cluster(ctx)
 	switch {
 	case err != nil:

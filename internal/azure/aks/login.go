@@ -10,8 +10,9 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// serverApplication is what tokens for API servers are for, in every cloud.
-const serverApplication = "6dae42f8-4368-4678-94ff-3960e28e3630"
+// serverScope is what tokens for API servers are for, in every cloud, where AKS
+// manages the integration of Microsoft Entra ID.
+const serverScope = "6dae42f8-4368-4678-94ff-3960e28e3630/.default"
 
 // login is what a kubeconfig of ARM says about getting in.
 type login struct {
@@ -53,11 +54,10 @@ func readLogin(kubeconfig []byte) (*login, error) {
 	}
 	switch {
 	case user.Exec != nil:
-		application := argument(user.Exec, "--server-id")
-		if application == "" {
-			application = serverApplication
+		found.scope, found.tenant = serverScope, argument(user.Exec, "--tenant-id")
+		if application := argument(user.Exec, "--server-id"); application != "" {
+			found.scope = application + "/.default"
 		}
-		found.scope, found.tenant = application+"/.default", argument(user.Exec, "--tenant-id")
 	case user.AuthProvider != nil:
 		return nil, errLegacy
 	case len(user.ClientCertificateData) > 0 && len(user.ClientKeyData) > 0:

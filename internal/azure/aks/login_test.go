@@ -24,9 +24,9 @@ func TestReadLogin(t *testing.T) {
 		user string
 		want login
 	}{
-		"Entra ID":           {plugin(`"--server-id","6dae42f8-4368-4678-94ff-3960e28e3630","--tenant-id","t","--login","devicecode"`), login{scope: serverApplication + "/.default", tenant: "t"}},
+		"Entra ID":           {plugin(`"--server-id","6dae42f8-4368-4678-94ff-3960e28e3630","--tenant-id","t","--login","devicecode"`), login{scope: serverScope, tenant: "t"}},
 		"another server":     {plugin(`"--server-id=other","--tenant-id=t"`), login{scope: "other/.default", tenant: "t"}},
-		"without arguments":  {plugin(`"--tenant-id"`), login{scope: serverApplication + "/.default"}},
+		"without arguments":  {plugin(`"--tenant-id"`), login{scope: serverScope}},
 		"client certificate": {certificate, login{certificate: []byte("cert"), key: []byte("key")}},
 	} {
 		t.Run(name, func(t *testing.T) {
