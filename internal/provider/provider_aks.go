@@ -103,7 +103,7 @@ func aksBlock() schema.SingleNestedAttribute {
 			"Name no cluster here to use the credentials beside a `kubernetes` block. Without an `aks` block, credentials come from the environment alone, as soon as something of Azure is used.",
 		Attributes: map[string]schema.Attribute{
 			"id": text("Resource ID of the cluster, such as `azurerm_kubernetes_cluster.this.id`, which has Terraform wait for a cluster that is made in the same apply.", managedClusterID()),
-			"subscription_id": text("Subscription of the cluster and of registries that are named without one, by its ID. Environment: `ARM_SUBSCRIPTION_ID`. "+
+			"subscription_id": text("Subscription of the cluster and of registries that are named without one, by its ID. Environment: `ARM_SUBSCRIPTION_ID`, `AZURE_SUBSCRIPTION_ID`. "+
 				"With `id`, that of the ID.", guid()),
 			"resource_group_name":   text("Resource group of the cluster.", resourceGroupName()),
 			"name":                  text("Name of the cluster.", managedClusterName()),
