@@ -22,7 +22,10 @@ type Error struct {
 	Status  int    // of ARM's answer; 0 if there was none that can be read
 	Code    string // ARM's name of the error: "AuthorizationFailed"
 	Message string // ARM's words
-	err     error
+	// Unfinished tells that an operation was not waited for until its end. Azure goes
+	// on with it, if it was accepted.
+	Unfinished bool
+	err        error
 
 	wait   time.Duration // how long ARM asked to be left alone, 0 if it did not
 	waited bool          // whether that was done, and did not help
@@ -80,6 +83,9 @@ func Advice(err error, role func(action string) string) string {
 	of, ok := errors.AsType[*Error](err)
 	if !ok {
 		return ""
+	}
+	if of.Unfinished {
+		return "No time was left to wait for Azure, which goes on with what it has accepted: apply again to find it done, or give it more time (timeouts)."
 	}
 	if of.Status == 0 {
 		if _, ok := errors.AsType[*azure.LoginError](of.err); ok {
