@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Task is one image that is to be in another place. If From has a digest, it is
@@ -12,6 +13,10 @@ type Task struct {
 	From, To Reference
 	Move     bool // To's tag is moved if it leads to another image; otherwise TakenError
 }
+
+// ErrTagThere is what errors of MirrorOptions.Import are that refuse an image for
+// its tag, which is there already.
+var ErrTagThere = errors.New("the tag is there already")
 
 // MirrorOptions say how images come to their places.
 type MirrorOptions struct {
@@ -29,9 +34,9 @@ type Outcome struct {
 	Digest string // of the image at its place, "sha256:…"; "" after an error
 	// Placed tells that the image was brought: it had not been there.
 	Placed bool
-	// Unverified is why nobody saw the image in its place after it had been imported:
-	// an UnreachableError or UnauthorizedError of a registry that cannot be read from
-	// here. nil if it was seen.
+	// Unverified is why nobody saw the image in its place after it had been imported,
+	// or refused as its tag was there: an UnreachableError or UnauthorizedError of a
+	// registry that cannot be read from here. nil if it was seen.
 	Unverified error
 	// Err is nil, an error of Import, of ctx, or one of UnknownError,
 	// UnauthorizedError, ThrottledError, UnreachableError, AnswerError, DigestError and
@@ -96,6 +101,12 @@ func (c *Client) place(ctx context.Context, task Task, options MirrorOptions) (O
 			return outcome, nil
 		case lookErr == nil && !task.Move:
 			err = &TakenError{Reference: to, Want: from.Digest, Got: there}
+		case unseen(lookErr) && errors.Is(err, ErrTagThere):
+			// It is most likely that of an earlier import; to move it would be worse than to
+			// leave it.
+			outcome.Placed = false
+			outcome.Unverified = fmt.Errorf("the tag is there already, and may lead to another image: %w", lookErr)
+			return outcome, nil
 		}
 	}
 	if err != nil {

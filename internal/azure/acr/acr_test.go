@@ -86,6 +86,11 @@ func (f *fixture) checkError(t *testing.T, err error, text, advice string) {
 	}
 }
 
+func isTaken(err error) bool {
+	_, ok := errors.AsType[*oci.TakenError](err)
+	return ok
+}
+
 // requests counts those to a host that have something in their path.
 func requests(host, part string) int {
 	count := 0
@@ -273,6 +278,11 @@ func TestImportIntoARegistryThatLetsNobodyIn(t *testing.T) {
 	if got, err := f.registry.Digest(t.Context(), "mirror/proxy", "2.0"); err != nil || got != digest {
 		t.Errorf("in the registry is %s (%v), want %s", got, err, digest)
 	}
+	outcome = f.registries().Mirror(t.Context(), tasks, imports)[0]
+	if outcome.Err != nil || outcome.Digest != digest || outcome.Placed {
+		t.Errorf("again: %+v", outcome)
+	}
+	f.checkError(t, outcome.Unverified, "the tag is there already, and may lead to another image", "have the registry import")
 	outcome = f.registries().Mirror(t.Context(), tasks, oci.MirrorOptions{})[0]
 	f.checkError(t, outcome.Err, "cannot be reached", "have the registry import")
 
@@ -283,6 +293,13 @@ func TestImportIntoARegistryThatLetsNobodyIn(t *testing.T) {
 		t.Errorf("what is there: %+v", outcome)
 	}
 
+	if _, err := f.registry.AddImage(t.Context(), "mirror/other", "2.0", "linux/amd64"); err != nil {
+		t.Fatal(err)
+	}
+	taken := []oci.Task{{From: from, To: oci.Reference{Registry: to.Registry, Repository: "mirror/other", Tag: "2.0"}}}
+	if err := f.registries().Mirror(t.Context(), taken, imports)[0].Err; !isTaken(err) {
+		t.Errorf("over the tag of another: %v", err)
+	}
 	err := f.Import(t.Context(), f.id, request(from, to))
 	f.checkError(t, err, host+"/linkerd/proxy@"+digest+" as mirror/proxy:2.0: import into container registry", "Let it be moved")
 	forced := request(from, to)
@@ -342,10 +359,14 @@ func TestImportEndsWithItsContext(t *testing.T) {
 		Path: f.registry.ID() + "/importImage", Status: http.StatusAccepted,
 		Header: http.Header{"Location": {"https://management.azure.com" + f.registry.ID() + "/going-on"}, "Retry-After": {"3600"}},
 	})()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	request := acr.ImportRequest{SourceRegistry: "docker.io", SourceImage: "istio/pilot:1", Target: "istio/pilot:1"}
+	enough := errors.New("no time is left")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, enough)
 	defer cancel()
-	err := f.Import(ctx, f.id, acr.ImportRequest{SourceRegistry: "docker.io", SourceImage: "istio/pilot:1", Target: "istio/pilot:1"})
-	if !errors.Is(err, context.DeadlineExceeded) {
+	f.checkError(t, f.Import(ctx, f.id, request), "while Azure goes on with it: no time is left", "apply again")
+	err := f.Import(ctx, f.id, request)
+	f.checkError(t, err, "ended before Azure had answered: no time is left", "apply again")
+	if !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -107,7 +107,7 @@ func (e *ImportError) advice() string {
 	source, said := e.Request.SourceRegistry, failed.Message
 	switch {
 	case tagThere.MatchString(said):
-		return "The tag is there already and leads to another image. Let it be moved, or choose another prefix."
+		return "The tag is there already and may lead to another image. Let it be moved, or choose another prefix."
 	case unreadable.MatchString(said):
 		return "Azure says so, too, when the account may import but not read the registry: it needs the role " +
 			importer + " on it, which has both."

@@ -2,6 +2,7 @@ package acr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/resourcemanager"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/oci"
 )
 
 // ImportRequest is an image that a registry is to fetch by itself, with all its
@@ -35,6 +37,12 @@ func (e *ImportError) Error() string {
 }
 
 func (e *ImportError) Unwrap() error { return e.Err }
+
+// Is tells of an import that was refused for its tag that it is [oci.ErrTagThere].
+func (e *ImportError) Is(target error) bool {
+	failed, ok := errors.AsType[*resourcemanager.Error](e.Err)
+	return target == oci.ErrTagThere && ok && tagThere.MatchString(failed.Message)
+}
 
 // The body of an import.
 //
