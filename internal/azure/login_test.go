@@ -14,8 +14,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testazure"
 )
@@ -582,5 +584,44 @@ func TestSecretsAreNeitherInErrorsNorInLogs(t *testing.T) {
 				t.Errorf("%q is in %q", secret, line)
 			}
 		}
+	}
+}
+
+// throttling answers 429 at first.
+type throttling struct {
+	after string
+	asked int
+}
+
+func (a *throttling) Do(request *http.Request) (*http.Response, error) {
+	a.asked++
+	response := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: request}
+	if a.asked == 1 {
+		response.StatusCode = http.StatusTooManyRequests
+		response.Header.Set("Retry-After", a.after)
+	}
+	return response, nil
+}
+
+func TestAuthorityThatAsksForTime(t *testing.T) {
+	t.Parallel()
+	account := newAccount(t, Settings{})
+	for after, tries := range map[string]int{"90": 2, "121": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			entra, options := &throttling{after: after}, account.loginOptions()
+			options.Transport = entra
+			request, err := runtime.NewRequest(t.Context(), http.MethodGet, "https://login.microsoftonline.com/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := runtime.NewPipeline("test", "v1.0.0", runtime.PipelineOptions{}, &options).Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if entra.asked != tries {
+				t.Errorf("%s seconds: asked %d times, want %d", after, entra.asked, tries)
+			}
+		})
 	}
 }
