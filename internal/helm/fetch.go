@@ -235,10 +235,15 @@ func (l *Library) registryError(source Source, repository *remote.Repository, er
 	if !refused {
 		return &UnreachableError{Repository: source.Repository, Err: err}
 	}
-	if login := l.registries.LoginError(repository.Reference.Host()); login != nil {
+	// A registry may lead to another, which is then the one that refuses.
+	by := oci.AnsweredBy(err, repository.Reference.Host())
+	if login := l.registries.LoginError(by); login != nil {
 		err = fmt.Errorf("%w; logging in had failed before: %w", err, login)
 	}
-	return &UnauthorizedError{Repository: source.Repository, Host: repository.Reference.Registry, Err: err}
+	if by == repository.Reference.Host() {
+		by = repository.Reference.Registry // As the configuration has it: docker.io.
+	}
+	return &UnauthorizedError{Repository: source.Repository, Host: by, Err: err}
 }
 
 // unknownVersion builds the error for a version that does not exist, with those nearest to it.

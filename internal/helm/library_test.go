@@ -635,6 +635,20 @@ func TestLoadFromRegistryChecksAccessAndDigest(t *testing.T) {
 		!strings.Contains(err.Error(), "nobody is logged in") {
 		t.Errorf("with a keychain that fails: %v", err)
 	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		http.Redirect(w, request, server.URL+request.URL.RequestURI(), http.StatusTemporaryRedirect)
+	}))
+	t.Cleanup(front.Close)
+	led := Source{Repository: strings.Replace(source.Repository, host, strings.TrimPrefix(front.URL, "http://"), 1), Name: "mesh", Version: "1.0.0"}
+	known.CacheDir = t.TempDir()
+	if _, err := NewLibrary(known).Load(t.Context(), led); err != nil {
+		t.Errorf("by a registry that leads to it: %v", err)
+	}
+	_, err = NewLibrary(LibraryOptions{CacheDir: t.TempDir()}).Load(t.Context(), led)
+	if refused, ok := errors.AsType[*UnauthorizedError](err); !ok || refused.Host != host {
+		t.Errorf("by a registry that leads to it, without credentials: %v", err)
+	}
+	known.CacheDir = t.TempDir()
 	forge.Store(true)
 	if _, err := NewLibrary(known).Load(t.Context(), source); err == nil {
 		t.Error("a forged chart was accepted")
