@@ -47,8 +47,9 @@ func (d *clusterDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "What a cluster is, as far as a mesh is concerned: its versions, network, node pools, policies, registries, what of other meshes is in it, and what of all that to mind before a mesh is installed (`findings`).\n\n" +
-			"It asks Azure Resource Manager where the provider has an AKS cluster (block `aks`), and the API server. The account needs the role Reader on the cluster for the former; without it, and with the `kubernetes` block, " +
-			"the API server alone is asked. What is not known then is null, and `unseen` says why. Nothing in the cluster is changed: what can only be found out by a try is tried by a dry run.",
+			"It asks Azure Resource Manager where the provider has an AKS cluster (block `aks`), and the API server. The account needs the role Reader on the cluster for the former; " +
+			"for `registries`, on its subscription (or a role with `Microsoft.Authorization/roleAssignments/read` there), for their hosts, on the registries, and for the networks of pods in a flat network, on the virtual network. " +
+			"Without a right to the cluster, and with the `kubernetes` block, the API server alone is asked. What is not known then is null, and `unseen` says why. Nothing in the cluster is changed: what can only be found out by a try is tried by a dry run.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Optional: true, Computed: true,
@@ -71,7 +72,7 @@ func (d *clusterDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 			"api_server_vnet_integration": flag("Whether the API server is in the virtual network."),
 			"authorized_ip_ranges":        texts("Addresses from which alone the API server may be reached; empty for all."),
 			"azure_policy":                flag("Whether the Azure Policy add-on is enabled."),
-			"deployment_safeguards":       flag("Whether Deployment Safeguards are known to be in force, as on AKS Automatic; null if that is not known."),
+			"deployment_safeguards":       flag("Whether Deployment Safeguards change what is deployed, as on AKS Automatic. Elsewhere that is found out by a try in the namespace `default`, by a dry run; null if that does not tell."),
 			"managed_system_pools":        flag("Whether AKS runs the nodes of the system itself."),
 			"network": group("The network.", map[string]schema.Attribute{
 				"plugin":                        text("`azure`, `kubenet`, or `none` for a CNI plugin of one's own."),
@@ -83,7 +84,7 @@ func (d *clusterDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 				"pod_cidrs":                     texts("Networks of pods; in a flat network, the subnets of pods."),
 				"service_cidrs":                 texts("Networks of services."),
 				"linkerd_covered":               flag("Whether Linkerd takes all these, and the addresses that are in use, for the cluster's by the default of its value `clusterNetworks`: `" + linkerd.DefaultNetworks + "`."),
-				"outside_linkerd_defaults":      texts("Those that it does not: add them to `clusterNetworks`."),
+				"outside_linkerd_defaults":      texts("Those networks that it does not: add them to `clusterNetworks`. Null if not all are known, such as when an address in use is of no network that is known."),
 				"pods_share_node_subnet":        flag("Whether nodes and pods have addresses of the same subnet of the virtual network. Null if that is not known: from inside the cluster, it is found out only by addresses that prove it."),
 				"pods_share_node_subnet_reason": text("By what that is known, or why it is not."),
 			}),
@@ -112,10 +113,12 @@ func (d *clusterDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 				"pod_subnet_id":      text("Subnet of the pods, if they have one of their own."),
 				"taints":             texts("Taints: `CriticalAddonsOnly=true:NoSchedule`."),
 			}),
-			"registries": list("Azure container registries of the cluster's subscription that its kubelet identity has a role to pull from. Null if they could not be looked up.", map[string]schema.Attribute{
-				"scope":        text("Resource ID of the registry, or of a resource group or subscription with all its registries."),
+			"registries": list("Azure container registries of the cluster's subscription that its kubelet identity has a built-in role to pull from. Null if they could not be looked up, for which the account needs the role Reader on the subscription. "+
+				"Roles of one's own are not among them, nor roles that a registry does not honour: one that gives rights by repositories (ABAC) knows the repository roles alone, and others do not know these.", map[string]schema.Attribute{
+				"scope":        text("Resource ID of the registry, or of a resource group, subscription or management group with all its registries; `/` for all there are."),
 				"login_server": text("Host of the registry: `example.azurecr.io`. Null if the account may not read it, and of several."),
 				"role":         text("Role by which it may: `AcrPull`."),
+				"condition":    text("Condition of the assignment of the role, such as for some repositories only; null for none."),
 			}),
 			"findings": list("What to mind, the worst first.", map[string]schema.Attribute{
 				"id":       text("Identifier: `kubenet`, `windows-pools`, `webhooks-blocked`."),
@@ -208,6 +211,7 @@ type clusterRegistryModel struct {
 	Scope       string       `tfsdk:"scope"`
 	LoginServer types.String `tfsdk:"login_server"`
 	Role        string       `tfsdk:"role"`
+	Condition   types.String `tfsdk:"condition"`
 }
 
 type clusterFindingModel struct {
@@ -319,7 +323,7 @@ func (c azureCluster) Cluster(ctx context.Context) (*aks.ManagedCluster, error) 
 }
 
 // Registries lists what the cluster's nodes may pull from, with hosts where the
-// account may read them.
+// account may read them, and then without roles that do not count there.
 func (c azureCluster) Registries(ctx context.Context, cluster *aks.ManagedCluster) ([]aks.AttachedRegistry, error) {
 	attached, err := c.Client.Registries(ctx, cluster)
 	if err != nil || len(attached) == 0 {
@@ -329,16 +333,21 @@ func (c azureCluster) Registries(ctx context.Context, cluster *aks.ManagedCluste
 	if err != nil {
 		return nil, err
 	}
-	for i := range attached {
-		id, err := acr.ParseID(attached[i].Scope)
-		if err != nil {
-			continue // It is of more than one.
+	counting := []aks.AttachedRegistry{}
+	for _, one := range attached {
+		// One of more than one registry may be of either kind, as may one that the
+		// account may not read.
+		if id, err := acr.ParseID(one.Scope); err == nil {
+			if registry, err := registries.Registry(ctx, id); err == nil {
+				if one.ByRepositories != strings.EqualFold(registry.Properties.RoleAssignmentMode, "AbacRepositoryPermissions") {
+					continue
+				}
+				one.LoginServer = registry.Properties.LoginServer
+			}
 		}
-		if registry, err := registries.Registry(ctx, id); err == nil {
-			attached[i].LoginServer = registry.Properties.LoginServer
-		}
+		counting = append(counting, one)
 	}
-	return attached, ctx.Err()
+	return counting, ctx.Err()
 }
 
 // tell fills in what was found.
@@ -371,7 +380,7 @@ func (m *clusterModel) tell(f *survey.Facts) {
 		m.Registries = []clusterRegistryModel{}
 	}
 	for _, r := range f.Registries {
-		m.Registries = append(m.Registries, clusterRegistryModel{r.Scope, orNull(r.LoginServer), r.Role})
+		m.Registries = append(m.Registries, clusterRegistryModel{r.Scope, orNull(r.LoginServer), r.Role, orNull(r.Condition)})
 	}
 	m.Findings, m.Unseen = []clusterFindingModel{}, []clusterUnseenModel{}
 	for _, one := range f.Findings {

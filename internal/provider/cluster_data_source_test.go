@@ -89,7 +89,15 @@ func TestAccCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	azure.Assign(aks.ObjectID, testazure.AcrPull, registry.ID())
-	azure.Assign(aks.ObjectID, "acdd72a7-3385-48ef-bd42-f606fba81ae7", registry.ID()) // Reader, which does not pull.
+	azure.Assign(aks.ObjectID, testazure.RepositoryReader, registry.ID()) // It does not count there.
+	const reader = "acdd72a7-3385-48ef-bd42-f606fba81ae7"
+	byRepositories, err := azure.AddRegistry(testazure.RegistryOptions{SubscriptionID: subscription, Properties: map[string]any{"roleAssignmentMode": "AbacRepositoryPermissions"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	azure.Assign(other.ObjectID, testazure.AcrPull, byRepositories.ID())
+	azure.Assign(other.ObjectID, testazure.RepositoryReader, byRepositories.ID())
+	azure.Assign(other.ObjectID, reader, registry.ID())
 	// The double has no networks.
 	azure.Fail(testazure.Fault{Path: subnet, Status: http.StatusOK, Body: map[string]any{"properties": map[string]any{"addressPrefixes": []any{"10.1.0.0/16"}}}})
 
@@ -100,15 +108,16 @@ func TestAccCluster(t *testing.T) {
 	expectFacts(t, w, "aksmesh_cluster.this", map[string]string{
 		"id": aks.ID(), "source": `"arm\+cluster"`, "sku": "Base", "kubernetes_version": "1.35.2", "oidc_issuer_url": `\.oic\.`, "private_cluster": "false", "api_server_vnet_integration": "false",
 		"network.plugin": "azure", "network.plugin_mode": "null", "network.policy": "calico", "network.policy_engine": "Calico", "network.dataplane": "azure",
-		"network.pod_cidrs": `^\["10.1.0.0/16"\]$`, "network.service_cidrs": `^\["172.32.0.0/16"\]$`, "network.linkerd_covered": "false", "network.outside_linkerd_defaults": "172.32.0.0/16",
+		"network.pod_cidrs": `^\["10.1.0.0/16"\]$`, "network.service_cidrs": `^\["172.32.0.0/16"\]$`, "network.linkerd_covered": "false", "network.outside_linkerd_defaults": `^\["172.32.0.0/16"\]$`,
 		"network.pods_share_node_subnet": "true", "network.pods_share_node_subnet_reason": "subnet of their node",
 		"istio_addon": `{"enabled":true,"revisions":\["asm-1-30"\]}`, "azure_policy": "true", "node_pools": `"Windows2022"`, "gateway_api.installed": "false",
-		"registries": `^\[{"login_server":"` + registry.Host() + `","role":"AcrPull","scope":"` + registry.ID() + `"}\]$`,
+		"registries": `^\[{"condition":null,"login_server":"` + registry.Host() + `","role":"AcrPull","scope":"` + registry.ID() + `"}\]$`,
 		"findings":   `"windows-pools"`, "unseen": `^\[\]$`,
 	})
 	expectFacts(t, w, "aksmesh_cluster.other", map[string]string{
 		"source": `"arm"`, "sku": "Automatic", "findings": `"id":"webhooks-blocked",.*"severity":"error"`, "unseen": "The API server was not asked",
-		"network.pods_share_node_subnet": "false", "registries": `^\[\]$`, "gateway_api": "null",
+		"network.pods_share_node_subnet": "false", "gateway_api": "null",
+		"registries": `^\[{[^}]*"role":"(Reader|Container Registry Repository Reader)"[^}]*},{[^}]*"role":"(Reader|Container Registry Repository Reader)"[^}]*}\]$`,
 	})
 	w.expectNoChanges()
 
@@ -118,12 +127,12 @@ func TestAccCluster(t *testing.T) {
 	w.apply()
 	fromInside := map[string]string{
 		"id": "null", "source": `"cluster"`, "is_aks": "true", "network.policy_engine": "Calico", "network.pods_share_node_subnet": "true",
-		"network.pods_share_node_subnet_reason": "between the nodes' 10.1.0.4 and 10.1.0.40", "network.outside_linkerd_defaults": "172.32.0.1/32",
+		"network.pods_share_node_subnet_reason": "between the nodes' 10.1.0.4 and 10.1.0.40", "network.outside_linkerd_defaults": "null", "network.linkerd_covered": "false",
 		"registries": "null", "private_cluster": "null", "istio_addon.enabled": "false",
 		"node_pools": `^\[{[^}]*"name":"user"[^}]*"node_count":2[^}]*}\]$`,
 	}
 	expectFacts(t, w, "aksmesh_cluster.this", fromInside)
-	expectFacts(t, w, "aksmesh_cluster.this", map[string]string{"unseen": "AuthorizationFailed.*Reader"})
+	expectFacts(t, w, "aksmesh_cluster.this", map[string]string{"unseen": "AuthorizationFailed.*Reader.*172.32.0.1 of Service default/kubernetes"})
 
 	w.write(fmt.Sprintf("provider \"aksmesh\" {\n kubernetes = { host = %q }\n}\n%s", direct.Host(), this))
 	w.apply()

@@ -23,7 +23,8 @@ check "cluster_is_fit_for_a_mesh" {
   }
 }
 
-# Linkerd has to know networks of the cluster that are none of the usual ones.
+# Linkerd has to know networks of the cluster that are none of the usual ones. Where
+# not all networks are known, the list is null, and this says so by an error.
 output "linkerd_cluster_networks" {
   value = join(",", concat(
     ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"],

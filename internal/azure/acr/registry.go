@@ -38,7 +38,8 @@ func inWords(id *arm.ResourceID) string {
 // https://learn.microsoft.com/rest/api/containerregistry/registries/get
 type Registry struct {
 	Properties struct {
-		LoginServer string `json:"loginServer"` // "example.azurecr.io"
+		LoginServer        string `json:"loginServer"`        // "example.azurecr.io"
+		RoleAssignmentMode string `json:"roleAssignmentMode"` // LegacyRegistryPermissions or AbacRepositoryPermissions
 	} `json:"properties"`
 }
 

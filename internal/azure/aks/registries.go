@@ -19,23 +19,37 @@ const (
 	networkVersion       = "2025-01-01"
 )
 
-// pullers are the built-in roles by which nodes pull images, by their IDs, which are
-// the same in every cloud.
+// A puller is a built-in role by which nodes pull images. A registry gives rights
+// either by its repositories (ABAC) or as a whole, and knows the roles of one of both
+// ways only.
+type puller struct {
+	role           string
+	byRepositories bool
+}
+
+// pullers are found by their IDs, which are the same in every cloud.
 //
 // https://learn.microsoft.com/azure/container-registry/container-registry-rbac-built-in-roles-overview
-func pullers() map[string]string {
-	return map[string]string{
-		"7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull",
-		"8311e382-0749-4cb8-b61a-304f252e45ec": "AcrPush",
-		"b93aa761-3e63-49ed-ac28-beffa264f7ac": "Container Registry Repository Reader",
-		"2a1e307c-b015-4ebd-883e-5b7698a07328": "Container Registry Repository Writer",
+func pullers() map[string]puller {
+	return map[string]puller{
+		"7f951dda-4ed3-4680-a7ca-43fe172d538d": {"AcrPull", false},
+		"8311e382-0749-4cb8-b61a-304f252e45ec": {"AcrPush", false},
+		"acdd72a7-3385-48ef-bd42-f606fba81ae7": {"Reader", false},
+		"b24988ac-6180-42a0-ab88-20f7382dd24c": {"Contributor", false},
+		"8e3af657-a8ff-443c-a75c-2fe8c4bcb635": {"Owner", false},
+		"b93aa761-3e63-49ed-ac28-beffa264f7ac": {"Container Registry Repository Reader", true},
+		"2a1e307c-b015-4ebd-883e-5b7698a07328": {"Container Registry Repository Writer", true},
 	}
 }
 
 // AttachedRegistry is what the nodes of a cluster may pull from.
 type AttachedRegistry struct {
-	Scope string // resource ID of a registry, or of a resource group or subscription with all its registries
-	Role  string // by which they may: AcrPull
+	Scope     string // resource ID of a registry, or of a group or subscription with all its registries, or "/" for all there are
+	Role      string // by which they may: AcrPull
+	Condition string // of the assignment, which may be for some repositories only; empty for none
+	// ByRepositories is whether the role counts in registries that give rights by
+	// repositories, and in no others.
+	ByRepositories bool
 	// LoginServer is the registry's host; empty if it is not known, and of several.
 	LoginServer string
 }
@@ -43,8 +57,8 @@ type AttachedRegistry struct {
 var errNoKubeletIdentity = errors.New("the cluster has no kubelet identity whose roles could be looked up; with a service principal, its own are asked for by az role assignment list")
 
 // Registries are those of the cluster's subscription that its kubelet identity has a
-// role to pull from: what az aks update --attach-acr and azurerm_role_assignment
-// set. Errors are explained by [Advice].
+// built-in role to pull from: what az aks update --attach-acr and
+// azurerm_role_assignment set. Errors are explained by [Advice].
 func (c *Client) Registries(ctx context.Context, cluster *ManagedCluster) ([]AttachedRegistry, error) {
 	id, err := ParseID(cluster.ID)
 	if err != nil {
@@ -67,6 +81,7 @@ func (c *Client) Registries(ctx context.Context, cluster *ManagedCluster) ([]Att
 				Properties struct {
 					Scope            string `json:"scope"`
 					RoleDefinitionID string `json:"roleDefinitionId"`
+					Condition        string `json:"condition"`
 				} `json:"properties"`
 			} `json:"value"`
 			NextLink string `json:"nextLink"`
@@ -76,9 +91,11 @@ func (c *Client) Registries(ctx context.Context, cluster *ManagedCluster) ([]Att
 		}
 		for _, assignment := range page.Value {
 			definition := assignment.Properties.RoleDefinitionID
-			role := pullers()[strings.ToLower(definition[strings.LastIndexByte(definition, '/')+1:])]
-			if role != "" && mayHoldRegistries(assignment.Properties.Scope) {
-				found = append(found, AttachedRegistry{Scope: assignment.Properties.Scope, Role: role})
+			by, pulls := pullers()[strings.ToLower(definition[strings.LastIndexByte(definition, '/')+1:])]
+			if pulls && mayHoldRegistries(assignment.Properties.Scope) {
+				found = append(found, AttachedRegistry{
+					Scope: assignment.Properties.Scope, Role: by.role, Condition: assignment.Properties.Condition, ByRepositories: by.byRepositories,
+				})
 			}
 		}
 		if page.NextLink == "" {
@@ -101,11 +118,14 @@ func (c *Client) Registries(ctx context.Context, cluster *ManagedCluster) ([]Att
 // mayHoldRegistries tells scopes of registries, and those around them, from others:
 // the same roles are given for artifacts elsewhere.
 func mayHoldRegistries(scope string) bool {
+	if scope == "/" {
+		return true
+	}
 	id, err := arm.ParseResourceID(scope)
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc([]string{"Microsoft.ContainerRegistry/registries", "Microsoft.Resources/resourceGroups", "Microsoft.Resources/subscriptions"}, func(kind string) bool {
+	return slices.ContainsFunc([]string{"Microsoft.ContainerRegistry/registries", "Microsoft.Resources/resourceGroups", "Microsoft.Resources/subscriptions", "Microsoft.Management/managementGroups"}, func(kind string) bool {
 		return strings.EqualFold(id.ResourceType.String(), kind)
 	})
 }

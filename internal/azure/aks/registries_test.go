@@ -33,13 +33,17 @@ func TestRegistries(t *testing.T) {
 	}
 	group := "/subscriptions/" + made.SubscriptionID + "/resourceGroups/images"
 	registry := group + "/providers/Microsoft.ContainerRegistry/registries/mesh"
-	const owner = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+	const (
+		owner = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+		other = "00000000-0000-4000-8000-00000000000e" // a role that is not built in
+	)
 	double.Assign(made.ObjectID, testazure.RepositoryReader, registry)
 	double.Assign(made.ObjectID, testazure.AcrPull, group)
 	double.Assign(made.ObjectID, testazure.AcrPull, group+"/providers/Microsoft.Storage/storageAccounts/a")
 	double.Assign(made.ObjectID, owner, registry)
+	double.Assign(made.ObjectID, other, registry)
 	double.Assign("00000000-0000-4000-8000-00000000000f", testazure.AcrPull, registry)
-	want := []aks.AttachedRegistry{{Scope: group, Role: "AcrPull"}, {Scope: registry, Role: "Container Registry Repository Reader"}}
+	want := []aks.AttachedRegistry{{Scope: group, Role: "AcrPull"}, {Scope: registry, Role: "Container Registry Repository Reader", ByRepositories: true}, {Scope: registry, Role: "Owner"}}
 	got, err := client.Registries(t.Context(), cluster)
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("got %v, %v, want %v", got, err, want)
@@ -47,11 +51,17 @@ func TestRegistries(t *testing.T) {
 
 	path := "/subscriptions/" + made.SubscriptionID + "/providers/Microsoft.Authorization/roleAssignments"
 	double.Fail(testazure.Fault{Path: path, Times: 1, Body: map[string]any{
-		"value":    []any{map[string]any{"properties": map[string]any{"scope": "/subscriptions/" + made.SubscriptionID, "roleDefinitionId": "x/" + strings.ToUpper(testazure.AcrPull)}}},
+		"value": []any{
+			map[string]any{"properties": map[string]any{"scope": "/subscriptions/" + made.SubscriptionID, "roleDefinitionId": "x/" + strings.ToUpper(testazure.AcrPull)}},
+			map[string]any{"properties": map[string]any{"scope": "/", "roleDefinitionId": "x/" + testazure.AcrPull}},
+			map[string]any{"properties": map[string]any{"scope": "/providers/Microsoft.Management/managementGroups/all", "roleDefinitionId": "x/" + testazure.AcrPull, "condition": "c"}},
+		},
 		"nextLink": "https://elsewhere.invalid" + path + "?api-version=2022-04-01&%24filter=assignedTo%28%27" + made.ObjectID + "%27%29&%24skiptoken=2",
 	}})
 	got, err = client.Registries(t.Context(), cluster)
-	if want := append([]aks.AttachedRegistry{{Scope: "/subscriptions/" + made.SubscriptionID, Role: "AcrPull"}}, want...); err != nil || !slices.Equal(got, want) {
+	if want := append([]aks.AttachedRegistry{
+		{Scope: "/", Role: "AcrPull"}, {Scope: "/providers/Microsoft.Management/managementGroups/all", Role: "AcrPull", Condition: "c"}, {Scope: "/subscriptions/" + made.SubscriptionID, Role: "AcrPull"},
+	}, want...); err != nil || !slices.Equal(got, want) {
 		t.Errorf("two pages: got %v, %v, want %v", got, err, want)
 	}
 	if !slices.ContainsFunc(double.Requests(), func(r testazure.Request) bool { return r.Path == path && r.Query.Get("$skiptoken") == "2" }) {
