@@ -23,6 +23,7 @@ import (
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/helm"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/check"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/trust"
@@ -293,6 +294,13 @@ func (r *istioResource) ValidateConfig(ctx context.Context, req resource.Validat
 	setWhenNull(&model.Profile, string(istio.ProfileDefault))
 	specification := model.specification(ctx, time.Time{}, &resp.Diagnostics)
 	checkIssuerID(model.IssuerID, "istio", model.Namespace, istio.DefaultNamespace, path.Root("issuer_id"), &resp.Diagnostics)
+	// Either is judged by itself, as the other may not be known yet.
+	if err := (istio.Plane{Namespace: model.Namespace.ValueString()}).CheckUnmanaged(); err != nil {
+		problemAt(&resp.Diagnostics, path.Root("namespace"), "Invalid Namespace", err)
+	}
+	if err := (istio.Plane{Revision: model.Revision.ValueString()}).CheckUnmanaged(); err != nil {
+		problemAt(&resp.Diagnostics, path.Root("revision"), "Invalid Revision", err)
+	}
 	if !fullyKnown(ctx, model.Namespace, model.Profile, model.Gateways) {
 		return
 	}
@@ -302,6 +310,23 @@ func (r *istioResource) ValidateConfig(ctx context.Context, req resource.Validat
 			at = path.Root("namespace")
 		}
 		problemAt(&resp.Diagnostics, at, "Invalid Gateway", err)
+	}
+}
+
+// ImportState refuses what AKS manages, before anything is read of it.
+func (r *istioResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	r.resourceBase.ImportState(ctx, req, resp)
+	var id types.String
+	resp.Diagnostics.Append(resp.State.GetAttribute(ctx, path.Root("id"), &id)...)
+	plane, err := istio.ParsePlane(id.ValueString())
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if err == nil {
+		err = plane.CheckUnmanaged()
+	}
+	if err != nil {
+		problem(&resp.Diagnostics, "Unable to Import Istio", err)
 	}
 }
 
@@ -393,8 +418,12 @@ func (r *istioResource) look(ctx context.Context, installer istio.Installer, mod
 }
 
 // existing tells whether an apply was cut off before; an Istio that is there and
-// is not this provider's is reported with how to import it.
+// is not this provider's is reported, if it is not AKS's with how to import it.
 func (r *istioResource) existing(ctx context.Context, installer istio.Installer, specification istio.Specification, diags *diag.Diagnostics) (bool, error) {
+	preflight(ctx, []check.Check{istio.AddonCheck(installer.Cluster, r.session.managed())}, diags)
+	if diags.HasError() {
+		return false, nil
+	}
 	resumed, err := installer.Existing(ctx, specification)
 	if errors.Is(err, install.ErrForeign) {
 		problemExists(diags, "Unable to Install Istio", err, specification.String())

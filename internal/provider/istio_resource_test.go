@@ -444,6 +444,8 @@ func TestIstio_badInput(t *testing.T) {
 		`drift_detection = "none"`:                                      {"drift_detection", "must be one of"},
 		`values = { ztunnel = ["istioNamespace: a"] }`:                  {"values.ztunnel", "attribute namespace"},
 		`namespace = "kube-system"`:                                     {"namespace", "never injects pods"},
+		`namespace = "aks-istio-system"`:                                {"namespace", "add-on of AKS"},
+		`revision = "asm-1-30"`:                                         {"revision", "add-on of AKS"},
 		`issuer_id = "linkerd/mesh"`:                                    {"issuer_id", "but this is istio"},
 		`issuer_id = "istio/mesh"`:                                      {"issuer_id", "but this is istio in namespace istio-system"},
 		`issuer_id = "nonsense"`:                                        {"issuer_id", "not the ID of an issuer"},

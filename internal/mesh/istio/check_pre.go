@@ -59,7 +59,7 @@ func (h Health) pre() []check.Check {
 		analysis(preCategory, "IST0172", "Gateway API CRDs serve the version that Istio will read", warns, check.On(h.list(kube.CustomResourceDefinition),
 			gatewayAPI("v1", "gateways", "gatewayclasses", "httproutes", "grpcroutes"))),
 		analysis(preCategory, "IST0139", "no webhook calls a service that does not exist", warns, h.onWebhooks(orphaned)),
-		of(preCategory, "precheck-aks-addon", "the Istio add-on of AKS is not enabled", 0, check.NoAddon(mutating, h.Managed)),
+		AddonCheck(h.Cluster, h.Managed),
 		of(preCategory, "precheck-other-mesh", "no other mesh injects proxies", warns, check.On(mutating, check.OtherMeshes("Istio"))),
 		of(preCategory, "precheck-webhooks-admitted", "the cluster admits webhooks that change pods", 0, check.WebhooksAdmitted(h.Cluster, h.Managed)),
 		of(preCategory, "precheck-linux-nodes", "all nodes run Linux", warns, check.On(h.Cluster.Nodes, check.Linux)),
