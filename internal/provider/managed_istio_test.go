@@ -15,7 +15,12 @@ import (
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/testcluster"
 )
 
-const managedRevision = "asm-1-30"
+// managedRevision is a revision of the Istio add-on of AKS, and managedTag one of
+// its users' tags.
+const (
+	managedRevision = "asm-1-30"
+	managedTag      = "prod"
+)
 
 // manageIstio stands in for the Istio add-on of AKS: an istiod of a revision as
 // the add-on names them, in the namespace of the add-on, of which no release of
@@ -33,6 +38,9 @@ func manageIstio(t *testing.T, cluster *testcluster.Cluster) {
 	}, nil)
 	if err == nil {
 		err = installer.Apply(t.Context(), prepared, false)
+	}
+	if err == nil {
+		err = installer.SetTag(t.Context(), istio.Tag{Namespace: check.AddonNamespace, Name: managedTag}, managedRevision)
 	}
 	if err == nil {
 		err = cluster.Client().CoreV1().Secrets(check.AddonNamespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "owner=helm"})
@@ -59,7 +67,8 @@ func TestAccManagedIstio(t *testing.T) {
 	  trust_anchor_id  = aksmesh_trust_anchor.this.id
 	  trust_bundle_pem = aksmesh_trust_anchor.this.bundle_pem
 	}`, check.AddonNamespace)
-	meshed := issuer + fmt.Sprintf(`
+	meshedBy := func(revision string) string {
+		return issuer + fmt.Sprintf(`
 	resource "aksmesh_injection" "this" {
 	  namespace = %[1]q
 	  mesh      = { istio = { revision = %[2]q } }
@@ -86,7 +95,12 @@ func TestAccManagedIstio(t *testing.T) {
 	  mesh       = "istio"
 	  revision   = %[2]q
 	  scopes     = ["control_plane"]
-	}`, namespace, managedRevision)
+	}`, namespace, revision)
+	}
+	imported := resource.TestStep{
+		ResourceName: "aksmesh_injection.this", ImportState: true, ImportStateVerify: true,
+		ImportStateVerifyIgnore: []string{"restart", "timeouts"},
+	}
 	resource.Test(t, resource.TestCase{
 		ProtoV6ProviderFactories: testProviders,
 		Steps: []resource.TestStep{
@@ -96,21 +110,26 @@ func TestAccManagedIstio(t *testing.T) {
 					manageIstio(t, cluster)
 					policyDeployment(t, cluster, namespace, nil)
 				},
-				Config: providerConfig(cluster.Kubeconfig(), meshed),
+				Config: providerConfig(cluster.Kubeconfig(), meshedBy(managedRevision)),
 				Check: resource.ComposeAggregateTestCheckFunc(
-					resource.TestCheckResourceAttr("aksmesh_injection.this", "mesh.istio.control_plane_namespace", check.AddonNamespace),
 					resource.TestCheckResourceAttr("aksmesh_injection.this", "meshed_pods", "1"),
 					resource.TestMatchResourceAttr("aksmesh_network_policy.this", "manifest", regexp.MustCompile(`15012`)),
 					resource.TestCheckResourceAttr("data.aksmesh_proxies.this", "summary.stale", "0"),
 					resource.TestCheckResourceAttr("data.aksmesh_check.this", "passed", "true"),
 				),
 			},
+			imported,
 			{
-				ResourceName: "aksmesh_injection.this", ImportState: true, ImportStateVerify: true,
-				ImportStateVerifyIgnore: []string{"restart", "timeouts"},
+				Config: providerConfig(cluster.Kubeconfig(), meshedBy(managedTag)),
+				Check: resource.ComposeAggregateTestCheckFunc(
+					resource.TestCheckResourceAttr("aksmesh_injection.this", "mesh.istio.revision", managedTag),
+					resource.TestCheckResourceAttr("aksmesh_injection.this", "meshed_pods", "1"),
+					resource.TestCheckResourceAttr("aksmesh_injection.this", "drift.#", "0"),
+				),
 			},
+			imported,
 			{
-				Config: providerConfig(cluster.Kubeconfig(), meshed, fmt.Sprintf(`
+				Config: providerConfig(cluster.Kubeconfig(), meshedBy(managedTag), fmt.Sprintf(`
 				resource "aksmesh_istio" "this" {
 				  version    = %q
 				  repository = %q
@@ -118,8 +137,8 @@ func TestAccManagedIstio(t *testing.T) {
 				ExpectError: regexp.MustCompile(`(?s)Istio\s+add-on\s+of\s+AKS\s+is\s+enabled`),
 			},
 			{
-				Config:      providerConfig(cluster.Kubeconfig(), issuer, fmt.Sprintf("resource \"aksmesh_injection\" \"this\" {\n  namespace = %q\n  mesh = { istio = {} }\n}", namespace)),
-				ExpectError: regexp.MustCompile(`(?s)name\s+its\s+revision\s+` + managedRevision),
+				Config:      providerConfig(cluster.Kubeconfig(), meshedBy(managedTag), fmt.Sprintf("resource \"aksmesh_injection\" \"other\" {\n  namespace = %q\n  mesh = { istio = {} }\n}", cluster.Namespace(t))),
+				ExpectError: regexp.MustCompile(`(?s)name\s+a\s+revision;\s+there\s+are\s+` + managedRevision),
 			},
 		},
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
@@ -48,8 +49,8 @@ type meshDialect struct {
 	description string
 	// own are said of the enrolment itself, settings of its proxies.
 	own, settings []mesh.Setting
-	// defaults are those of Texts in own, beside the values that are given.
-	defaults func(given map[string]any) map[string]string
+	// defaults are those of Texts in own.
+	defaults map[string]string
 	// conflicts finds known values that do not go together.
 	conflicts func(values map[string]any) []*mesh.SettingError
 	// enrol builds the mesh from the values of own and the annotations of settings.
@@ -72,10 +73,8 @@ func linkerdDialect() meshDialect {
 				Description: "Whether the proxies route by the header `l5d-dst-override` instead of by where a request was sent, as ingress controllers need it. Default `false`.",
 			},
 		},
-		settings: settings,
-		defaults: func(map[string]any) map[string]string {
-			return map[string]string{controlPlaneSetting: linkerd.DefaultNamespace}
-		},
+		settings:  settings,
+		defaults:  map[string]string{controlPlaneSetting: linkerd.DefaultNamespace},
 		conflicts: linkerd.Conflicts,
 		enrol: func(values map[string]any, annotations map[string]string) mesh.Mesh {
 			return linkerd.Injection{Namespace: textOf(values, controlPlaneSetting), Ingress: values[ingressSetting] == true, Settings: annotations}
@@ -100,7 +99,8 @@ func istioDialect() meshDialect {
 		own: []mesh.Setting{
 			{
 				Name: controlPlaneSetting, Type: mesh.Text, Check: checkLabel,
-				Description: "Namespace of the control plane. Default `" + istio.DefaultNamespace + "`, or, for revisions of AKS's Istio add-on such as `asm-1-30`, its own.",
+				Description: "Namespace of the control plane. Left out, it is that of the istiod which injects by the revision or tag, that of AKS's Istio add-on included; " +
+					"if there are several, the one in `" + istio.DefaultNamespace + "`.",
 			},
 			{
 				Name: revisionSetting, Type: mesh.Text, Check: checkLabel,
@@ -112,12 +112,7 @@ func istioDialect() meshDialect {
 			},
 		},
 		settings: settings,
-		defaults: func(given map[string]any) map[string]string {
-			return map[string]string{
-				controlPlaneSetting: istio.ControlPlaneNamespace(textOf(given, revisionSetting)),
-				modeSetting:         string(mesh.Sidecar),
-			}
-		},
+		defaults: map[string]string{modeSetting: string(mesh.Sidecar)},
 		conflicts: func(values map[string]any) []*mesh.SettingError {
 			found := mesh.RequestsAboveLimits(values)
 			if values[modeSetting] != string(mesh.Ambient) {
@@ -212,47 +207,12 @@ func settingAttribute(s mesh.Setting, of meshDialect) schema.Attribute {
 		// Labels of traces are public; other variables may be anything.
 		return schema.MapAttribute{Optional: true, Sensitive: !s.Prefix, ElementType: types.StringType, MarkdownDescription: s.Description}
 	default:
-		if _, preset := of.defaults(nil)[s.Name]; !preset {
+		preset, is := of.defaults[s.Name]
+		if !is {
 			return schema.StringAttribute{Optional: true, MarkdownDescription: s.Description}
 		}
-		return schema.StringAttribute{
-			Optional: true, Computed: true, MarkdownDescription: s.Description,
-			PlanModifiers: []planmodifier.String{presetSetting{of: of, setting: s.Name}},
-		}
+		return schema.StringAttribute{Optional: true, Computed: true, Default: stringdefault.StaticString(preset), MarkdownDescription: s.Description}
 	}
-}
-
-// presetSetting is the default of a setting that depends on another, which a
-// default of the framework cannot see.
-type presetSetting struct {
-	of      meshDialect
-	setting string
-}
-
-func (p presetSetting) Description(context.Context) string {
-	return "has a default that depends on the revision"
-}
-
-func (p presetSetting) MarkdownDescription(ctx context.Context) string { return p.Description(ctx) }
-
-func (p presetSetting) PlanModifyString(ctx context.Context, req planmodifier.StringRequest, resp *planmodifier.StringResponse) {
-	if !req.ConfigValue.IsNull() {
-		return
-	}
-	given := map[string]any{}
-	for _, setting := range p.of.own {
-		if setting.Type != mesh.Text || setting.Name == p.setting {
-			continue
-		}
-		var value types.String
-		resp.Diagnostics.Append(req.Config.GetAttribute(ctx, req.Path.ParentPath().AtName(setting.Name), &value)...)
-		if value.IsUnknown() {
-			resp.PlanValue = types.StringUnknown()
-			return
-		}
-		given[setting.Name] = value.ValueString()
-	}
-	resp.PlanValue = types.StringValue(p.of.defaults(given)[p.setting])
 }
 
 // restartScope is what the attribute `restart` is about: the workloads of one
@@ -571,7 +531,7 @@ func (d meshDialect) read(object tftypes.Value, at path.Path, diags *diag.Diagno
 		}
 		r.values[name] = read
 	}
-	for name, preset := range d.defaults(r.values) {
+	for name, preset := range d.defaults {
 		if value, given := attributes[name]; !given || value.IsNull() {
 			r.values[name] = preset
 		}
@@ -732,7 +692,7 @@ func meshFound(ctx context.Context, name string, mark mesh.Mark, diags *diag.Dia
 			problem(diags, "Unable to Import Enrolment", err)
 			return types.ObjectNull(meshTypes())
 		}
-		for name, preset := range d.defaults(values) {
+		for name, preset := range d.defaults {
 			if values[name] == nil {
 				values[name] = preset
 			}

@@ -72,7 +72,7 @@ func (d *proxiesDataSource) Schema(ctx context.Context, _ datasource.SchemaReque
 			},
 			"istio_namespace": schema.StringAttribute{
 				Optional:            true,
-				MarkdownDescription: "Namespace of Istio's control plane. Default: that of the istiod that injects, also of AKS's Istio add-on; the one with the default revision if there are several.",
+				MarkdownDescription: "Namespace of Istio's control plane. Default: that of the istiod that injects, that of AKS's Istio add-on included; if there are several, the one with the default revision, or else the one in `" + istio.DefaultNamespace + "`.",
 				Validators:          []validator.String{dnsLabel()},
 			},
 			"timeouts": timeouts.Attributes(ctx),

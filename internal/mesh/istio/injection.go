@@ -53,7 +53,6 @@ func InjectionOf(found mesh.Mark) Injection {
 	if !injected { // It beats the revision.
 		i.Revision = found.Labels[revisionLabel]
 	}
-	i.Namespace = ControlPlaneNamespace(i.Revision)
 	sidecar := injected || i.Revision != "" || found.Labels[injectLabel] == yes
 	i.Ambient = found.Labels[dataplaneModeLabel] == ambientMode && !sidecar
 	if !namespace && !i.Ambient {

@@ -91,7 +91,6 @@ func TestInjectionOf(t *testing.T) {
 		"more than settings say": {noted("proxy.istio.io/config=concurrency: 2\ntracing: {sampling: 10}\n"), Injection{}},
 		"no YAML":                {noted("proxy.istio.io/config={"), Injection{}},
 	} {
-		c.want.Namespace = DefaultNamespace
 		if got := InjectionOf(c.found); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v", name, got)
 		}
