@@ -62,7 +62,7 @@ const (
 
 	// connectLimit bounds the search for the API server, in which those who are
 	// asked may ask in turn for patience.
-	connectLimit = 5 * time.Minute
+	connectLimit = 25 * time.Minute
 )
 
 // toNowhere is how clients begin their errors about requests to an address that

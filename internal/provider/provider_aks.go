@@ -42,6 +42,7 @@ type aksModel struct {
 	ProxyURL            types.String `tfsdk:"proxy_url"`
 	TLSServerName       types.String `tfsdk:"tls_server_name"`
 	RequestTimeout      types.String `tfsdk:"request_timeout"`
+	WaitForRoles        types.String `tfsdk:"wait_for_roles"`
 
 	TenantID                       types.String `tfsdk:"tenant_id"`
 	AuxiliaryTenantIDs             types.List   `tfsdk:"auxiliary_tenant_ids"`
@@ -112,6 +113,8 @@ func aksBlock() schema.SingleNestedAttribute {
 			"proxy_url":             secret("HTTP, HTTPS or SOCKS5 proxy for all requests to the API server, with its password if it wants one. Azure itself is reached as `HTTPS_PROXY` and `NO_PROXY` say. Default: as they say.", proxyURL()),
 			"tls_server_name":       text("Name to verify the API server's certificate against, when it differs from the host."),
 			"request_timeout":       text("How long one request to the API server may take, as a Go duration. Default `30s`.", goDuration(time.Second, time.Hour)),
+			"wait_for_roles": text("How long roles are waited for that take effect late, as a Go duration of at most `"+plainDuration(aks.MaxPatience)+"`, before a refusal of Azure Resource Manager or of the cluster's Azure RBAC is an error. "+
+				"Azure takes up to 5 minutes for a new role assignment, so `5m` is for configurations that assign the roles in the same apply. Default: not at all.", goDuration(time.Second, aks.MaxPatience)),
 
 			"tenant_id":                   text("Microsoft Entra tenant to log in to. Environment: `ARM_TENANT_ID`, `AZURE_TENANT_ID`."),
 			"auxiliary_tenant_ids":        schema.ListAttribute{ElementType: types.StringType, Optional: true, MarkdownDescription: "Other tenants whose tokens go along with every request to Azure Resource Manager, at most three. A managed identity has none of them. Environment: `ARM_AUXILIARY_TENANT_IDS`, separated by `;`.", Validators: []validator.List{listvalidator.SizeBetween(1, 3), listvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))}},
@@ -283,7 +286,7 @@ func (m *aksModel) aboutCluster() map[string]attr.Value {
 	return map[string]attr.Value{
 		"id": m.ID, "resource_group_name": m.ResourceGroupName, "name": m.Name,
 		"use_admin_credentials": m.UseAdminCredentials, "use_public_fqdn": m.UsePublicFQDN,
-		"proxy_url": m.ProxyURL, "tls_server_name": m.TLSServerName, "request_timeout": m.RequestTimeout,
+		"proxy_url": m.ProxyURL, "tls_server_name": m.TLSServerName, "request_timeout": m.RequestTimeout, "wait_for_roles": m.WaitForRoles,
 	}
 }
 
@@ -428,6 +431,8 @@ func (m *aksModel) cluster(account *azure.Account) (managedCluster, error) {
 	named := managedCluster{options: aks.AccessOptions{
 		Admin: m.UseAdminCredentials.ValueBool(), PublicFQDN: m.UsePublicFQDN.ValueBool(),
 		ProxyURL: m.ProxyURL.ValueString(), TLSServerName: m.TLSServerName.ValueString(),
+		Patience: duration(m.WaitForRoles, 0),
+		Log:      func(ctx context.Context, message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}}
 	var err error
 	if m.ID.IsNull() {

@@ -24,7 +24,8 @@ provider "azurerm" {
 # The ID is not known before the cluster is there. Until then a plan asks nobody.
 provider "aksmesh" {
   aks = {
-    id = azurerm_kubernetes_cluster.this.id
+    id             = azurerm_kubernetes_cluster.this.id
+    wait_for_roles = "5m" # those that are assigned below
   }
 }
 
