@@ -468,10 +468,11 @@ type managedCluster struct {
 // optionsFor is how a cluster is reached that need not be the configuration's: the
 // way through the network is known of that one alone.
 func (m managedCluster) optionsFor(id aks.ID) aks.AccessOptions {
-	if strings.EqualFold(m.id.Path(), id.Path()) {
-		return m.options
+	options := m.options
+	if !strings.EqualFold(m.id.Path(), id.Path()) {
+		options.ProxyURL, options.TLSServerName = "", ""
 	}
-	return aks.AccessOptions{Admin: m.options.Admin, PublicFQDN: m.options.PublicFQDN}
+	return options
 }
 
 // nowhere is access to no cluster, for configurations that only say who logs in

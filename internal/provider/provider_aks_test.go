@@ -13,8 +13,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
-
-	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/aks"
 )
 
 const (
@@ -309,10 +307,10 @@ func TestProvider_aksConfigured(t *testing.T) {
 				t.Helper()
 				same, other := s.aks.id, s.aks.id
 				same.ResourceGroup, other.Name = strings.ToUpper(same.ResourceGroup), "other"
-				if got := s.aks.optionsFor(same); got != s.aks.options || got.ProxyURL != "http://proxy:1" {
+				if got := s.aks.optionsFor(same); !got.Admin || got.ProxyURL != "http://proxy:1" || got.TLSServerName != "tunnel" {
 					t.Errorf("to the cluster: %+v", got)
 				}
-				if got := s.aks.optionsFor(other); got != (aks.AccessOptions{Admin: true}) {
+				if got := s.aks.optionsFor(other); !got.Admin || got.ProxyURL != "" || got.TLSServerName != "" {
 					t.Errorf("to another: %+v", got)
 				}
 			},
