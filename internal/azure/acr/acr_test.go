@@ -355,14 +355,23 @@ func TestImportFailuresAreExplained(t *testing.T) {
 func TestImportEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, testazure.RegistryOptions{})
+	operation := f.registry.ID() + "/going-on"
 	defer double.Fail(testazure.Fault{
 		Path: f.registry.ID() + "/importImage", Status: http.StatusAccepted,
-		Header: http.Header{"Location": {"https://management.azure.com" + f.registry.ID() + "/going-on"}, "Retry-After": {"3600"}},
+		Header: http.Header{"Location": {"https://management.azure.com" + operation}, "Retry-After-Ms": {"1"}},
 	})()
+	defer double.Fail(testazure.Fault{Path: operation, Status: http.StatusAccepted, Header: http.Header{"Retry-After-Ms": {"1"}}})()
 	request := acr.ImportRequest{SourceRegistry: "docker.io", SourceImage: "istio/pilot:1", Target: "istio/pilot:1"}
 	enough := errors.New("no time is left")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, enough)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for requests("management.azure.com", operation) == 0 && t.Context().Err() == nil {
+			<-ticker.C
+		}
+		cancel(enough)
+	}()
 	f.checkError(t, f.Import(ctx, f.id, request), "while Azure goes on with it: no time is left", "apply again")
 	err := f.Import(ctx, f.id, request)
 	f.checkError(t, err, "ended before Azure had answered: no time is left", "apply again")
