@@ -89,12 +89,12 @@ func listOrNull(ctx context.Context, values []string, diags *diag.Diagnostics) t
 	return list
 }
 
-// driftAttribute lists what in the cluster is not as applied. Every resource
+// driftAttribute lists what is not as applied. Every resource
 // plans it empty, so that whatever Read finds is a difference that an apply repairs.
 func driftAttribute(what string) schema.ListAttribute {
 	return schema.ListAttribute{
 		Computed: true, ElementType: types.StringType,
-		MarkdownDescription: "What in the cluster is not as applied: " + what + ". Empty when all is well; a plan that empties it repairs it.",
+		MarkdownDescription: "What is not as applied: " + what + ". Empty when all is well; a plan that empties it repairs it.",
 	}
 }
 
