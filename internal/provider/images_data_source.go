@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/acr"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/images"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/install"
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/mesh/istio"
@@ -63,18 +64,18 @@ func (d *imagesDataSource) Schema(ctx context.Context, _ datasource.SchemaReques
 		return schema.StringAttribute{Required: true, MarkdownDescription: description, Validators: []validator.String{exactVersion()}}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The container images that a mesh runs: exactly those of the pods of its charts, rendered with the same settings as `aksmesh_linkerd`, `aksmesh_linkerd_extension`, `aksmesh_istio` and `aksmesh_istio_addon` render them, " +
+		MarkdownDescription: "The container images that a mesh runs: exactly those of the pods of its charts, rendered with the settings that `aksmesh_linkerd`, `aksmesh_linkerd_extension`, `aksmesh_istio` and `aksmesh_istio_addon` have, " +
 			"and those that injectors put into the pods of applications. No cluster is asked, so that a registry can be filled before there is one: by `aksmesh_image_mirror`, with `references`.\n\n" +
-			"Images that single pods ask for by annotations of their own are not among them, nor are those of Istio's agent gateways.\n\n" +
-			"Unless `resolve` is `false`, each image is looked up in its registry for its digest. " + registryLogin + ".",
+			"Images that single pods ask for by annotations of their own are not among them, nor are those of Istio's agent gateways, nor what the values of single gateways (`aksmesh_istio.gateways[*].values`) add.\n\n" +
+			"Unless `resolve` is `false`, each image is looked up in its registry for its digest, at each plan and apply. " + registryLogin + ".",
 		Attributes: map[string]schema.Attribute{
 			"linkerd": schema.SingleNestedAttribute{
 				Optional: true, MarkdownDescription: "Linkerd, and its extensions.",
 				Attributes: map[string]schema.Attribute{
 					"version":    version("Version of the charts, as `aksmesh_linkerd.version` has it: `2026.8.3`."),
 					"repository": optional("Where the charts come from, as `aksmesh_linkerd.repository` has it. Default `" + linkerd.EdgeRepository + "`."),
-					"registry": optional("Registry and path that Linkerd's own images are taken from instead of `" + linkerd.ImageRegistry + "`. That one only redirects to `ghcr.io/linkerd`, " +
-						"which it takes where the other cannot be reached. Not for what the mesh is installed with: that is `registry` of `aksmesh_linkerd`, of a mirror."),
+					"registry": optional("Registry and path that Linkerd's own images are taken from instead of `"+linkerd.ImageRegistry+"`. That one only redirects to `ghcr.io/linkerd`, "+
+						"which it takes where the other cannot be reached. Not for what the mesh is installed with: that is `registry` of `aksmesh_linkerd`, of a mirror.", imagePlace()),
 					"high_availability": flag("Whether it is installed with the charts' `values-ha.yaml`."),
 					"cni":               flag("Whether the CNI plugin is installed."),
 					"cni_values":        values("Values of the plugin's chart, as `aksmesh_linkerd.cni.values` has them."),
@@ -96,7 +97,7 @@ func (d *imagesDataSource) Schema(ctx context.Context, _ datasource.SchemaReques
 				Attributes: map[string]schema.Attribute{
 					"version":    version("Version of the charts, as `aksmesh_istio.version` has it: `1.31.0`."),
 					"repository": optional("Where the charts come from, as `aksmesh_istio.repository` has it. Default `" + istio.Repository + "`."),
-					"hub":        optional("Registry and path that Istio's images are taken from instead of the one in the charts. Not for what the mesh is installed with: that is `hub` of `aksmesh_istio`, of a mirror."),
+					"hub":        optional("Registry and path that Istio's images are taken from instead of the one in the charts. Not for what the mesh is installed with: that is `hub` of `aksmesh_istio`, of a mirror.", imagePlace()),
 					"profile":    optional("Profile, as `aksmesh_istio.profile` has it. Default `"+string(istio.ProfileDefault)+"`.", stringvalidator.OneOf(istio.Profiles()...)),
 					"cni":        flag("Whether istio-cni is installed although the profile has none, as by `aksmesh_istio.cni`."),
 					"values": schema.SingleNestedAttribute{
@@ -119,10 +120,11 @@ func (d *imagesDataSource) Schema(ctx context.Context, _ datasource.SchemaReques
 			},
 			"resolve": schema.BoolAttribute{
 				Optional: true,
-				MarkdownDescription: "Whether registries are asked for the digests and platforms of the images. `references` are pinned to the digests then, so that a tag that is moved upstream shows in a plan. " +
+				MarkdownDescription: "Whether registries are asked for the digests of the images, which Docker Hub does not count as pulls. `references` are pinned to the digests then, so that a tag that is moved upstream shows in a plan. " +
 					"`false` is for plans that must not depend on registries. Default `true`.",
 			},
-			"timeouts": timeouts.Attributes(ctx),
+			"platforms": flag("Whether registries are asked for the platforms of the images, too. That reads their manifests, which Docker Hub counts as a pull of each of its images, and so against its limit."),
+			"timeouts":  timeouts.Attributes(ctx),
 			"references": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "The images, sorted, as `aksmesh_image_mirror.images` takes them: `cr.l5d.io/linkerd/proxy:edge-26.8.3@sha256:…`, without the digest if `resolve` is `false`.",
@@ -134,7 +136,7 @@ func (d *imagesDataSource) Schema(ctx context.Context, _ datasource.SchemaReques
 					"name":       text("Its name with its registry, without tag and digest: `cr.l5d.io/linkerd/proxy`."),
 					"tag":        text("Its tag: `edge-26.8.3`; null if it is named by its digest alone."),
 					"digest":     text("Digest of the image, of all its platforms together; null if `resolve` is `false` and it is not named by it."),
-					"platforms":  schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Platforms that it is for: `linux/amd64`, `linux/arm64`; null if `resolve` is `false`."},
+					"platforms":  schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Platforms that it is for: `linux/amd64`, `linux/arm64`; null unless `platforms` is `true`."},
 					"components": schema.ListAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Charts and addons that it belongs to: `linkerd-control-plane`, `ztunnel`, `prometheus`."},
 					"injected":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether an injector puts it into pods."},
 					"value": text("What has to name the image's place in a mirror where `registry` and `hub` do not reach: the value of a chart, such as `controllers[0].image.name`, " +
@@ -145,10 +147,19 @@ func (d *imagesDataSource) Schema(ctx context.Context, _ datasource.SchemaReques
 	}
 }
 
+// imagePlace accepts a registry with a path, without a scheme.
+func imagePlace() validator.String {
+	return checked{description: "a registry with a path, such as ghcr.io/linkerd", check: func(value string) error {
+		_, err := images.ParsePlace(strings.TrimSuffix(value, "/"))
+		return err
+	}}
+}
+
 type imagesModel struct {
 	Linkerd    *linkerdImagesModel `tfsdk:"linkerd"`
 	Istio      *istioImagesModel   `tfsdk:"istio"`
 	Resolve    types.Bool          `tfsdk:"resolve"`
+	Platforms  types.Bool          `tfsdk:"platforms"`
 	Timeouts   timeouts.Value      `tfsdk:"timeouts"`
 	References []string            `tfsdk:"references"`
 	Images     []imageModel        `tfsdk:"images"`
@@ -215,6 +226,9 @@ func (d *imagesDataSource) ValidateConfig(ctx context.Context, req datasource.Va
 		if err := linkerd.CheckExtensionVersion(extension.Name, extension.Version); err != nil {
 			problemAt(&resp.Diagnostics, path.Root("linkerd").AtName("extensions"), "No Such Extension in This Version", err)
 		}
+	}
+	if model.Platforms.ValueBool() && !model.Resolve.IsNull() && !model.Resolve.ValueBool() {
+		problemAt(&resp.Diagnostics, path.Root("platforms"), "Nobody to Ask", errors.New("registries tell the platforms of images, and resolve is false"))
 	}
 	if l := model.Linkerd; l != nil && !l.CNIValues.IsNull() && !l.CNI.ValueBool() {
 		problemAt(&resp.Diagnostics, path.Root("linkerd").AtName("cni_values"), "No CNI Plugin", errors.New("they are of the chart of the CNI plugin, and cni is not true"))
@@ -295,17 +309,20 @@ func (d *imagesDataSource) Read(ctx context.Context, req datasource.ReadRequest,
 // tell fills in the images, resolved if that is wanted.
 func (m *imagesModel) tell(ctx context.Context, s *session, found []images.Image, diags *diag.Diagnostics) {
 	resolved := make([]oci.Resolved, len(found))
-	if m.Resolve.IsNull() || m.Resolve.ValueBool() {
-		references := make([]oci.Reference, len(found))
-		for i, image := range found {
-			references[i] = image.Reference
-		}
-		resolved = s.chartLibrary().Registries().ResolveAll(ctx, references, resolvesAtOnce)
+	references := make([]oci.Reference, len(found))
+	for i, image := range found {
+		references[i] = image.Reference
+	}
+	switch registries := s.chartLibrary().Registries(); {
+	case m.Platforms.ValueBool():
+		resolved = registries.ResolveAll(ctx, references, resolvesAtOnce)
+	case m.Resolve.IsNull(), m.Resolve.ValueBool():
+		resolved = registries.Digests(ctx, references, resolvesAtOnce)
 	}
 	m.References, m.Images = make([]string, len(found)), make([]imageModel, len(found))
 	for i, image := range found {
 		if err := resolved[i].Err; err != nil {
-			problemRegistry(diags, "Unable to Resolve Image", err)
+			problem(diags, "Unable to Resolve Image", err, adviseThrottled, acr.Advice, oci.Advice)
 			continue
 		}
 		reference := image.Reference
@@ -316,6 +333,15 @@ func (m *imagesModel) tell(ctx context.Context, s *session, found []images.Image
 			Platforms: resolved[i].Descriptor.Platforms, Components: image.Components, Injected: image.Injected, Value: textOrNull(image.Value),
 		}
 	}
+}
+
+// adviseThrottled is what a data source can do about a registry that has enough.
+func adviseThrottled(err error) string {
+	throttled, ok := errors.AsType[*oci.ThrottledError](err)
+	if !ok {
+		return ""
+	}
+	return "Log in to " + throttled.Host + ", as registries often let those ask more who do; name another registry that has the images; try again later; or set resolve = false, so that nobody is asked."
 }
 
 // problemImages attaches errors that attributes have caused to them.

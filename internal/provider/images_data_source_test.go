@@ -218,6 +218,9 @@ func TestImagesDataSource_invalid(t *testing.T) {
 		`linkerd = { version = "2026.8.3", extensions = { viz = { values = ["tap: { caBundle: x }"] } } }`: {`linkerd.extensions\["viz"\].values`, "tap.caBundle"},
 		`istio = { version = "1.31.0", values = { istiod = ["platform: aks"] } }`:                          {"istio.values.istiod", "AKS needs none"},
 		`istio = { version = "1.31.0", profile = "empty" }`:                                                {"istio.profile", "one of"},
+		`linkerd = { version = "2026.8.3", registry = "https://ghcr.io/linkerd" }`:                         {"linkerd.registry", "a registry with a path"},
+		`istio = { version = "1.31.0", hub = "ghcr.io/Istio" }`:                                            {"istio.hub", "a registry with a path"},
+		`istio = { version = "1.31.0" }` + "\nresolve = false\nplatforms = true":                           {"platforms", "resolve is false"},
 		`istio = { version = "1.31.0", addons = ["zipkin"] }`:                                              {"istio.addons", "one of"},
 		`istio = { version = "1.31.0", addons_source = "http://example.com" }`:                             {"istio.addons_source", "https"},
 	})
