@@ -52,6 +52,7 @@ type Library struct {
 	credentials map[string]Credential
 	client      *http.Client
 	registries  *oci.Client
+	given       oci.Keychain // of credentials alone
 
 	mu    sync.Mutex
 	loads map[Source]*load
@@ -78,13 +79,15 @@ func NewLibrary(options LibraryOptions) *Library {
 			plain = append(plain, credential.Host)
 		}
 	}
-	keychains := []oci.Keychain{oci.Static(logins)}
+	given := oci.Static(logins)
+	keychains := []oci.Keychain{given}
 	if options.Keychain != nil {
 		keychains = append(keychains, options.Keychain)
 	}
 	return &Library{
 		cacheDir:    options.CacheDir,
 		credentials: credentials,
+		given:       given,
 		// Throttled and failing requests are repeated with growing pauses: public chart registries throttle.
 		client:     retry.NewClient(),
 		registries: oci.New(oci.Options{Keychains: keychains, PlainHTTP: plain}),
@@ -321,6 +324,12 @@ func (s shelf) write(archive []byte) error {
 		}
 	}
 	return err
+}
+
+// Login is the credential among LibraryOptions.Registries for an OCI registry's host, as an oci.Keychain has it: the
+// one that was given for it, not one of LibraryOptions.Keychain.
+func (l *Library) Login(ctx context.Context, host string) (auth.Credential, error) {
+	return l.given(ctx, host)
 }
 
 // Registries is the client by which the library asks registries: with its credentials, it asks for images as well.

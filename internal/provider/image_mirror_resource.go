@@ -81,7 +81,7 @@ func (r *imageMirrorResource) Schema(ctx context.Context, _ resource.SchemaReque
 			"acr_id": schema.StringAttribute{
 				Optional: true,
 				MarkdownDescription: "Resource ID of the Azure container registry that is the mirror: `azurerm_container_registry.this.id`. Another registry makes a new mirror. " +
-					"The role Container Registry Data Importer and Data Reader on it is enough, unless images have to be copied.",
+					"The role Container Registry Data Importer and Data Reader on it is enough, unless images have to be copied (AcrPush) or deleted (AcrDelete); where the registry grants by repository, those are Container Registry Repository Writer and Contributor.",
 				Validators: []validator.String{registryID()},
 			},
 			"host": schema.StringAttribute{
@@ -97,8 +97,10 @@ func (r *imageMirrorResource) Schema(ctx context.Context, _ resource.SchemaReque
 			},
 			"method": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(methodAuto),
-				MarkdownDescription: "How images come to the mirror. `import`: Azure fetches them, which needs `acr_id`; the credentials for their registry, if there are any, are handed to it. `copy`: they go through this machine. " +
-					"`auto` (default): they are imported into a registry that `acr_id` names, and copied where Azure refuses or cannot reach them.",
+				MarkdownDescription: "How images come to the mirror. `import`: Azure fetches them, which needs `acr_id`. `copy`: they go through this machine. " +
+					"`auto` (default): they are imported into a registry that `acr_id` names, and copied where Azure refuses or cannot reach them. " +
+					"For an import, Azure is given the credentials that `registries` in the provider's `helm` block has for where an image comes from, and for another registry of Azure's a token of that registry, which does what the provider's Azure login may do there; " +
+					"else none. The logins of Docker on this machine are for what is copied alone.",
 				Validators: []validator.String{stringvalidator.OneOf(methodAuto, methodImport, methodCopy)},
 			},
 			"parallelism": schema.Int64Attribute{
@@ -106,9 +108,11 @@ func (r *imageMirrorResource) Schema(ctx context.Context, _ resource.SchemaReque
 				MarkdownDescription: fmt.Sprintf("How many images are on their way at the same time. Default `%d`.", defaultParallelism),
 				Validators:          []validator.Int64{int64validator.Between(1, 32)},
 			},
-			"overwrite":     no("Whether a tag that is in the registry already, and leads to another image, is moved. Otherwise that is an error which names it. Tags of this mirror that others have moved are repaired in any case."),
-			"delete_images": no("Whether images that leave `images`, and all of them on destroy, are deleted from the registry, with every tag that they have in their repository. Otherwise they stay: pods may still need them."),
-			"registry":      computedString("What `aksmesh_linkerd.registry`, `aksmesh_linkerd_extension.registry` and `aksmesh_istio.hub` take: `example.azurecr.io/linkerd`."),
+			"overwrite": no("Whether a tag that is in the registry already, and leads to another image, is moved. Otherwise that is an error which names it, also after an apply that failed before the mirror was made, if the tag of an image without a digest has moved upstream since. Tags of this mirror that others have moved are repaired in any case."),
+			"delete_images": no("Whether images that leave `images`, and all of them on destroy, are deleted from the registry, with every tag that they have in their repository: also those that it found there when it was made, and those that another mirror with the same place has. Otherwise they stay: pods may still need them. " +
+				"They are deleted when all that are wanted have come, which is before a mesh that takes its version from there is upgraded: to keep what runs until then, change `version` of the mesh in an apply before, or leave it to a policy of the registry. " +
+				"A registry keeps the manifests of single platforms and their layers until it collects what nothing refers to; one of Azure's does by a retention policy for untagged manifests (Premium) or `acr purge`."),
+			"registry": computedString("What `aksmesh_linkerd.registry`, `aksmesh_linkerd_extension.registry` and `aksmesh_istio.hub` take: `example.azurecr.io/linkerd`."),
 			"mirrored": schema.MapAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Where each of `images` is, with its digest: `example.azurecr.io/linkerd/proxy:edge-26.8.3@sha256:…`; for values that `registry` does not reach.",
@@ -310,12 +314,15 @@ func (r *imageMirrorResource) locate(ctx context.Context, plan, state *imageMirr
 		plan.Registry = state.Registry // As after an import, when Azure cannot be asked.
 		return
 	}
-	if err != nil {
-		// It may be there by the apply.
-		diags.AddWarning("Unable to Look Up the Registry", explain(err, acr.Advice))
-		return
+	switch {
+	case err == nil:
+		plan.Registry = types.StringValue(place.String())
+	case acr.IsMissing(err), errors.Is(err, errLoginUnknown):
+		diags.AddWarning("Unable to Look Up the Registry", "It may be there by the apply. "+explain(err, acr.Advice))
+	default:
+		// What a plan has promised, the one at the apply cannot take back.
+		problemAt(diags, path.Root("acr_id"), "Unable to Look Up the Registry", err, acr.Advice)
 	}
-	plan.Registry = types.StringValue(place.String())
 }
 
 // sameRegistry reports whether the host of a mirror is that of a registry of
@@ -383,34 +390,41 @@ func (m *imageMirrorModel) foresee(ctx context.Context, state *imageMirrorModel,
 			lines = append(lines, "+ "+name+" from "+image.String())
 		}
 	}
-	for _, gone := range m.dropped(before, wanted) {
+	for _, place := range m.dropped(before, wanted) {
 		mark := ". "
 		if m.DeleteImages.ValueBool() {
 			mark = "- "
 		}
-		lines = append(lines, mark+m.pathOf(gone.place))
+		lines = append(lines, mark+images.Path(place))
 	}
 	m.Mirrored = types.MapValueMust(types.StringType, mirrored)
 	m.Changes = notesList(ctx, lines, nil, diags)
 }
 
-// droppedImage is one that is in the registry and wanted no more.
-type droppedImage struct {
-	image string
-	place oci.Reference
-}
-
-// dropped are the images that no image that is wanted takes the place of, sorted.
-func (m *imageMirrorModel) dropped(before, wanted map[string]oci.Reference) []droppedImage {
-	taken := map[string]bool{}
-	for _, image := range wanted {
-		taken[m.pathOf(image)] = true
+// dropped are the images that are in the registry and wanted no more, sorted: by
+// their tags, or by their digests alone where the tag is to lead to another image.
+func (m *imageMirrorModel) dropped(before, wanted map[string]oci.Reference) []oci.Reference {
+	taken := map[string]oci.Reference{}
+	for text, image := range wanted {
+		if kept, known := before[text]; known {
+			image.Digest = kept.Digest
+		}
+		taken[m.pathOf(image)] = image
 	}
-	var gone []droppedImage
+	var gone []oci.Reference
 	for _, text := range slices.Sorted(maps.Keys(before)) {
 		place := before[text]
-		if _, stays := wanted[text]; !stays && !taken[m.pathOf(place)] {
-			gone = append(gone, droppedImage{text, place})
+		if _, stays := wanted[text]; stays {
+			continue
+		}
+		by, replaced := taken[m.pathOf(place)]
+		switch {
+		case !replaced && place.Tag != "":
+			place.Digest = ""
+			gone = append(gone, place)
+		case !replaced, by.Digest != "" && by.Digest != place.Digest && m.DeleteImages.ValueBool():
+			place.Tag = ""
+			gone = append(gone, place)
 		}
 	}
 	return gone
@@ -435,6 +449,11 @@ func (r *imageMirrorResource) Create(ctx context.Context, req resource.CreateReq
 	}
 	model.ID = model.Registry
 	r.fill(ctx, &model, nil, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		// Terraform would destroy what is in the state before it begins anew. Without it,
+		// what has come stays, and the next apply goes on.
+		return
+	}
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)
 }
 
@@ -479,11 +498,11 @@ func (r *imageMirrorResource) fill(ctx context.Context, model, state *imageMirro
 		if known && state.drifted(ctx, name, diags) == "" {
 			continue
 		}
-		from := wanted[text]
+		item := mirrorItem{name: name, from: wanted[text], move: ours[name] || model.Overwrite.ValueBool()}
 		if known {
-			from.Digest = kept.Digest
+			item.pinned, item.from.Digest = item.from.Digest == "", kept.Digest
 		}
-		work.add(text, name, from, ours[name] || model.Overwrite.ValueBool())
+		work.add(text, item)
 	}
 	if !diags.HasError() {
 		r.importInto(&work)
@@ -496,10 +515,12 @@ func (r *imageMirrorResource) fill(ctx context.Context, model, state *imageMirro
 		}
 		at := item.to
 		at.Digest = item.digest
-		mirrored[item.image] = at.String()
+		for _, image := range item.images {
+			mirrored[image] = at.String()
+		}
 	}
 	if model.DeleteImages.ValueBool() {
-		for image, left := range r.remove(ctx, model.dropped(before, wanted), mirrored, diags) {
+		for image, left := range r.clear(ctx, before, mirrored, diags) {
 			mirrored[image] = left.String()
 		}
 	}
@@ -508,10 +529,14 @@ func (r *imageMirrorResource) fill(ctx context.Context, model, state *imageMirro
 	model.Mirrored, model.Drift = value, notesList(ctx, drift, nil, diags)
 }
 
+// imports tells whether images can come without a way from here to the registry.
+func (m *imageMirrorModel) imports() bool {
+	return !m.ACRID.IsNull() && m.Method.ValueString() != methodCopy
+}
+
 // importInto has the registry fetch images by itself, if it is one that can.
 func (r *imageMirrorResource) importInto(work *mirroring) {
-	method := work.model.Method.ValueString()
-	if work.model.ACRID.IsNull() || method == methodCopy {
+	if !work.model.imports() {
 		return
 	}
 	id, err := acr.ParseID(work.model.ACRID.ValueString())
@@ -529,12 +554,14 @@ func (r *imageMirrorResource) importInto(work *mirroring) {
 			SourceRegistry: from.Registry, SourceImage: images.Path(from), Target: images.Path(oci.Reference{Registry: to.Registry, Repository: to.Repository, Tag: to.Tag}),
 			Force: task.Move,
 		}
-		var err error
-		if request.Username, request.Password, err = work.login(ctx, from.Host()); err != nil {
-			return err
-		}
+		login, loginErr := r.session.importLogin(ctx, from.Host())
+		request.Username, request.Password = login.Username, login.Password
 		tflog.Info(ctx, "Azure imports an image", map[string]any{"image": to.String(), "from": from.String()})
-		return client.Import(ctx, id, request)
+		err := client.Import(ctx, id, request)
+		if err != nil && loginErr != nil {
+			return fmt.Errorf("%w; logging in to %s for it had failed before: %w", err, from.Registry, loginErr)
+		}
+		return err
 	}
 }
 
@@ -547,6 +574,18 @@ func (r *imageMirrorResource) Read(ctx context.Context, req resource.ReadRequest
 	}
 	if model.Registry.IsNull() {
 		model.imported(&resp.Diagnostics)
+		if resp.Diagnostics.HasError() {
+			return
+		}
+		err := r.session.chartLibrary().Registries().Ping(ctx, model.Host.ValueString())
+		unreachable, ok := errors.AsType[*oci.UnreachableError](err)
+		switch {
+		case ok && acr.IsHost(unreachable.Host) && ctx.Err() == nil:
+			resp.Diagnostics.AddWarning("Registry Not Looked At", explain(err, acr.Advice, oci.Advice))
+		case err != nil:
+			problemAt(&resp.Diagnostics, path.Root("id"), "No Registry to Import", err, acr.Advice, oci.Advice)
+			return
+		}
 	}
 	kept := model.kept(ctx, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
@@ -561,16 +600,18 @@ func (r *imageMirrorResource) Read(ctx context.Context, req resource.ReadRequest
 		}
 	}
 	var drift, unseen []string
-	for i, found := range r.session.chartLibrary().Registries().Digests(ctx, tags, resolvesAtOnce) {
+	for i, found := range r.session.chartLibrary().Registries().Digests(ctx, tags, min(resolvesAtOnce, int(model.Parallelism.ValueInt64()))) {
 		_, missing := errors.AsType[*oci.UnknownError](found.Err)
 		_, unreachable := errors.AsType[*oci.UnreachableError](found.Err)
+		_, unauthorized := errors.AsType[*oci.UnauthorizedError](found.Err)
 		name, want := images.Path(tags[i]), kept[texts[i]].Digest
 		switch {
 		case missing:
 			drift = append(drift, name+" is missing")
-		case unreachable && !model.ACRID.IsNull() && ctx.Err() == nil:
-			// Azure imports into registries that only its own networks reach.
-			unseen = append(unseen, sentence(found.Err))
+		case (unreachable || unauthorized) && model.imports() && ctx.Err() == nil:
+			// Azure imports into registries that only its own networks reach, and for those
+			// who may not read.
+			unseen = append(unseen, explain(found.Err, acr.Advice, oci.Advice))
 		case found.Err != nil:
 			problemRegistry(&resp.Diagnostics, "Unable to Read the Mirror", found.Err)
 			return
@@ -608,34 +649,44 @@ func (r *imageMirrorResource) Delete(ctx context.Context, req resource.DeleteReq
 	if !ok || !model.DeleteImages.ValueBool() {
 		return
 	}
-	r.remove(ctx, model.dropped(model.kept(ctx, &resp.Diagnostics), nil), nil, &resp.Diagnostics)
+	r.clear(ctx, model.kept(ctx, &resp.Diagnostics), nil, &resp.Diagnostics)
 }
 
-// remove deletes images from the registry, but for those that others that are kept
-// there are the same as. It returns those that could not be deleted.
-func (r *imageMirrorResource) remove(ctx context.Context, gone []droppedImage, kept map[string]string, diags *diag.Diagnostics) map[string]oci.Reference {
-	same := map[oci.Reference]bool{}
+// clear deletes the images that were in the registry, but for those that are kept
+// there, by whatever tag. It returns those that are still there: that could not be
+// deleted, or are not, as the ones that take their place have not all come.
+func (r *imageMirrorResource) clear(ctx context.Context, before map[string]oci.Reference, kept map[string]string, diags *diag.Diagnostics) map[string]oci.Reference {
 	whole := func(at oci.Reference) oci.Reference {
 		at.Tag = ""
 		return at
 	}
+	stays, tags := map[oci.Reference]bool{}, map[string]bool{}
 	for _, text := range kept {
 		if at, err := oci.ParseReference(text); err == nil {
-			same[whole(at)] = true
+			stays[whole(at)], tags[at.Name()+":"+at.Tag] = true, true
 		}
 	}
-	left := map[string]oci.Reference{}
-	for _, image := range gone {
-		at := whole(image.place)
-		if same[at] {
+	left, failed := map[string]oci.Reference{}, diags.HasError()
+	for _, text := range slices.Sorted(maps.Keys(before)) {
+		place := before[text]
+		at := whole(place)
+		if stays[at] {
+			continue
+		}
+		if tags[place.Name()+":"+place.Tag] {
+			place = at // The tag is another's now.
+		}
+		if failed {
+			left[text] = place
 			continue
 		}
 		if err := r.session.chartLibrary().Registries().Delete(ctx, at); err != nil {
-			problemRegistry(diags, "Unable to Delete Image", fmt.Errorf("image %s of the mirror: %w", images.Path(image.place), err))
-			left[image.image] = image.place
+			problemRegistry(diags, "Unable to Delete Image", fmt.Errorf("image %s of the mirror: %w", images.Path(place), err))
+			left[text] = place
 			continue
 		}
-		tflog.Info(ctx, "deleted image", map[string]any{"image": image.place.String()})
+		stays[at] = true // It is gone, by all its names.
+		tflog.Info(ctx, "deleted image", map[string]any{"image": place.String()})
 	}
 	return left
 }

@@ -93,6 +93,28 @@ func (s *session) keychain(ctx context.Context, host string) (auth.Credential, e
 	return credential, cmp.Or(failed, err)
 }
 
+// tokenUser is the name by which Azure's registries take their tokens for passwords.
+const tokenUser = "00000000-0000-0000-0000-000000000000"
+
+// importLogin is the credential that Azure gets to fetch images from a host: one that
+// the provider's configuration has for it, or for a registry of Azure's one of the
+// account's; empty if there is none. What Docker keeps on this machine is not given
+// away.
+func (s *session) importLogin(ctx context.Context, host string) (auth.Credential, error) {
+	credential, err := s.chartLibrary().Login(ctx, host)
+	if err != nil || credential != auth.EmptyCredential || !strings.Contains(host, ".azurecr.") {
+		return credential, err
+	}
+	client, err := s.azureRegistries()
+	if err != nil {
+		return credential, err
+	}
+	if credential, err = client.Credential(ctx, host); err != nil || credential.RefreshToken == "" {
+		return auth.EmptyCredential, err
+	}
+	return auth.Credential{Username: tokenUser, Password: credential.RefreshToken}, nil
+}
+
 // problemRegistry is problem for what registries have answered.
 func problemRegistry(diags *diag.Diagnostics, summary string, err error) {
 	problem(diags, summary, err, acr.Advice, oci.Advice)
