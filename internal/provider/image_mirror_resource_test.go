@@ -3,6 +3,7 @@ package provider
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -79,6 +80,7 @@ func TestAccImageMirror(t *testing.T) {
 	config := func(version, more, body string) string {
 		return providerConfig(cluster.Kubeconfig(), fmt.Sprintf(`
 		data "aksmesh_images" "this" {
+		  platforms = true
 		  linkerd = {
 		    version    = %q
 		    repository = %q
@@ -111,6 +113,16 @@ func TestAccImageMirror(t *testing.T) {
 		}),
 		Steps: []resource.TestStep{
 			{
+				// What has come stays when not all has, and is no replacement's to take away.
+				Config:      config(linkerdOld, tool+fmt.Sprintf(", %q", x.source.Host+"/tools:none@"+missing), "delete_images = true"),
+				ExpectError: regexp.MustCompile(`(?s)mesh/tools:none\s+of.*does\s+not\s+exist`),
+			},
+			{
+				PreConfig: func() {
+					if err := x.has(map[string]string{"mesh/controller:edge-26.6.3": digests["controller:edge-26.6.3"], "mesh/tools:v1": tools})(nil); err != nil {
+						t.Error(err)
+					}
+				},
 				Config: config(linkerdOld, tool, ""),
 				ConfigPlanChecks: plans(plancheck.ResourceActionCreate,
 					"+ mesh/controller:edge-26.6.3 from "+pinned("controller:edge-26.6.3"), "+ mesh/proxy:edge-26.6.3 from "+pinned("proxy:edge-26.6.3"), "+ mesh/tools:v1 from "+x.source.Host+"/tools:v1"),
@@ -151,7 +163,7 @@ func TestAccImageMirror(t *testing.T) {
 			{
 				// What can be done is done, and the rest is named.
 				Config: config(linkerdNew, fmt.Sprintf("%q", x.source.Host+"/linkerd/debug:none@"+missing), ""),
-				ExpectError: regexp.MustCompile(`(?s)mesh/debug:none\s+of.*does\s+not\s+exist.*mesh/proxy:edge-26\.8\.3\s+of.*leads\s+to\s+another\s+image\s+\(` +
+				ExpectError: regexp.MustCompile(`(?s)mesh/debug:none\s+of.*does\s+not\s+exist.*mesh/proxy:edge-26\.8\.3\s+of.*is\s+there\s+already\s+and\s+is\s+another:\s+` +
 					others + `\s+instead\s+of\s+` + digests["proxy:edge-26.8.3"] + `.*overwrite`),
 			},
 			{
@@ -166,11 +178,11 @@ func TestAccImageMirror(t *testing.T) {
 			{
 				// A tag of the mirror's moves with its image, and what is let go is deleted.
 				Config:           config(linkerdOld, fmt.Sprintf("%q", moving+after), "delete_images = true"),
-				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, "+ mesh/controller:edge-26.6.3 from "+pinned("controller:edge-26.6.3"), "+ mesh/proxy:edge-26.6.3 from "+pinned("proxy:edge-26.6.3"), "+ mesh/tools:v2 from "+moving+after, "- mesh/controller:edge-26.8.3", "- mesh/proxy:edge-26.8.3"),
+				ConfigPlanChecks: plans(plancheck.ResourceActionUpdate, "+ mesh/controller:edge-26.6.3 from "+pinned("controller:edge-26.6.3"), "+ mesh/proxy:edge-26.6.3 from "+pinned("proxy:edge-26.6.3"), "+ mesh/tools:v2 from "+moving+after, "- mesh/controller:edge-26.8.3", "- mesh/proxy:edge-26.8.3", "- mesh/tools@"+before),
 				Check: x.has(map[string]string{
 					"mesh/controller:edge-26.6.3":                          digests["controller:edge-26.6.3"],
 					"mesh/controller@" + digests["controller:edge-26.8.3"]: "", "mesh/proxy@" + digests["proxy:edge-26.8.3"]: "",
-					"mesh/tools:v2": after,
+					"mesh/tools:v2": after, "mesh/tools@" + before: "",
 				}),
 			},
 		},
@@ -196,22 +208,40 @@ func TestAccImageMirror_azure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	upstream.Protect("robot", "s3cret") // Docker has no login for it.
+	other, err := azure.AddRegistry(testazure.RegistryOptions{Name: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, err := other.AddImage(t.Context(), "team/agent", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	config := func(method string) string {
 		return fmt.Sprintf(`
 		provider "aksmesh" {
-		  aks = {}
+		  aks  = {}
+		  helm = { registries = [{ host = "ghcr.io", username = "robot", password = "s3cret" }] }
 		}
 		resource "aksmesh_image_mirror" "this" {
 		  acr_id = %q
 		  prefix = "linkerd"
 		  method = %q
-		  images = ["ghcr.io/linkerd/proxy:edge-26.8.3", "%s/tools:v1"]
+		  images = ["ghcr.io/linkerd/proxy:edge-26.8.3", "other.azurecr.io/team/agent:v1", "%s/tools:v1"]
 		}`, registry.ID(), method, local.Host)
 	}
 	w := newWorkspace(t, config("auto"), environ(azure)...)
 	if got := w.succeed("plan", "-no-color"); !strings.Contains(got.output, `"+ linkerd/proxy:edge-26.8.3 from ghcr.io/linkerd/proxy:edge-26.8.3"`) || !strings.Contains(got.output, "mirror.azurecr.io/linkerd") {
 		t.Errorf("the plan does not say what will be where:\n%s", got.output)
 	}
+
+	// What the plan has promised, the apply does not take back when Azure refuses.
+	w.succeed("plan", "-out=planned")
+	registry.Forbid("Microsoft.ContainerRegistry/registries/read")
+	if got := w.run("apply", "-no-color", "planned"); got.code == 0 || !strings.Contains(got.output, "AuthorizationFailed") || strings.Contains(got.output, "inconsistent") {
+		t.Errorf("exit code %d, want Azure's refusal:\n%s", got.code, got.output)
+	}
+	registry.Permit("Microsoft.ContainerRegistry/registries/read")
 	w.apply()
 	there := func(name, tag, want string) {
 		t.Helper()
@@ -221,6 +251,7 @@ func TestAccImageMirror_azure(t *testing.T) {
 	}
 	there("linkerd/proxy", "edge-26.8.3", proxy)
 	there("linkerd/tools", "v1", tools)
+	there("linkerd/agent", "v1", agent)
 	w.expectNoChanges()
 
 	// A cluster that is replaced takes away neither the registry nor who logs in there.
@@ -243,8 +274,12 @@ func TestAccImageMirror_azure(t *testing.T) {
 	w.succeed("import", "-no-color", mirrorAddress, "mirror.azurecr.io/linkerd")
 	w.apply()
 	w.expectNoChanges()
-	if imports := registry.Imports(); len(imports) != 1 || imports[0].Source != "ghcr.io/linkerd/proxy@"+proxy || imports[0].Error != "" {
-		t.Errorf("imports %v, want one of the proxy by its digest", imports)
+	imported := map[string]string{}
+	for _, got := range registry.Imports() {
+		imported[got.Source] += "once" + got.Error
+	}
+	if want := (map[string]string{"ghcr.io/linkerd/proxy@" + proxy: "once", "other.azurecr.io/team/agent@" + agent: "once"}); !maps.Equal(imported, want) {
+		t.Errorf("imports %v, want %v", imported, want)
 	}
 
 	// What somebody deletes is imported again, and copied where that is not allowed.
@@ -266,7 +301,7 @@ func TestAccImageMirror_azure(t *testing.T) {
 	there("linkerd/proxy", "edge-26.8.3", proxy)
 
 	w.write(config("import"))
-	warned("destroy", "2 images stay in mirror.azurecr.io/linkerd")
+	warned("destroy", "3 images stay in mirror.azurecr.io/linkerd")
 	there("linkerd/proxy", "edge-26.8.3", proxy)
 	if strangers := azure.Strangers(); len(strangers) > 0 {
 		t.Errorf("strangers were asked: %v", strangers)
