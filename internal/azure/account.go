@@ -37,6 +37,7 @@ func RenewAt(now, ends time.Time) time.Time {
 // Options are what an Account needs besides its settings.
 type Options struct {
 	UserAgent string                                                           // what Azure's logs call the caller; 24 characters at most, no spaces
+	Patience  time.Duration                                                    // how long roles are waited for that were assigned just now; 0 is not at all
 	Log       func(ctx context.Context, message string, fields map[string]any) // what went on, without secrets; may be nil
 }
 

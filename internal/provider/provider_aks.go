@@ -113,8 +113,8 @@ func aksBlock() schema.SingleNestedAttribute {
 			"proxy_url":             secret("HTTP, HTTPS or SOCKS5 proxy for all requests to the API server, with its password if it wants one. Azure itself is reached as `HTTPS_PROXY` and `NO_PROXY` say. Default: as they say.", proxyURL()),
 			"tls_server_name":       text("Name to verify the API server's certificate against, when it differs from the host."),
 			"request_timeout":       text("How long one request to the API server may take, as a Go duration. Default `30s`.", goDuration(time.Second, time.Hour)),
-			"wait_for_roles": text("How long roles are waited for that take effect late, as a Go duration of at most `"+plainDuration(aks.MaxPatience)+"`, before a refusal of Azure Resource Manager or of the cluster's Azure RBAC is an error. "+
-				"Azure takes up to 5 minutes for a new role assignment, so `5m` is for configurations that assign the roles in the same apply. Default: not at all.", goDuration(time.Second, aks.MaxPatience)),
+			"wait_for_roles": text("How long roles are waited for that take effect late, as a Go duration of at most `"+plainDuration(azure.MaxPatience)+"`, before a refusal of the cluster's credentials, of its Azure RBAC or of an import into a registry is an error. "+
+				"Azure takes up to 5 minutes for a new role assignment, so `5m` is for configurations that assign the roles in the same apply. Default: not at all.", goDuration(time.Second, azure.MaxPatience)),
 
 			"tenant_id":                   text("Microsoft Entra tenant to log in to. Environment: `ARM_TENANT_ID`, `AZURE_TENANT_ID`."),
 			"auxiliary_tenant_ids":        schema.ListAttribute{ElementType: types.StringType, Optional: true, MarkdownDescription: "Other tenants whose tokens go along with every request to Azure Resource Manager, at most three. A managed identity has none of them. Environment: `ARM_AUXILIARY_TENANT_IDS`, separated by `;`.", Validators: []validator.List{listvalidator.SizeBetween(1, 3), listvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))}},
@@ -286,7 +286,7 @@ func (m *aksModel) aboutCluster() map[string]attr.Value {
 	return map[string]attr.Value{
 		"id": m.ID, "resource_group_name": m.ResourceGroupName, "name": m.Name,
 		"use_admin_credentials": m.UseAdminCredentials, "use_public_fqdn": m.UsePublicFQDN,
-		"proxy_url": m.ProxyURL, "tls_server_name": m.TLSServerName, "request_timeout": m.RequestTimeout, "wait_for_roles": m.WaitForRoles,
+		"proxy_url": m.ProxyURL, "tls_server_name": m.TLSServerName, "request_timeout": m.RequestTimeout,
 	}
 }
 
@@ -361,7 +361,7 @@ func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *di
 	diags.Append(config.GetAttribute(ctx, path.Root("aks"), &block)...)
 	if block.IsNull() {
 		// What is wrong with the environment is no error as long as nobody needs Azure.
-		return nil, sync.OnceValues(func() (*azure.Account, error) { return p.account(azure.Settings{}) })
+		return nil, sync.OnceValues(func() (*azure.Account, error) { return p.account(azure.Settings{}, 0) })
 	}
 	var model aksModel
 	whoIsKnown := !block.IsUnknown()
@@ -381,15 +381,16 @@ func (p *meshProvider) login(ctx context.Context, config tfsdk.Config, diags *di
 	if diags.HasError() {
 		return nil, nil
 	}
-	account, err := p.account(settings)
+	account, err := p.account(settings, duration(model.WaitForRoles, 0))
 	if err != nil {
 		model.refuse(err, diags)
 	}
 	return &model, func() (*azure.Account, error) { return account, err }
 }
 
-// account is who logs in by settings and the environment. Nothing is dialled.
-func (p *meshProvider) account(settings azure.Settings) (*azure.Account, error) {
+// account is who logs in by settings and the environment, and waits for roles.
+// Nothing is dialled.
+func (p *meshProvider) account(settings azure.Settings, patience time.Duration) (*azure.Account, error) {
 	settings, err := settings.WithEnvironment(p.getenv)
 	if err != nil {
 		return nil, err
@@ -400,6 +401,7 @@ func (p *meshProvider) account(settings azure.Settings) (*azure.Account, error) 
 	}, func(secret string) bool { return secret == "" })
 	return azure.NewAccount(settings, azure.Options{
 		UserAgent: "aksmesh/" + p.version,
+		Patience:  patience,
 		Log: func(ctx context.Context, message string, fields map[string]any) {
 			tflog.Info(tflog.MaskLogStrings(ctx, secrets...), message, fields)
 		},
@@ -431,8 +433,6 @@ func (m *aksModel) cluster(account *azure.Account) (managedCluster, error) {
 	named := managedCluster{options: aks.AccessOptions{
 		Admin: m.UseAdminCredentials.ValueBool(), PublicFQDN: m.UsePublicFQDN.ValueBool(),
 		ProxyURL: m.ProxyURL.ValueString(), TLSServerName: m.TLSServerName.ValueString(),
-		Patience: duration(m.WaitForRoles, 0),
-		Log:      func(ctx context.Context, message string, fields map[string]any) { tflog.Info(ctx, message, fields) },
 	}}
 	var err error
 	if m.ID.IsNull() {

@@ -84,9 +84,11 @@ func (c *Client) Import(ctx context.Context, into *arm.ResourceID, request Impor
 		parameters.Source.Credentials = &importCredentials{Username: request.Username, Password: request.Password}
 		request.Password = ""
 	}
-	err := c.manager.Operate(ctx, resourcemanager.Request{
-		Doing: "import into " + inWords(into), Method: http.MethodPost, Path: into.String() + "/importImage",
-		APIVersion: apiVersion, Body: parameters,
+	err := c.account.AwaitRoles(ctx, resourcemanager.LacksRole, func(ctx context.Context) error {
+		return c.manager.Operate(ctx, resourcemanager.Request{
+			Doing: "import into " + inWords(into), Method: http.MethodPost, Path: into.String() + "/importImage",
+			APIVersion: apiVersion, Body: parameters,
+		})
 	})
 	if err != nil {
 		return &ImportError{Request: request, Err: err}

@@ -72,9 +72,11 @@ func NewClient(account *azure.Account) (*Client, error) {
 // Registry reads a registry. Errors are explained by [Advice].
 func (c *Client) Registry(ctx context.Context, id *arm.ResourceID) (*Registry, error) {
 	read := &Registry{}
-	err := c.manager.Do(ctx, resourcemanager.Request{
-		Doing: "read " + inWords(id), Path: id.String(), APIVersion: apiVersion,
-	}, read)
+	err := c.account.AwaitRoles(ctx, resourcemanager.LacksRole, func(ctx context.Context) error {
+		return c.manager.Do(ctx, resourcemanager.Request{
+			Doing: "read " + inWords(id), Path: id.String(), APIVersion: apiVersion,
+		}, read)
+	})
 	if err != nil {
 		return nil, err
 	}

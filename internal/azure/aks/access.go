@@ -23,12 +23,6 @@ type AccessOptions struct {
 	PublicFQDN    bool   // of a private cluster, use the public name of its private address
 	ProxyURL      string // http, https or socks5; "" is what ARM or the environment says
 	TLSServerName string // name expected in the server's certificate, if another than that of the address
-
-	// Patience is how long roles are waited for that were assigned just now; 0 is
-	// not at all.
-	Patience time.Duration
-	// Log is told while roles are waited for, without secrets; it may be nil.
-	Log func(ctx context.Context, message string, fields map[string]any)
 }
 
 // Access is the way to the API server of one cluster: where it is and how to log
@@ -125,7 +119,7 @@ func (a *Access) Connect(ctx context.Context) (*rest.Config, error) {
 			return &bearerTransport{account: a.account, tenant: found.tenant, scope: found.scope, next: next}
 		})
 		// What is still refused at the end of patience is for the requests to tell.
-		if err := a.awaitRoles(ctx, func(ctx context.Context) error { return a.knock(ctx, config) }); ctx.Err() != nil {
+		if err := a.account.AwaitRoles(ctx, lacksRole, func(ctx context.Context) error { return a.knock(ctx, config) }); ctx.Err() != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +140,7 @@ func (a *Access) Login(ctx context.Context) error {
 // login reads where the API server is and how to log in.
 func (a *Access) login(ctx context.Context) (*login, error) {
 	var kubeconfig []byte
-	err := a.awaitRoles(ctx, func(ctx context.Context) (err error) {
+	err := a.account.AwaitRoles(ctx, lacksRole, func(ctx context.Context) (err error) {
 		kubeconfig, err = a.client.kubeconfig(ctx, a.id, a.options.Admin, a.options.PublicFQDN)
 		return err
 	})

@@ -59,12 +59,18 @@ type person struct {
 
 func newPerson(t *testing.T) *person {
 	t.Helper()
+	return newPersonWaiting(t, 0)
+}
+
+// newPersonWaiting is newPerson with patience for roles.
+func newPersonWaiting(t *testing.T, patience time.Duration) *person {
+	t.Helper()
 	p := &person{application: double.Tenant().AddApplication(), journal: &journal{}}
 	p.secret = p.application.AddSecret()
 	var err error
 	if p.Account, err = azure.NewAccount(azure.Settings{
 		TenantID: p.application.TenantID(), ClientID: p.application.ClientID, ClientSecret: p.secret,
-	}, azure.Options{UserAgent: "aks-test", Log: p.journal.log}); err != nil {
+	}, azure.Options{UserAgent: "aks-test", Patience: patience, Log: p.journal.log}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.checkSecrets(t, "log", p.journal.all()) })

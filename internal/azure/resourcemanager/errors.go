@@ -44,6 +44,12 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.err }
 
+// LacksRole tells of a refusal for want of a role.
+func LacksRole(err error) bool {
+	refusal, ok := errors.AsType[*Error](err)
+	return ok && refusal.Status == http.StatusForbidden
+}
+
 var errUnreadable = errors.New("the answer of Azure Resource Manager is not what its API promises; a proxy may have answered for it")
 
 func refused(doing string, response *http.Response) *Error {
