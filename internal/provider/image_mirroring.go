@@ -154,7 +154,7 @@ func (w *mirroring) mirror(ctx context.Context, items []int, options oci.MirrorO
 	}
 	if unseen != nil {
 		w.diags.AddWarning("Images Not Verified", explain(fmt.Errorf(
-			"Azure has imported these by their digests, now or before, and cannot be seen to have done so, as the registry %s cannot be read from here: %s: %w", w.place.Host, strings.Join(names, ", "), unseen), acr.Advice, oci.Advice))
+			"nobody has seen whether these have come, which Azure has imported by their digests, now or before, as the registry %s cannot be read from here: %s: %w", w.place.Host, strings.Join(names, ", "), unseen), acr.Advice, oci.Advice))
 	}
 }
 
