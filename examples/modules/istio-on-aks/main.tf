@@ -99,6 +99,7 @@ resource "aksmesh_network_policy" "this" {
 # What is wrong with the mesh in the end. A check that fails fails the apply.
 data "aksmesh_check" "this" {
   mesh       = "istio"
+  fail_on    = "error"
   namespace  = local.control_plane.control_plane_namespace
   revision   = var.addon_revision
   depends_on = [aksmesh_injection.this, aksmesh_network_policy.this]

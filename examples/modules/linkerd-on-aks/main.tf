@@ -90,6 +90,7 @@ resource "aksmesh_network_policy" "this" {
 # What `linkerd check` says in the end. A check that fails fails the apply.
 data "aksmesh_check" "this" {
   mesh       = "linkerd"
+  fail_on    = "error"
   namespace  = aksmesh_linkerd.this.namespace
   depends_on = [aksmesh_linkerd_extension.this, aksmesh_network_policy.this]
 }
