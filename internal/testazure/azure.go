@@ -68,7 +68,8 @@ type Azure struct {
 	vaults        map[string]*Vault
 	operations    map[string]*operation
 	assignments   []assignment
-	behind        http.Handler // the API servers of clusters that clients make
+	behind        http.Handler                // the API servers of clusters that clients make
+	instead       map[string]http.HandlerFunc // by resource ID
 }
 
 // Request is one request that was answered, without what is secret in it.
@@ -96,6 +97,7 @@ func Start(ctx context.Context) (*Azure, error) {
 		tenants: map[string]*Tenant{}, issuers: map[string]*issuer{}, jobs: map[string]*Job{}, identities: map[string]*Identity{},
 		subscriptions: map[string]string{}, clusters: map[string]*Cluster{}, registries: map[string]*Registry{},
 		sources: map[string]*Source{}, vaults: map[string]*Vault{}, operations: map[string]*operation{},
+		instead: map[string]http.HandlerFunc{},
 	}
 	_, _ = rand.Read(a.signing) // It never fails.
 	a.home = a.AddTenant()

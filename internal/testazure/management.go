@@ -118,7 +118,7 @@ func (a *Azure) manage(w http.ResponseWriter, r *http.Request) {
 		a.listAssignments(w, r, scope)
 		return
 	}
-	if a.operate(w, r) || a.assign(w, r) {
+	if a.replaced(w, r) || a.operate(w, r) || a.assign(w, r) {
 		return
 	}
 	parts := resourcePath.FindStringSubmatch(r.URL.Path)
