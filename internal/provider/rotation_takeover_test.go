@@ -134,7 +134,7 @@ func TestAccRotation_takeover(t *testing.T) {
 	watch.expectAnchor(t, w.attribute(anchorAddress, "certificate_pem"))
 
 	// Everybody trusts an anchor that then ends. Not even the control plane starts.
-	const life = 75 * time.Second
+	const life = 2 * time.Minute
 	ending := (*authority)(nil).sign(t, "ending", true, time.Now().Add(life))
 	publishByHand(t, cluster, ending, ending.sign(t, "ending issuer", true, ending.cert.NotAfter))
 	deletePods(t, cluster, "linkerd")
