@@ -58,7 +58,7 @@ func TestRegistryBySDK(t *testing.T) {
 	transport := fake.NewRegistriesServerTransport(&fake.RegistriesServer{
 		Get: func(context.Context, string, string, *armcontainerregistry.RegistriesClientGetOptions) (response azfake.Responder[armcontainerregistry.RegistriesClientGetResponse], _ azfake.ErrorResponder) {
 			response.SetResponse(http.StatusOK, armcontainerregistry.RegistriesClientGetResponse{Registry: armcontainerregistry.Registry{
-				Properties: &armcontainerregistry.RegistryProperties{LoginServer: to.Ptr("example.azurecr.io")},
+				Properties: &armcontainerregistry.RegistryProperties{LoginServer: new("example.azurecr.io")},
 			}}, nil)
 			return response, azfake.ErrorResponder{}
 		},

@@ -24,33 +24,33 @@ func TestClusterBySDK(t *testing.T) {
 	transport := fake.NewManagedClustersServerTransport(&fake.ManagedClustersServer{
 		Get: func(context.Context, string, string, *aksapi.ManagedClustersClientGetOptions) (response azfake.Responder[aksapi.ManagedClustersClientGetResponse], _ azfake.ErrorResponder) {
 			response.SetResponse(http.StatusOK, aksapi.ManagedClustersClientGetResponse{ManagedCluster: aksapi.ManagedCluster{
-				ID: to.Ptr(cluster.ID()), Name: to.Ptr("prod"), Location: to.Ptr("westeurope"),
+				ID: new(cluster.ID()), Name: new("prod"), Location: new("westeurope"),
 				SKU: &aksapi.ManagedClusterSKU{Name: to.Ptr(aksapi.ManagedClusterSKUName("Automatic")), Tier: to.Ptr(aksapi.ManagedClusterSKUTierStandard)},
 				Properties: &aksapi.ManagedClusterProperties{
-					KubernetesVersion: to.Ptr("1.36"), CurrentKubernetesVersion: to.Ptr("1.36.3"), NodeResourceGroup: to.Ptr("MC_rg"),
-					ProvisioningState: to.Ptr("Succeeded"), PowerState: &aksapi.PowerState{Code: to.Ptr(aksapi.CodeRunning)},
-					AADProfile: &aksapi.ManagedClusterAADProfile{EnableAzureRBAC: to.Ptr(true), TenantID: to.Ptr("tenant")},
+					KubernetesVersion: new("1.36"), CurrentKubernetesVersion: new("1.36.3"), NodeResourceGroup: new("MC_rg"),
+					ProvisioningState: new("Succeeded"), PowerState: &aksapi.PowerState{Code: to.Ptr(aksapi.CodeRunning)},
+					AADProfile: &aksapi.ManagedClusterAADProfile{EnableAzureRBAC: new(true), TenantID: new("tenant")},
 					NetworkProfile: &aksapi.NetworkProfile{
 						NetworkPlugin: to.Ptr(aksapi.NetworkPluginAzure), NetworkPluginMode: to.Ptr(aksapi.NetworkPluginModeOverlay),
 						NetworkPolicy: to.Ptr(aksapi.NetworkPolicyCilium), NetworkDataplane: to.Ptr(aksapi.NetworkDataplaneCilium),
-						PodCidr: to.Ptr("10.244.0.0/16"), PodCidrs: []*string{to.Ptr("10.244.0.0/16")},
-						ServiceCidr: to.Ptr("10.0.0.0/16"), ServiceCidrs: []*string{to.Ptr("10.0.0.0/16")},
+						PodCidr: new("10.244.0.0/16"), PodCidrs: []*string{new("10.244.0.0/16")},
+						ServiceCidr: new("10.0.0.0/16"), ServiceCidrs: []*string{new("10.0.0.0/16")},
 					},
 					ServiceMeshProfile: &aksapi.ServiceMeshProfile{
-						Mode: to.Ptr(aksapi.ServiceMeshModeIstio), Istio: &aksapi.IstioServiceMesh{Revisions: []*string{to.Ptr("asm-1-30")}},
+						Mode: to.Ptr(aksapi.ServiceMeshModeIstio), Istio: &aksapi.IstioServiceMesh{Revisions: []*string{new("asm-1-30")}},
 					},
-					OidcIssuerProfile: &aksapi.ManagedClusterOIDCIssuerProfile{Enabled: to.Ptr(true), IssuerURL: to.Ptr("https://issuer")},
-					SecurityProfile:   &aksapi.ManagedClusterSecurityProfile{WorkloadIdentity: &aksapi.ManagedClusterSecurityProfileWorkloadIdentity{Enabled: to.Ptr(true)}},
+					OidcIssuerProfile: &aksapi.ManagedClusterOIDCIssuerProfile{Enabled: new(true), IssuerURL: new("https://issuer")},
+					SecurityProfile:   &aksapi.ManagedClusterSecurityProfile{WorkloadIdentity: &aksapi.ManagedClusterSecurityProfileWorkloadIdentity{Enabled: new(true)}},
 					APIServerAccessProfile: &aksapi.ManagedClusterAPIServerAccessProfile{
-						AuthorizedIPRanges: []*string{to.Ptr("192.0.2.0/24")}, EnablePrivateCluster: to.Ptr(true), EnablePrivateClusterPublicFQDN: to.Ptr(true),
+						AuthorizedIPRanges: []*string{new("192.0.2.0/24")}, EnablePrivateCluster: new(true), EnablePrivateClusterPublicFQDN: new(true),
 					},
 					AgentPoolProfiles: []*aksapi.ManagedClusterAgentPoolProfile{{
-						Name: to.Ptr("system"), Mode: to.Ptr(aksapi.AgentPoolModeSystem), OSType: to.Ptr(aksapi.OSTypeLinux), OSSKU: to.Ptr(aksapi.OSSKUAzureLinux),
-						Count: to.Ptr(int32(3)), VMSize: to.Ptr("Standard_D4ds_v5"), VnetSubnetID: to.Ptr("nodes"), PodSubnetID: to.Ptr("pods"),
-						NodeTaints: []*string{to.Ptr("CriticalAddonsOnly=true:NoSchedule")}, CurrentOrchestratorVersion: to.Ptr("1.36.2"),
+						Name: new("system"), Mode: to.Ptr(aksapi.AgentPoolModeSystem), OSType: to.Ptr(aksapi.OSTypeLinux), OSSKU: to.Ptr(aksapi.OSSKUAzureLinux),
+						Count: new(int32(3)), VMSize: new("Standard_D4ds_v5"), VnetSubnetID: new("nodes"), PodSubnetID: new("pods"),
+						NodeTaints: []*string{new("CriticalAddonsOnly=true:NoSchedule")}, CurrentOrchestratorVersion: new("1.36.2"),
 					}},
-					AddonProfiles:   map[string]*aksapi.ManagedClusterAddonProfile{"azurepolicy": {Enabled: to.Ptr(true)}},
-					IdentityProfile: map[string]*aksapi.UserAssignedIdentity{"kubeletidentity": {ObjectID: to.Ptr("kubelet")}},
+					AddonProfiles:   map[string]*aksapi.ManagedClusterAddonProfile{"azurepolicy": {Enabled: new(true)}},
+					IdentityProfile: map[string]*aksapi.UserAssignedIdentity{"kubeletidentity": {ObjectID: new("kubelet")}},
 				},
 			}}, nil)
 			return response, azfake.ErrorResponder{}
@@ -110,7 +110,7 @@ func TestCredentialsBySDK(t *testing.T) {
 		ListClusterUserCredentials: func(_ context.Context, _, _ string, o *aksapi.ManagedClustersClientListClusterUserCredentialsOptions) (response azfake.Responder[aksapi.ManagedClustersClientListClusterUserCredentialsResponse], _ azfake.ErrorResponder) {
 			asked <- *o
 			response.SetResponse(http.StatusOK, aksapi.ManagedClustersClientListClusterUserCredentialsResponse{CredentialResults: aksapi.CredentialResults{
-				Kubeconfigs: []*aksapi.CredentialResult{{Name: to.Ptr("clusterUser"), Value: []byte(userKubeconfig)}},
+				Kubeconfigs: []*aksapi.CredentialResult{{Name: new("clusterUser"), Value: []byte(userKubeconfig)}},
 			}}, nil)
 			return response, azfake.ErrorResponder{}
 		},
