@@ -95,11 +95,20 @@ type mirror struct {
 	run      *run   // the watch, nil if there is none
 }
 
-// notes are writes that a list may not contain.
+// notes are what a list may not contain: writes of this process, and events.
 type notes struct {
 	same  bool // to objects of this kind, with unknown outcome
 	other bool // to objects of other kinds, which controllers may act upon
 	folds []object
+	// events are not of writes of this process alone: the watch goes on while a
+	// list is made, and may be ahead of it when it arrives.
+	events []news
+}
+
+// news is a change that a watch tells of.
+type news struct {
+	kind watch.EventType
+	of   object
 }
 
 // run is one life of a watch.
@@ -382,6 +391,9 @@ func (m *mirror) list(ctx context.Context) error {
 	}
 	m.objects, m.version, m.loadedAt = objects, version, time.Now()
 	m.heardAt, m.outdated = m.loadedAt, notes{same: arrived.same, other: arrived.other}
+	for _, e := range arrived.events {
+		m.take(e)
+	}
 	for _, o := range arrived.folds {
 		m.fold(o)
 	}
@@ -713,21 +725,30 @@ func (m *mirror) setConnected(r *run, connected bool) {
 	r.connected = connected && m.run == r
 }
 
-// see takes in one event of the watch.
-func (m *mirror) see(event watch.EventType, changed object) {
+// see takes in what the watch tells, and keeps it for a list that is under way.
+func (m *mirror) see(kind watch.EventType, of object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.heardAt = time.Now()
-	if !newer(changed.GetResourceVersion(), m.version) {
+	e := news{kind, of}
+	if m.arriving != nil {
+		m.arriving.events = append(m.arriving.events, e)
+	}
+	m.take(e)
+}
+
+// take makes the mirror what it is after an event. The caller holds the lock.
+func (m *mirror) take(e news) {
+	if !newer(e.of.GetResourceVersion(), m.version) {
 		return // From before a list that was made meanwhile.
 	}
-	m.version = changed.GetResourceVersion()
-	switch event {
+	m.version = e.of.GetResourceVersion()
+	switch e.kind {
 	case watch.Added, watch.Modified:
-		m.put(changed)
+		m.put(e.of)
 	case watch.Deleted:
-		delete(m.objects[changed.GetNamespace()], changed.GetName())
-		m.tell(changed.GetNamespace())
+		delete(m.objects[e.of.GetNamespace()], e.of.GetName())
+		m.tell(e.of.GetNamespace())
 	case watch.Bookmark, watch.Error: // Nothing changed.
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -444,6 +446,51 @@ func TestABrokenWatchIsTakenUpAgain(t *testing.T) {
 	}
 	if lists, watches := a.count(listPods), a.count("WATCH /api/v1/pods"); lists != 1 || watches < 2 {
 		t.Errorf("%d lists, %d watches", lists, watches)
+	}
+}
+
+func TestAListDoesNotUndoWhatAWatchSaw(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.set(pod("a", "1"), pod("a", "2"))
+	c := a.connect(t)
+	m := c.mirror(Pod, "a")
+	var delayed atomic.Bool
+	a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("watch") == "true" || r.URL.Path != "/api/v1/pods" || !delayed.CompareAndSwap(true, false) {
+			return false
+		}
+		// The watch is faster than the answer to a list that was made before.
+		answered := httptest.NewRecorder()
+		a.list(answered, r)
+		a.set(pod("a", "3"))
+		a.remove(Ref{Pod, "a", "1"})
+		for m.find("a", "3") == nil || m.find("a", "1") != nil {
+			select {
+			case <-r.Context().Done():
+				return true
+			case <-time.After(time.Millisecond):
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(answered.Body.Bytes())
+		return true
+	}
+	seen := ""
+	err := c.Await(t.Context(), "a", []Kind{Pod}, func(ctx context.Context) (string, error) {
+		if seen == "" {
+			// A write with an unknown outcome makes the next read list.
+			delayed.Store(true)
+			c.wrote(Pod.GVR().GroupResource(), nil)
+		}
+		seen = names(ctx, t, c, "a")
+		return "", nil
+	})
+	if err != nil || seen != "a/2 a/3" {
+		t.Errorf("got %q, %v", seen, err)
+	}
+	if m.version != strconv.Itoa(a.version) {
+		t.Errorf("the mirror is of version %s, want %d", m.version, a.version)
 	}
 }
 
