@@ -150,25 +150,15 @@ func (h Holding) Find(ctx context.Context) (Found, error) {
 func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var present []*unstructured.Unstructured
 	for _, kind := range h.Kinds {
-		objects, err := h.Cluster.List(ctx, kind, h.Namespace)
-		if apierrors.IsNotFound(err) && !h.serves(ctx, kind) {
-			continue
-		}
+		objects, _, err := h.Cluster.ListServed(ctx, kind, h.Namespace)
 		if err != nil {
 			return nil, err
 		}
 		present = append(present, objects...)
 	}
 	for _, kind := range h.Former {
-		_, err := h.Cluster.KindFor(ctx, kind.GVK())
-		if meta.IsNoMatchError(err) {
-			continue
-		}
-		var objects []*unstructured.Unstructured
-		if err == nil {
-			objects, err = h.Cluster.List(ctx, kind, h.Namespace)
-		}
-		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		objects, _, err := h.Cluster.ListServed(ctx, kind, h.Namespace)
+		if apierrors.IsForbidden(err) {
 			continue
 		}
 		if err != nil {

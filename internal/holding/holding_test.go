@@ -3,6 +3,7 @@ package holding_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -29,6 +30,9 @@ var server = kube.Kind{Group: "policy.example.com", Version: "v1", Resource: "se
 
 // ending is another that goes away again.
 var ending = kube.Kind{Group: "ending.example.com", Version: "v1", Resource: "endings", Name: "Ending", Namespaced: true}
+
+// coming is one that is known before it is served.
+var coming = kube.Kind{Group: "coming.example.com", Version: "v1", Resource: "comings", Name: "Coming", Namespaced: true}
 
 type intent struct {
 	Text string `json:"text"`
@@ -334,6 +338,43 @@ func TestAccKindsThatComeAndGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.want(t)
+}
+
+// A kind is in discovery a moment before its objects are listed.
+func TestAccKindThatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.Kinds = []kube.Kind{kube.NetworkPolicy, coming}
+	f.serve(t, coming)
+	f.apply(t, "first", f.policy(t, "a", "web"), f.object(t, coming, "c", "{}"))
+
+	proxy := testcluster.NewFaultProxy(t, f.embedded.Kubeconfig())
+	cluster, err := kube.Connect(kube.Settings{ConfigPaths: []string{proxy.Kubeconfig()}}, "holding-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Cluster = cluster
+	answers := 0
+	proxy.Set(testcluster.FaultNotServed, testcluster.PathContains("/comings"), func(*http.Request) bool {
+		answers++
+		return answers == 1
+	})
+	f.want(t, "Coming/c", "NetworkPolicy/a")
+	if proxy.Faulted() != 1 {
+		t.Errorf("%d answers were that it is not served, want 1", proxy.Faulted())
+	}
+
+	// One that never comes ends with the caller, and is not taken for none.
+	f.Cluster, err = kube.Connect(kube.Settings{ConfigPaths: []string{proxy.Kubeconfig()}}, "holding-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy.Set(testcluster.FaultNotServed, testcluster.PathContains("/comings"))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if found, err := f.Find(ctx); err == nil || !strings.Contains(err.Error(), "comings") {
+		t.Errorf("got %d objects, %v", len(found.Objects), err)
+	}
 }
 
 func TestAccNamespaceIsMissing(t *testing.T) {

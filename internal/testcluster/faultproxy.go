@@ -48,13 +48,16 @@ const (
 	// FaultHang accepts the request and never answers it. Requests that hang
 	// end when the client gives up or the proxy closes.
 	FaultHang
+	// FaultNotServed answers 404 as for a path that the API server does not serve.
+	FaultNotServed
 )
 
 // RetryAfterSeconds is what FaultTooManyRequests asks clients to wait. It is
 // the smallest wait that client-go honours, so that tests stay short.
 const RetryAfterSeconds = 1
 
-// Faults returns every fault except FaultNone, for tests over the whole matrix.
+// Faults returns every fault that any request may meet, for tests over the whole
+// matrix: not FaultNone, and not FaultNotServed, which is an answer like others.
 func Faults() []Fault {
 	return []Fault{
 		FaultUnauthorized, FaultForbidden, FaultTooManyRequests,
@@ -79,6 +82,8 @@ func (f Fault) String() string {
 		return "reset"
 	case FaultHang:
 		return "hang"
+	case FaultNotServed:
+		return "404"
 	default:
 		return "fault " + strconv.Itoa(int(f))
 	}
@@ -326,6 +331,8 @@ func answer(w http.ResponseWriter, fault Fault) {
 	case FaultTooManyRequests:
 		injected = apierrors.NewTooManyRequests("injected fault", RetryAfterSeconds)
 		w.Header().Set("Retry-After", strconv.Itoa(RetryAfterSeconds))
+	case FaultNotServed:
+		injected = apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "injected fault", 0, true)
 	default:
 		injected = apierrors.NewInternalError(errors.New("injected fault"))
 	}

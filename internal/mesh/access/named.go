@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/kube"
 )
@@ -16,14 +15,7 @@ import (
 func Named(ctx context.Context, cluster *kube.Cluster, kinds ...kube.Kind) ([]string, error) {
 	var names []string
 	for _, kind := range kinds {
-		_, err := cluster.KindFor(ctx, kind.GVK())
-		if apimeta.IsNoMatchError(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		objects, err := cluster.List(ctx, kind, "")
+		objects, _, err := cluster.ListServed(ctx, kind, "")
 		switch {
 		case apierrors.IsForbidden(err):
 			names = append(names, fmt.Sprintf("%s.%s: whether there are any cannot be told, as they may not be listed", kind.Name, kind.Group))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -74,7 +73,7 @@ const dryRunAnnotation = "istio.io/dry-run"
 // wanted, with the proposed ones. A kind that the cluster does not serve has no
 // objects, and one that is not enforced is left out.
 func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind, wanted func(*unstructured.Unstructured) bool, proposed ...*unstructured.Unstructured) ([]placed[T], error) {
-	objects, err := servedIn(ctx, cluster, kind, "")
+	objects, _, err := cluster.ListServed(ctx, kind, "")
 	if err != nil {
 		return nil, err
 	}
@@ -96,18 +95,6 @@ func placedIn[T any](ctx context.Context, cluster *kube.Cluster, kind kube.Kind,
 		})
 	}
 	return found, nil
-}
-
-// servedIn lists the objects of a kind that the cluster may not serve.
-func servedIn(ctx context.Context, cluster *kube.Cluster, kind kube.Kind, namespace string) ([]*unstructured.Unstructured, error) {
-	_, err := cluster.KindFor(ctx, kind.GVK())
-	if meta.IsNoMatchError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return cluster.List(ctx, kind, namespace)
 }
 
 func specOf[T any](kind kube.Kind, object *unstructured.Unstructured) (T, error) {

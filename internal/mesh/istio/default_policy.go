@@ -75,7 +75,7 @@ func DefaultPolicyFindings(ctx context.Context, cluster *kube.Cluster, policy, n
 	if defaultPolicies()[policy] == "" {
 		return nil, nil
 	}
-	others, err := servedIn(ctx, cluster, peerAuthentications, namespace)
+	others, _, err := cluster.ListServed(ctx, peerAuthentications, namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -175,20 +174,16 @@ func readPolicies(ctx context.Context, cluster *kube.Cluster, proposed []*unstru
 		{gatewayGRPCRouteKind, "", &found.routes},
 	} {
 		kind := wanted.kind
-		_, err := cluster.KindFor(ctx, kind.GVK())
-		if apimeta.IsNoMatchError(err) && wanted.older != "" {
+		objects, served, err := cluster.ListServed(ctx, kind, "")
+		if err == nil && !served && wanted.older != "" {
 			kind.Version = wanted.older
-			_, err = cluster.KindFor(ctx, kind.GVK())
+			objects, served, err = cluster.ListServed(ctx, kind, "")
 		}
-		if apimeta.IsNoMatchError(err) {
+		if err != nil {
+			return policies{}, err
+		}
+		if !served {
 			continue
-		}
-		if err != nil {
-			return policies{}, err
-		}
-		objects, err := cluster.List(ctx, kind, "")
-		if err != nil {
-			return policies{}, err
 		}
 		*wanted.into = append(*wanted.into, access.Propose(objects, access.OfKind(proposed, kind.GVK().GroupKind()))...)
 	}

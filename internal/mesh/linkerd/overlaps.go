@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -32,14 +31,7 @@ func (Traffic) Overlaps(ctx context.Context, cluster *kube.Cluster, p access.Pro
 	}
 	var objects []*unstructured.Unstructured
 	for _, kind := range []kube.Kind{serverKind, authorizationPolicyKind} {
-		_, err := cluster.KindFor(ctx, kind.GVK())
-		if apimeta.IsNoMatchError(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		present, err := cluster.List(ctx, kind, p.Namespace)
+		present, _, err := cluster.ListServed(ctx, kind, p.Namespace)
 		if err != nil {
 			return nil, err
 		}

@@ -86,7 +86,7 @@ func (f *Facts) askNodes(ctx context.Context, cluster *kube.Cluster) error {
 	if !known(f.AKS) || f.look.describes != nil {
 		return nil
 	}
-	made, _, err := f.listServed(ctx, cluster, "node_pools", schema.GroupVersionKind{Group: "karpenter.sh", Version: "v1", Kind: "NodePool"})
+	made, _, err := f.listServed(ctx, cluster, "node_pools", kube.Kind{Group: "karpenter.sh", Version: "v1", Resource: "nodepools", Name: "NodePool"})
 	f.look.nodesMade = len(made) > 0
 	return err
 }
@@ -210,7 +210,7 @@ func (f *Facts) askServices(ctx context.Context, cluster *kube.Cluster) error {
 	if len(f.Network.ServiceCIDRs) > 0 {
 		return nil
 	}
-	networks, served, err := f.listServed(ctx, cluster, "network.service_cidrs", schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDR"})
+	networks, served, err := f.listServed(ctx, cluster, "network.service_cidrs", kube.Kind{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs", Name: "ServiceCIDR"})
 	if err != nil {
 		return err
 	}
@@ -226,15 +226,9 @@ func (f *Facts) askServices(ctx context.Context, cluster *kube.Cluster) error {
 
 // listServed lists objects of a kind that not every API server has. Those that are
 // not told are noted, and are served.
-func (f *Facts) listServed(ctx context.Context, cluster *kube.Cluster, subject string, gvk schema.GroupVersionKind) (objects []*unstructured.Unstructured, served bool, err error) {
-	kind, err := cluster.KindFor(ctx, gvk)
-	if apimeta.IsNoMatchError(err) {
-		return nil, false, nil
-	}
-	if err == nil {
-		objects, err = cluster.List(ctx, kind, "")
-	}
-	return objects, true, f.answered(subject, err)
+func (f *Facts) listServed(ctx context.Context, cluster *kube.Cluster, subject string, kind kube.Kind) (objects []*unstructured.Unstructured, served bool, err error) {
+	objects, served, err = cluster.ListServed(ctx, kind, "")
+	return objects, served, f.answered(subject, err)
 }
 
 // askEngine finds out what enforces policies. What AKS has installed and what is

@@ -108,9 +108,10 @@ func listed(ctx context.Context, cluster *kube.Cluster, kind schema.GroupKind) (
 	if err != nil {
 		return nil, fmt.Errorf("find kind %s: %w", kind, cluster.Explained(ctx, err))
 	}
-	return cluster.List(ctx, kube.Kind{
+	objects, _, err := cluster.ListServed(ctx, kube.Kind{
 		Group: kind.Group, Version: mapping.GroupVersionKind.Version, Name: kind.Kind, Resource: mapping.Resource.Resource, Namespaced: true,
 	}, "")
+	return objects, err
 }
 
 // parentOf reports whether a route is attached to the Service.
