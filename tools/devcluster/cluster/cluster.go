@@ -319,7 +319,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 	}
 	var run context.Context
 	run, c.background = context.WithCancel(context.WithoutCancel(ctx))
-	c.informers = informers.NewSharedInformerFactory(client, 0)
+	c.informers = informers.NewSharedInformerFactoryWithOptions(client, 0, node.Resync())
 	simulationLog, err := c.createLog("kwok")
 	if err != nil {
 		return err

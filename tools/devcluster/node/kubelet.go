@@ -66,6 +66,10 @@ type kubelet struct {
 
 	mu      sync.Mutex
 	runners map[types.UID]*runner
+
+	// seen are the versions that pods had, which have to change, when the informer
+	// last told all of them again. Only the goroutine of the events uses it.
+	seen map[types.UID]string
 }
 
 // startKubelet starts to serve pods on nodes until ctx ends.
@@ -113,18 +117,27 @@ func startKubelet(ctx context.Context, options Options, nodes map[string]*contro
 		run:      ctx,
 		events:   make(chan informer.Event[*corev1.Pod]),
 		runners:  map[types.UID]*runner{},
+		seen:     map[types.UID]string{},
 	}
 	if err := controller.Start(ctx, k.events); err != nil {
 		return nil, fmt.Errorf("start pod simulation: %w", err)
 	}
 	_, err = pods.Informer().AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(object any, _ bool) { k.observe(informer.Added, object) },
-		UpdateFunc: func(_, object any) {
+		UpdateFunc: func(before, object any) {
+			old, was := before.(*corev1.Pod)
+			pod, is := object.(*corev1.Pod)
+			if resync := was && is && old.ResourceVersion == pod.ResourceVersion; resync && !k.stalled(pod) {
+				return
+			}
 			k.observe(informer.Modified, object)
 		},
 		DeleteFunc: func(object any) {
 			if gone, ok := object.(cache.DeletedFinalStateUnknown); ok {
 				object = gone.Obj
+			}
+			if pod, ok := object.(*corev1.Pod); ok {
+				delete(k.seen, pod.UID)
 			}
 			k.observe(informer.Deleted, object)
 		},
@@ -184,6 +197,21 @@ func (k *kubelet) observe(kind informer.EventType, object any) {
 // leaving reports whether the containers of pod have ended or must end.
 func leaving(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// stalled reports whether a pod that has to change has not done so since the last
+// resync. KWOK gives up a change when the API server, or the way to it, fails for a
+// moment; a real kubelet tries again. A change that has only just begun is left alone.
+func (k *kubelet) stalled(pod *corev1.Pod) bool {
+	owner := metav1.GetControllerOf(pod)
+	completes := owner != nil && owner.Kind == "Job" && pod.Status.Phase == corev1.PodRunning
+	if pod.DeletionTimestamp == nil && pod.Status.Phase != corev1.PodPending && !completes {
+		delete(k.seen, pod.UID)
+		return false
+	}
+	before := k.seen[pod.UID]
+	k.seen[pod.UID] = pod.ResourceVersion
+	return before == pod.ResourceVersion
 }
 
 // forward lets KWOK see event.

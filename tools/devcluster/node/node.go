@@ -43,6 +43,9 @@ const (
 	leaseSeconds = 40
 	// parallelism is how many pods change state at a time.
 	parallelism = 16
+	// syncInterval is how often a real kubelet looks at its pods without a change,
+	// or nearly: it takes a minute.
+	syncInterval = 10 * time.Second
 
 	scaleSet      = "aks-nodepool1-29314862-vmss"
 	resourceGroup = "MC_devcluster_devcluster_"
@@ -58,7 +61,8 @@ const (
 type Options struct {
 	// Client may do everything in the cluster.
 	Client kubernetes.Interface
-	// Informers are shared with others and started by the caller.
+	// Informers are shared with others, started by the caller and made with Resync,
+	// without which a pod whose change fails once stays as it is.
 	Informers informers.SharedInformerFactory
 	// Count is the number of nodes.
 	Count int
@@ -75,6 +79,11 @@ type Options struct {
 	Log *slog.Logger
 	// SimulationLog receives the warnings of KWOK as text.
 	SimulationLog io.Writer
+}
+
+// Resync has informers tell of all pods now and again.
+func Resync() informers.SharedInformerOption {
+	return informers.WithCustomResyncConfig(map[metav1.Object]time.Duration{&corev1.Pod{}: syncInterval})
 }
 
 // A Pool is a set of simulated nodes.
