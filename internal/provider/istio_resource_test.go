@@ -126,7 +126,7 @@ func TestAccIstio(t *testing.T) {
 				  delete_crds = true
 				  atomic      = true
 				  values      = { istiod = ["image: example.azurecr.io/istio/pilot:does-not-exist"] }
-				  timeouts    = { update = "20s" }`),
+				  timeouts    = { update = "40s" }`),
 				ExpectError: regexp.MustCompile(`(?s)not\s+healthy.*does-not-exist.*rolled\s+back.*istio-system/istiod`),
 			},
 			{
