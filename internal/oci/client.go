@@ -130,13 +130,9 @@ func (c *Client) Repository(of Reference) (*remote.Repository, error) {
 // UnknownError, UnauthorizedError, ThrottledError, UnreachableError, AnswerError and
 // DigestError.
 func (c *Client) Resolve(ctx context.Context, of Reference) (Descriptor, error) {
-	repository, err := c.Repository(of)
+	repository, found, err := c.find(ctx, of)
 	if err != nil {
 		return Descriptor{}, err
-	}
-	found, err := locate(ctx, repository, of)
-	if err != nil {
-		return Descriptor{}, c.failure(ctx, of, err)
 	}
 	platforms, err := platformsOf(ctx, repository, found)
 	if err != nil {
@@ -145,6 +141,19 @@ func (c *Client) Resolve(ctx context.Context, of Reference) (Descriptor, error) 
 	return Descriptor{
 		Digest: found.Digest.String(), MediaType: found.MediaType, Size: found.Size, Platforms: platforms,
 	}, nil
+}
+
+// find locates what a reference leads to; its errors are those of Resolve.
+func (c *Client) find(ctx context.Context, of Reference) (*remote.Repository, ocispec.Descriptor, error) {
+	repository, err := c.Repository(of)
+	if err != nil {
+		return nil, ocispec.Descriptor{}, err
+	}
+	found, err := locate(ctx, repository, of)
+	if err != nil {
+		return nil, ocispec.Descriptor{}, c.failure(ctx, of, err)
+	}
+	return repository, found, nil
 }
 
 // locate asks for the manifest that a reference leads to. It is asked for by HEAD,
@@ -220,13 +229,9 @@ func read(ctx context.Context, repository *remote.Repository, of ocispec.Descrip
 // digest is Resolve without the platforms: one HEAD request, which Docker Hub does
 // not count as a pull.
 func (c *Client) digest(ctx context.Context, of Reference) (string, error) {
-	repository, err := c.Repository(of)
+	_, found, err := c.find(ctx, of)
 	if err != nil {
 		return "", err
-	}
-	found, err := locate(ctx, repository, of)
-	if err != nil {
-		return "", c.failure(ctx, of, err)
 	}
 	return found.Digest.String(), nil
 }
@@ -243,6 +248,17 @@ func (c *Client) ResolveAll(ctx context.Context, references []Reference, paralle
 	answers := make([]Resolved, len(references))
 	each(len(references), parallel, func(i int) {
 		answers[i].Descriptor, answers[i].Err = c.Resolve(ctx, references[i])
+	})
+	return answers
+}
+
+// Digests is ResolveAll without the platforms: one HEAD request for each reference,
+// which Docker Hub does not count as a pull. Of the descriptors only the digest is
+// set.
+func (c *Client) Digests(ctx context.Context, references []Reference, parallel int) []Resolved {
+	answers := make([]Resolved, len(references))
+	each(len(references), parallel, func(i int) {
+		answers[i].Descriptor.Digest, answers[i].Err = c.digest(ctx, references[i])
 	})
 	return answers
 }

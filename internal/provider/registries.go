@@ -3,7 +3,6 @@ package provider
 import (
 	"cmp"
 	"context"
-	"strings"
 	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -76,7 +75,7 @@ func (s *session) azureRegistries() (*acr.Client, error) {
 // keeps from logging in to Azure does not keep from using a login of Docker's.
 func (s *session) keychain(ctx context.Context, host string) (auth.Credential, error) {
 	var failed error
-	if strings.Contains(host, ".azurecr.") {
+	if acr.IsHost(host) {
 		client, err := s.azureRegistries()
 		if err == nil {
 			var credential auth.Credential
@@ -102,7 +101,7 @@ const tokenUser = "00000000-0000-0000-0000-000000000000"
 // away.
 func (s *session) importLogin(ctx context.Context, host string) (auth.Credential, error) {
 	credential, err := s.chartLibrary().Login(ctx, host)
-	if err != nil || credential != auth.EmptyCredential || !strings.Contains(host, ".azurecr.") {
+	if err != nil || credential != auth.EmptyCredential || !acr.IsHost(host) {
 		return credential, err
 	}
 	client, err := s.azureRegistries()

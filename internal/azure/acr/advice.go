@@ -34,7 +34,7 @@ func Advice(err error) string {
 			return advice
 		}
 	}
-	if refused, ok := errors.AsType[*oci.UnauthorizedError](err); ok && azureHost.MatchString(refused.Host) {
+	if refused, ok := errors.AsType[*oci.UnauthorizedError](err); ok && IsHost(refused.Host) {
 		return refusal(refused)
 	}
 	if unreachable, ok := errors.AsType[*oci.UnreachableError](err); ok && unreachable.Firewall {

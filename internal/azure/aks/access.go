@@ -2,8 +2,6 @@ package aks
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"golang.org/x/sync/singleflight"
 	"k8s.io/client-go/rest"
+	certutil "k8s.io/client-go/util/cert"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure"
 )
@@ -73,6 +72,9 @@ func (a *Access) Cluster(ctx context.Context) (*ManagedCluster, error) {
 // look asks ARM for the cluster as it is now, once for all who want it at the
 // same time.
 func (a *Access) look(ctx context.Context) (*ManagedCluster, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx) // The answer may be there at once, too.
+	}
 	done := a.looks.DoChan("", func() (any, error) {
 		// Who asked first may leave; others still wait for the answer. The client
 		// bounds every try and their number.
@@ -118,8 +120,9 @@ func (a *Access) Connect(ctx context.Context) (*rest.Config, error) {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 			return &bearerTransport{account: a.account, tenant: found.tenant, scope: found.scope, next: next}
 		})
-		// What is still refused at the end of patience is for the requests to tell.
-		if err := a.account.AwaitRoles(ctx, lacksRole, func(ctx context.Context) error { return a.knock(ctx, config) }); ctx.Err() != nil {
+	}
+	if found.scope != "" && a.account.Patient() {
+		if err := a.awaitAdmission(ctx, config); err != nil {
 			return nil, err
 		}
 	}
@@ -195,15 +198,11 @@ func (a *Access) credentials(ctx context.Context, issue func(ctx context.Context
 		got.ProxyURL = found.proxy.String()
 	}
 	if found.scope == "" {
-		block, _ := pem.Decode(found.certificate)
-		if block == nil {
-			return Credentials{}, fmt.Errorf("read the credentials of %s: the client certificate is not PEM", a.id)
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
+		certificates, err := certutil.ParseCertsPEM(found.certificate)
 		if err != nil {
 			return Credentials{}, fmt.Errorf("read the client certificate of %s: %w", a.id, err)
 		}
-		got.ClientCertificate, got.ClientKey, got.NotAfter = string(found.certificate), string(found.key), certificate.NotAfter
+		got.ClientCertificate, got.ClientKey, got.NotAfter = string(found.certificate), string(found.key), certificates[0].NotAfter
 		return got, nil
 	}
 	token, err := issue(ctx, found.tenant, found.scope)

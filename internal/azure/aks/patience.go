@@ -22,20 +22,27 @@ func lacksRole(err error) bool {
 	return resourcemanager.LacksRole(err) || errors.Is(err, errNoAzureRole)
 }
 
-// knock asks the API server for what needs hardly any role, and returns
-// errNoAzureRole if Azure RBAC knows of none at all. Everything else is for whoever
-// asks next to find out.
-func (a *Access) knock(ctx context.Context, config *rest.Config) error {
-	if !a.account.Patient() {
-		return nil
-	}
+// awaitAdmission waits until Azure RBAC lets the account into the cluster. What is
+// still refused at the end of patience is for the requests to tell.
+func (a *Access) awaitAdmission(ctx context.Context, config *rest.Config) error {
 	transport, err := rest.TransportFor(config)
 	if err != nil {
 		return fmt.Errorf("prepare the connection to %s: %w", config.Host, err)
 	}
+	err = a.account.AwaitRoles(ctx, lacksRole, func(ctx context.Context) error { return knock(ctx, transport, config.Host) })
+	if ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+// knock asks the API server for what needs hardly any role, and returns
+// errNoAzureRole if Azure RBAC knows of none at all. Everything else is for whoever
+// asks next to find out.
+func knock(ctx context.Context, transport http.RoundTripper, host string) error {
 	ctx, cancel := context.WithTimeout(ctx, explainLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/api/v1/namespaces?limit=1", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/api/v1/namespaces?limit=1", nil)
 	if err != nil {
 		return err
 	}
