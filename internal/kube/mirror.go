@@ -747,7 +747,12 @@ func (m *mirror) take(e news) {
 	case watch.Added, watch.Modified:
 		m.put(e.of)
 	case watch.Deleted:
-		delete(m.objects[e.of.GetNamespace()], e.of.GetName())
+		names := m.objects[e.of.GetNamespace()]
+		known, ok := names[e.of.GetName()]
+		if ok && known.GetResourceVersion() != m.version && !newer(m.version, known.GetResourceVersion()) {
+			return // This process has made it anew meanwhile.
+		}
+		delete(names, e.of.GetName())
 		m.tell(e.of.GetNamespace())
 	case watch.Bookmark, watch.Error: // Nothing changed.
 	}

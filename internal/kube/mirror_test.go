@@ -633,6 +633,15 @@ func TestLateNewsDoesNotUndoAWrite(t *testing.T) {
 	if got := is(); got != "gone" {
 		t.Errorf("after deletion: %s", got)
 	}
+	c.wrote(NetworkPolicy.GVR().GroupResource(), at("205", "anew"))
+	typed, err = c.typed(NetworkPolicy, at("203", "next"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.see("DELETED", typed)
+	if got := is(); got != "anew" {
+		t.Errorf("after it was deleted and made anew: %s", got)
+	}
 }
 
 func TestWhatAListIsOfAndWhereAWriteGoes(t *testing.T) {
