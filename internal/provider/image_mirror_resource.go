@@ -620,7 +620,7 @@ func (r *imageMirrorResource) Read(ctx context.Context, req resource.ReadRequest
 		}
 	}
 	if len(unseen) > 0 {
-		resp.Diagnostics.AddWarning("Images Not Looked At", fmt.Sprintf("Whether %d images are still in %s cannot be seen from here. %s", len(unseen), model.Registry.ValueString(), unseen[0]))
+		resp.Diagnostics.AddWarning("Images Not Looked At", fmt.Sprintf("Whether the images are still in %s cannot be seen from here: %d of %d could not be looked up. %s", model.Registry.ValueString(), len(unseen), len(texts), unseen[0]))
 	}
 	model.Drift = notesList(ctx, drift, nil, &resp.Diagnostics)
 	save(ctx, &resp.State, resp.Identity, &model, &resp.Diagnostics)

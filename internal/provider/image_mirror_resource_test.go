@@ -1,10 +1,14 @@
 package provider
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -305,6 +309,72 @@ func TestAccImageMirror_azure(t *testing.T) {
 	there("linkerd/proxy", "edge-26.8.3", proxy)
 	if strangers := azure.Strangers(); len(strangers) > 0 {
 		t.Errorf("strangers were asked: %v", strangers)
+	}
+}
+
+// TestAccImageMirror_private fills a registry that lets nobody in from here, and
+// says in the log what comes, without a word of what opens anything.
+func TestAccImageMirror_private(t *testing.T) {
+	t.Parallel()
+	azure := testazure.New(t)
+	registry, err := azure.AddRegistry(testazure.RegistryOptions{Name: "private", Properties: map[string]any{"publicNetworkAccess": "Disabled"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, reachable := azure.Source("ghcr.io"), testazure.NewLocal(t)
+	proxy, err := upstream.AddImage(t.Context(), "linkerd/proxy", "edge-26.8.3", "linux/amd64", "linux/arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream.Protect("robot", "s3cret")
+	log := filepath.Join(t.TempDir(), "log")
+	w := newWorkspace(t, fmt.Sprintf(`
+	provider "aksmesh" {
+	  aks  = {}
+	  helm = { registries = [{ host = "ghcr.io", username = "robot", password = "s3cret" }] }
+	}
+	locals { images = ["ghcr.io/linkerd/proxy:edge-26.8.3"] }
+	resource "aksmesh_image_mirror" "this" {
+	  acr_id = %q
+	  images = local.images
+	}
+	resource "aksmesh_image_mirror" "copy" {
+	  host   = %q
+	  images = local.images
+	}`, registry.ID(), reachable.Host), append(environ(azure), "TF_LOG_PROVIDER=INFO", "TF_LOG_PATH="+log)...)
+	warned := func(got outcome, summary string) {
+		t.Helper()
+		if !slices.ContainsFunc(got.diagnostics("warning"), func(d diagnostic) bool {
+			return d.Summary == summary && strings.Contains(d.Detail, "private.azurecr.io") && strings.Contains(d.Detail, "network access is disabled")
+		}) {
+			t.Errorf("want the warning %q:\n%s", summary, got.output)
+		}
+	}
+	warned(w.succeed("apply", "-auto-approve", "-json"), "Images Not Verified")
+	if got, err := registry.Digest(t.Context(), "proxy", "edge-26.8.3"); err != nil || got != proxy {
+		t.Errorf("Azure has %s (%v), want %s", got, err, proxy)
+	}
+	warned(w.succeed("plan", "-detailed-exitcode", "-json"), "Images Not Looked At")
+
+	written, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := "image=" + reachable.Host + "/proxy:edge-26.8.3 "
+	for _, words := range [][]string{
+		{"Azure imports an image: ", "from=ghcr.io/linkerd/proxy@" + proxy, "image=private.azurecr.io/proxy:edge-26.8.3 "},
+		{" image is in its place: ", "digest=" + proxy, "image=private.azurecr.io/proxy:edge-26.8.3 ", "imported=true"},
+		{"part of an image is in its place: ", "media_type=\"application/vnd.oci.image.layer", "bytes=", copied},
+		{" image is in its place: ", "digest=" + proxy, "imported=false", copied},
+	} {
+		if !slices.ContainsFunc(strings.Split(string(written), "\n"), func(line string) bool {
+			return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+		}) {
+			t.Errorf("no line of the log says %q:\n%s", words, written)
+		}
+	}
+	if bytes.Contains(written, []byte("s3cret")) {
+		t.Error("the log has the password")
 	}
 }
 
