@@ -150,7 +150,11 @@ func (h Holding) Find(ctx context.Context) (Found, error) {
 func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error) {
 	var present []*unstructured.Unstructured
 	for _, kind := range h.Kinds {
-		objects, _, err := h.Cluster.ListServed(ctx, kind, h.Namespace)
+		objects, err := h.Cluster.List(ctx, kind, h.Namespace)
+		if apierrors.IsNotFound(err) {
+			// Mostly they are served, and discovery need not be asked.
+			objects, _, err = h.Cluster.ListServed(ctx, kind, h.Namespace)
+		}
 		if err != nil {
 			return nil, err
 		}
