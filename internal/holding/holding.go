@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -173,14 +172,6 @@ func (h Holding) list(ctx context.Context) ([]*unstructured.Unstructured, error)
 	return present, nil
 }
 
-// serves reports whether the cluster may serve a kind. It is asked only of one
-// that was not found, and what was known of it before may be out of date.
-func (h Holding) serves(ctx context.Context, kind kube.Kind) bool {
-	h.Cluster.Mapper().Reset()
-	_, err := h.Cluster.KindFor(ctx, kind.GVK())
-	return !meta.IsNoMatchError(err)
-}
-
 // Apply writes the objects by server-side apply, what lets callers in before what
 // refuses them, and then removes the others of the holding. The intent is recorded
 // with them as JSON, notes are annotations that they bear besides. Fields of
@@ -307,8 +298,11 @@ func (h Holding) remove(ctx context.Context, present []*unstructured.Unstructure
 		// Whoever has put another in its place has not been asked.
 		options := kube.DeleteOptions{UID: object.GetUID(), Wait: true}
 		err = h.Cluster.Delete(ctx, ref, options)
-		if apierrors.IsNotFound(err) && !h.serves(ctx, ref.Kind) {
-			continue // Not the object alone is gone, but its kind.
+		if apierrors.IsNotFound(err) {
+			// Not the object alone may be gone, but its kind.
+			if served, _ := h.Cluster.ServesNow(ctx, ref.Kind); !served {
+				continue
+			}
 		}
 		if err != nil && !errors.Is(err, kube.ErrChanged) {
 			return err

@@ -29,8 +29,7 @@ func (c *Cluster) ListServed(ctx context.Context, kind Kind, namespace string) (
 	bounded, cancel := context.WithTimeout(ctx, servedPatience)
 	defer cancel()
 	err = c.Await(bounded, "", nil, func(ctx context.Context) (waiting string, err error) {
-		c.mapper.Reset() // What it knows may be as old as the process.
-		if served, err = c.serves(ctx, kind); err != nil || !served {
+		if served, err = c.ServesNow(ctx, kind); err != nil || !served {
 			return "", err
 		}
 		objects, err = c.List(ctx, kind, namespace)
@@ -42,7 +41,15 @@ func (c *Cluster) ListServed(ctx context.Context, kind Kind, namespace string) (
 	return objects, served, err
 }
 
-// serves reports whether the API server serves a kind, as far as discovery knows.
+// ServesNow reports whether the API server serves a kind in that version, and asks
+// discovery anew: what was known of it before may be as old as the process. With an
+// error it may be served.
+func (c *Cluster) ServesNow(ctx context.Context, kind Kind) (bool, error) {
+	c.mapper.Reset()
+	return c.serves(ctx, kind)
+}
+
+// serves is [Cluster.ServesNow] as far as is known already.
 func (c *Cluster) serves(ctx context.Context, kind Kind) (bool, error) {
 	_, err := c.KindFor(ctx, kind.GVK())
 	if meta.IsNoMatchError(err) {

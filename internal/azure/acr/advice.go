@@ -20,9 +20,6 @@ const (
 	deleters = "AcrDelete, or Container Registry Repository Contributor where the registry grants by repository (ABAC)"
 )
 
-// azureHost are hosts of Azure's registries, of every cloud.
-var azureHost = regexp.MustCompile(`\.azurecr\.(io|us|cn)$`)
-
 // Advice is what to do about an error of this package, or one that internal/oci has
 // from a registry of Azure's, "" if there is nothing to say.
 func Advice(err error) string {

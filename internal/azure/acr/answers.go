@@ -2,6 +2,7 @@ package acr
 
 import (
 	"errors"
+	"regexp"
 
 	"github.com/aksmesh/terraform-provider-aksmesh/internal/azure/resourcemanager"
 )
@@ -12,6 +13,8 @@ func IsMissing(err error) bool {
 	of, answered := errors.AsType[*resourcemanager.Error](err)
 	return answered && (of.Code == "ResourceNotFound" || of.Code == "ResourceGroupNotFound" || of.Code == "SubscriptionNotFound")
 }
+
+var azureHost = regexp.MustCompile(`\.azurecr\.(io|us|cn)$`)
 
 // IsHost tells whether a host is one of Azure's registries, of any cloud.
 func IsHost(host string) bool { return azureHost.MatchString(host) }
